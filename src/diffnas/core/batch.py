@@ -1,0 +1,46 @@
+"""What one step of a task reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs and targets of one step, on the device, ready for the network.
+
+    Images: `inputs` [N, C, H, W] float, `targets` [N] int64.  `scale` multiplies the learning rate of the step that uses
+    the batch; `carry` is the hidden state of a recurrent task, `None` elsewhere.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    scale: float = 1.0
+    carry: Any = None
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a task makes of a network's outputs.
+
+    `value` [] is the loss proper; `extra` [] (auxiliary head, regularisers) enters the weight step only.  `correct` [] is a
+    count of right answers among `count`; `carry` is the hidden state to go on with.  Nothing is read back to the host.
+    """
+
+    value: Tensor
+    correct: Tensor
+    count: int
+    extra: Tensor | None = None
+    carry: Any = None
+
+    def total(self) -> Tensor:
+        """[]: the loss proper plus the extra."""
+        return self.value if self.extra is None else self.value + self.extra
+
+    def detach(self) -> Loss:
+        """The same numbers, cut from the graph."""
+        extra = None if self.extra is None else self.extra.detach()
+        return Loss(self.value.detach(), self.correct, self.count, extra, self.carry)

@@ -1,0 +1,42 @@
+"""Parameters and multiply-adds of a network.
+
+Counting rule: parameters are all that require gradients, the auxiliary head apart; multiply-adds are those of
+convolutions and linear layers, for a batch of one in evaluation mode (where the auxiliary head does not run).  Pooling,
+normalisation, activations and additions count 0.  Published figures often follow other rules; print the rule beside them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+RULE = "multiply-adds of convolutions and linear layers, batch 1, evaluation mode; parameters without the auxiliary head"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """`params` and `macs` of the network proper, and `auxiliary`, the parameters of its auxiliary head."""
+
+    params: int
+    macs: int
+    auxiliary: int
+
+
+def count(network: nn.Module, input_shape: Sequence[int]) -> Counts:
+    """The size of `network` for one input of `input_shape`, [C, H, W] or [1, C, H, W]; the network is left untouched."""
+    head = getattr(network, "auxiliary", None)
+    auxiliary = _parameters(head) if isinstance(head, nn.Module) else 0
+    shape = tuple(input_shape)[-3:]
+    twin = copy.deepcopy(network).to(device="meta", dtype=torch.float32).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        twin(torch.empty(1, *shape, device="meta"))
+    return Counts(_parameters(network) - auxiliary, counter.get_total_flops() // 2, auxiliary)
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)

@@ -1,0 +1,174 @@
+"""Published genotypes by name, as plain data.
+
+A node is written as its inputs, `op@source`, and nodes are separated by bars; sources 0 and 1 are the outputs of the two
+cells before.  The lists are numbers from the papers' public code; nothing here was searched by diffnas.
+"""
+
+from __future__ import annotations
+
+from diffnas.core.genotype import Genotype, Nodes
+
+SHORT = {
+    "sep3": "sep_conv_3x3",
+    "sep5": "sep_conv_5x5",
+    "sep7": "sep_conv_7x7",
+    "dil3": "dil_conv_3x3",
+    "dil5": "dil_conv_5x5",
+    "max": "max_pool_3x3",
+    "avg": "avg_pool_3x3",
+    "skip": "skip_connect",
+    "conv7": "conv_7x1_1x7",
+    "none": "none",
+}
+
+# name: (source, normal cell, its concat, reduction cell, its concat)
+PUBLISHED: dict[str, tuple[str, str, tuple[int, ...], str, tuple[int, ...]]] = {
+    "nasnet": (
+        "Zoph et al., 2018",
+        "sep5@1 sep3@0 | sep5@0 sep3@0 | avg@1 skip@0 | avg@0 avg@0 | sep3@1 skip@1",
+        (2, 3, 4, 5, 6),
+        "sep5@1 sep7@0 | max@1 sep7@0 | avg@1 sep5@0 | skip@3 avg@2 | sep3@2 max@1",
+        (4, 5, 6),
+    ),
+    "amoebanet": (
+        "Real et al., 2019",
+        "avg@0 max@1 | sep3@0 sep5@2 | sep3@0 avg@3 | sep3@1 skip@1 | skip@0 avg@1",
+        (4, 5, 6),
+        "avg@0 sep3@1 | max@0 sep7@2 | sep7@0 avg@1 | max@0 max@1 | conv7@0 sep3@5",
+        (3, 4, 6),
+    ),
+    "darts-v1": (
+        "Liu et al., 2019, first order",
+        "sep3@1 sep3@0 | skip@0 sep3@1 | skip@0 sep3@1 | sep3@0 skip@2",
+        (2, 3, 4, 5),
+        "max@0 max@1 | skip@2 max@0 | max@0 skip@2 | skip@2 avg@0",
+        (2, 3, 4, 5),
+    ),
+    "darts-v2": (
+        "Liu et al., 2019, second order",
+        "sep3@0 sep3@1 | sep3@0 sep3@1 | sep3@1 skip@0 | skip@0 dil3@2",
+        (2, 3, 4, 5),
+        "max@0 max@1 | skip@2 max@1 | max@0 skip@2 | skip@2 max@1",
+        (2, 3, 4, 5),
+    ),
+    "pdarts": (
+        "Chen et al., 2019",
+        "skip@0 dil3@1 | skip@0 sep3@1 | sep3@1 sep3@3 | sep3@0 dil5@4",
+        (2, 3, 4, 5),
+        "avg@0 sep5@1 | sep3@0 dil5@2 | max@0 dil3@1 | dil3@1 dil5@3",
+        (2, 3, 4, 5),
+    ),
+    "pc-darts-cifar10": (
+        "Xu et al., 2020, searched on CIFAR-10",
+        "sep3@1 skip@0 | sep3@0 dil3@1 | sep5@0 sep3@1 | avg@0 dil3@1",
+        (2, 3, 4, 5),
+        "sep5@1 max@0 | sep5@1 sep5@2 | sep3@0 sep3@3 | sep3@1 sep3@2",
+        (2, 3, 4, 5),
+    ),
+    "pc-darts-imagenet": (
+        "Xu et al., 2020, searched on ImageNet",
+        "skip@1 sep3@0 | sep3@0 skip@1 | sep3@1 sep3@3 | sep3@1 dil5@4",
+        (2, 3, 4, 5),
+        "sep3@0 skip@1 | dil5@2 max@1 | sep3@2 sep3@1 | sep5@0 sep3@3",
+        (2, 3, 4, 5),
+    ),
+    "drnas-cifar10": (
+        "Chen et al., 2021, searched on CIFAR-10",
+        "sep3@0 sep5@1 | sep3@1 sep3@2 | skip@0 sep3@1 | sep3@2 dil5@3",
+        (2, 3, 4, 5),
+        "max@0 sep5@1 | dil5@2 sep5@1 | sep5@1 dil5@3 | skip@4 sep5@1",
+        (2, 3, 4, 5),
+    ),
+    "drnas-imagenet": (
+        "Chen et al., 2021, searched on ImageNet",
+        "sep3@1 sep3@0 | sep3@0 sep3@1 | sep3@0 dil3@3 | skip@0 sep3@1",
+        (2, 3, 4, 5),
+        "max@0 sep3@1 | sep3@0 skip@2 | sep3@0 sep3@2 | sep3@3 sep3@1",
+        (2, 3, 4, 5),
+    ),
+    "snas-mild": (
+        "Xie et al., 2019, mild constraint",
+        "sep3@0 sep3@1 | skip@0 dil3@1 | skip@0 skip@1 | skip@0 sep3@1",
+        (2, 3, 4, 5),
+        "max@0 max@1 | max@1 skip@2 | max@1 skip@2 | max@0 dil5@2",
+        (2, 3, 4, 5),
+    ),
+    "snas-moderate": (
+        "Xie et al., 2019, moderate constraint",
+        "dil5@0 skip@1 | sep3@0 skip@1 | skip@0 skip@1 | sep3@0 dil5@1",
+        (2, 3, 4, 5),
+        "max@0 max@1 | sep5@0 dil5@1 | sep5@0 sep5@1 | sep5@0 sep5@1",
+        (2, 3, 4, 5),
+    ),
+    "snas-aggressive": (
+        "Xie et al., 2019, aggressive constraint; `none` is kept as an op",
+        "sep5@0 skip@1 | skip@0 skip@1 | dil5@1 skip@0 | skip@0 dil5@1",
+        (2, 3, 4, 5),
+        "sep5@0 none@1 | sep5@0 none@1 | none@1 none@0 | none@1 none@0",
+        (2, 3, 4, 5),
+    ),
+    "gdas-v1": (
+        "Dong and Yang, 2019",
+        "skip@0 skip@1 | skip@0 sep5@2 | sep3@3 skip@0 | sep5@4 sep3@3",
+        (2, 3, 4, 5),
+        "sep5@0 sep3@1 | sep5@2 sep5@1 | dil5@2 sep3@1 | sep5@0 sep5@1",
+        (2, 3, 4, 5),
+    ),
+    "mmrazor-cifar10": (
+        "OpenMMLab MMRazor, DARTS searched, 97.32 %",
+        "sep3@0 sep3@1 | skip@0 sep5@1 | sep3@0 skip@1 | skip@0 skip@1",
+        (2, 3, 4, 5),
+        "max@0 sep3@1 | max@0 dil5@2 | max@0 skip@2 | max@0 skip@2",
+        (2, 3, 4, 5),
+    ),
+    "sdarts-rs-cifar10": (
+        "Chen and Hsieh, 2020, random smoothing",
+        "sep3@1 sep3@0 | sep5@1 skip@0 | sep3@3 skip@1 | sep3@1 dil3@2",
+        (2, 3, 4, 5),
+        "max@0 sep3@1 | skip@2 max@0 | dil5@3 max@0 | sep3@2 sep5@3",
+        (2, 3, 4, 5),
+    ),
+    "sdarts-adv-cifar10": (
+        "Chen and Hsieh, 2020, adversarial",
+        "sep3@0 sep3@1 | sep3@1 skip@0 | sep5@0 dil3@3 | dil3@4 skip@0",
+        (2, 3, 4, 5),
+        "max@0 sep5@1 | skip@2 max@0 | skip@3 skip@2 | skip@2 sep5@4",
+        (2, 3, 4, 5),
+    ),
+    "sgas-cri1-cifar10": (
+        "Li et al., 2020, criterion 1, best",
+        "sep3@0 dil3@1 | sep3@0 sep3@1 | sep5@1 sep5@3 | skip@0 dil5@2",
+        (2, 3, 4, 5),
+        "max@0 dil5@1 | sep3@0 skip@2 | sep3@1 skip@2 | max@0 max@1",
+        (2, 3, 4, 5),
+    ),
+    "sgas-cri2-cifar10": (
+        "Li et al., 2020, criterion 2, best",
+        "sep3@0 sep3@1 | sep3@0 sep3@2 | max@0 sep3@3 | sep3@2 sep3@3",
+        (2, 3, 4, 5),
+        "sep3@0 max@1 | dil3@0 max@1 | max@0 sep3@2 | max@0 sep5@2",
+        (2, 3, 4, 5),
+    ),
+    "enas-cifar10": (
+        "Pham et al., 2018, micro space; its separable convolutions differ from those built here",
+        "avg@0 sep3@0 | skip@0 sep5@0 | skip@0 sep5@1 | sep3@1 sep5@0 | avg@0 sep5@1",
+        (2, 3, 4, 5, 6),
+        "sep3@1 sep3@1 | max@0 avg@0 | sep5@1 sep5@3 | sep3@1 skip@0 | max@0 sep5@1",
+        (2, 4, 5, 6),
+    ),
+}
+
+
+def published(name: str) -> Genotype:
+    """The published genotype `name`, one of `PUBLISHED`; raises `KeyError` for another name."""
+    source, normal, normal_concat, reduce, reduce_concat = PUBLISHED[name]
+    cells = {"normal": _nodes(normal, normal_concat), "reduce": _nodes(reduce, reduce_concat)}
+    return Genotype("darts-cnn", cells, {"name": name, "source": source})
+
+
+def _nodes(text: str, concat: tuple[int, ...]) -> Nodes:
+    inputs = []
+    for node in text.split("|"):
+        pairs = (term.split("@") for term in node.split())
+        inputs.append(tuple((SHORT[op], int(source)) for op, source in pairs))
+    return Nodes(tuple(inputs), concat)

@@ -1,0 +1,84 @@
+"""The one value that passes between a method and a supernet: how much of each op flows along each edge.
+
+Letters mean one thing everywhere (tensor names end in them where shapes change):
+
+    E edges of a cell   O ops   N batch   C channels   H height   W width   S states
+
+A mixture's shares are any finite numbers; nothing downstream normalises them.  Entries that a cell does not allow are 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffnas.core.cell import Cell
+
+
+@dataclass(frozen=True)
+class Mix:
+    """The mixture of one kind of cell.
+
+    `op` [E, O] is the share of each op on each edge; `edge` [E] scales whole edges (None: 1); `active` [E, O] bool is a
+    promise: a False entry adds neither value nor gradient, so a supernet may skip it (None: all active).
+    """
+
+    op: Tensor
+    edge: Tensor | None = None
+    active: Tensor | None = None
+
+    def shares(self) -> Tensor:
+        """[E, O]: `op` with the inactive entries set to 0, their gradient cut."""
+        return self.op if self.active is None else torch.where(self.active, self.op, 0.0)
+
+
+class Mixture(Mapping[str, Mix]):
+    """`{kind: Mix}`, frozen.  Supernets read it like a dictionary, so a plain `{kind: Mix}` serves them as well."""
+
+    def __init__(self, mixes: Mapping[str, Mix]) -> None:
+        self._mixes = dict(mixes)
+
+    def __getitem__(self, kind: str) -> Mix:
+        return self._mixes[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._mixes)
+
+    def __len__(self) -> int:
+        return len(self._mixes)
+
+    def __repr__(self) -> str:
+        return f"Mixture({self._mixes})"
+
+    def tensors(self) -> list[Tensor]:
+        """Its float tensors in a fixed order: per kind `op`, then `edge` where there is one."""
+        return [tensor for mix in self.values() for tensor in (mix.op, mix.edge) if tensor is not None]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Mixture:
+        """The mixture with `change` applied to every float tensor; `active` stays."""
+        mixes = {}
+        for kind, mix in self.items():
+            mixes[kind] = Mix(change(mix.op), None if mix.edge is None else change(mix.edge), mix.active)
+        return Mixture(mixes)
+
+    def detach(self) -> Mixture:
+        """The same numbers, cut from the graph."""
+        return self.map(Tensor.detach)
+
+    def leaves(self) -> Mixture:
+        """The same numbers as fresh leaves that require gradients: where `gradients` cuts the graph."""
+        return self.map(lambda tensor: tensor.detach().requires_grad_())
+
+
+def allowed_EO(cell: Cell, device: torch.device | None = None) -> Tensor:
+    """[E, O] bool: which ops each edge of `cell` may carry."""
+    return torch.tensor(cell.allowed, dtype=torch.bool, device=device)
+
+
+def softmax_allowed(logits_EO: Tensor, allowed: Tensor) -> Tensor:
+    """[E, O]: the softmax over the allowed ops of each edge; 0 elsewhere, and for an edge that allows none."""
+    shares = logits_EO.masked_fill(~allowed, -torch.inf).softmax(dim=-1)
+    return shares.masked_fill(~allowed, 0.0)

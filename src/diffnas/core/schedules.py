@@ -1,0 +1,15 @@
+"""Learning rates and other dials as functions of the epoch, in closed form (epochs are counted from 0)."""
+
+from __future__ import annotations
+
+import math
+
+
+def cosine(epoch: int, epochs: int, high: float, low: float = 0.0) -> float:
+    """`low + (high - low) (1 + cos(pi e / E)) / 2`: half a cosine from `high` towards `low` (Loshchilov and Hutter, 2017)."""
+    return low + 0.5 * (high - low) * (1.0 + math.cos(math.pi * epoch / epochs))
+
+
+def ramp(epoch: int, epochs: int, high: float) -> float:
+    """`high e / E`: the linear growth of drop path over a training (Zoph et al., 2018)."""
+    return high * epoch / epochs

@@ -1,0 +1,20 @@
+"""Hyper-parameters as dataclass fields that carry their meaning and limits, so that recipes can check and list them.
+
+Nothing here imports torch: a recipe is read, refused or listed before torch is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+
+def setting(default: Any, about: str, **limits: Any) -> Any:
+    """A dataclass field with `default`; `about` says what it changes and where the default comes from.
+
+    `limits` are bounds in pydantic's words: `ge`, `gt`, `le`, `lt`, `min_length`.
+    """
+    metadata = {"about": about, "limits": limits}
+    if isinstance(default, list | dict):
+        return dataclasses.field(default_factory=default.copy, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)

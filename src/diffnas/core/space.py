@@ -1,0 +1,65 @@
+"""What the engine asks of a search space.
+
+A space knows which cells there are to choose (`cells`), how to build the supernet that spends a mixture, and how to build
+the network of a genotype.  It never sees a method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from diffnas.core.cell import Cell
+from diffnas.core.genotype import Genotype
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What goes in and what comes out: images [N, channels, side, side] and `classes` logits."""
+
+    classes: int
+    channels: int = 3
+    side: int = 32
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a stage of a search may change in the supernet: initial channels and number of cells."""
+
+    channels: int
+    layers: int
+
+
+class Space(Protocol):
+    """A search space; `spaces/NAME/space.py` holds one."""
+
+    @property
+    def name(self) -> str:
+        """The name recipes and genotypes use."""
+
+    @property
+    def size(self) -> Size:
+        """The size of the supernet where a stage asks for no other."""
+
+    @property
+    def cells(self) -> Mapping[str, Cell]:
+        """What may be chosen, by kind of cell."""
+
+    def supernet(self, shape: Shape, size: Size | None = None) -> nn.Module:
+        """The module `supernet(inputs, mixture) -> logits [N, classes]` with fresh weights."""
+
+    def network(self, genotype: Genotype, shape: Shape, **settings: Any) -> nn.Module:
+        """The network of `genotype` with fresh weights; raises `GenotypeError` where the genotype is not legal."""
+
+    def narrow(self, keep: Mapping[str, Tensor]) -> Space:
+        """The same space with only the [E, O] entries that are allowed and kept."""
+
+    def refusals(self, shape: Shape, size: Size | None = None) -> list[tuple[str, str]]:
+        """What is impossible about a supernet of this size: (setting, reason) pairs; empty where it can be built."""
+
+    def network_refusals(self, shape: Shape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """What is impossible about a network of these settings: (setting, reason) pairs."""

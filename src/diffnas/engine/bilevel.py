@@ -1,0 +1,204 @@
+"""The one door for gradients, and the steps that use it.
+
+`gradients` cuts the graph at the mixture: its entries become leaves, only what is asked for is computed, and what a loss
+does not reach gets a zero gradient, never a missing one.  The gradient of alpha follows from the mixture's:
+
+    dL/dalpha = (dL/dmixture) (dmixture/dalpha) + d penalty/dalpha
+
+Second order (Liu et al., 2019, equations 5 to 8): with w' = w - eta (mu m + dL_train/dw + lambda w) and v = dL_val(w')/dw',
+
+    gradient = dL_val(w')/dmixture - eta H v        H v = d/dmixture (dL_train/dw . v)
+
+where H v is a central difference, (dL_train(w + eps v) - dL_train(w - eps v)) / (2 eps) with eps = 0.01 / |v|, or exact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from diffnas.core.batch import Batch, Loss
+from diffnas.core.mixture import Mixture
+from diffnas.engine.search import Search
+
+Norm = Literal["update", "batch", "running"]
+"""What normalisation does in a pass: use batch statistics and update the running ones (`update`), use batch statistics and
+leave the running ones alone (`batch`), or use the running ones (`running`)."""
+
+
+@dataclass(frozen=True)
+class Grads:
+    """A loss and the gradients asked for: `weights` in the order of `search.weights`, `mixture` in that of its tensors."""
+
+    loss: Loss
+    weights: list[Tensor]
+    mixture: list[Tensor]
+
+
+@contextlib.contextmanager
+def normalisation(search: Search, norm: Norm) -> Iterator[None]:
+    """Runs a block with the supernet's normalisation set to `norm`."""
+    training = norm != "running"
+    if search.supernet.training != training:
+        search.supernet.train(training)
+    frozen = search.norms if norm == "batch" else []
+    for layer in frozen:
+        layer.track_running_stats = False  # in training mode: batch statistics, buffers neither read nor written
+    try:
+        yield
+    finally:
+        for layer in frozen:
+            layer.track_running_stats = True
+        if not training:
+            search.supernet.train()
+
+
+def gradients(search: Search, mixture: Mixture, batch: Batch, wrt: set[str], norm: Norm = "update") -> Grads:
+    """The loss of `mixture` on `batch` and its gradients with respect to `wrt`, of "weights" and "mixture".
+
+    The task's extra loss counts only where the weights' gradient alone is asked for: that is the weight step.
+    """
+    mixture = mixture.leaves() if "mixture" in wrt else mixture.detach()
+    loss = _loss(search, mixture, batch, norm)
+    targets = (search.weights if "weights" in wrt else []) + (mixture.tensors() if "mixture" in wrt else [])
+    found = _grad(loss.total() if wrt == {"weights"} else loss.value, targets)
+    split = len(search.weights) if "weights" in wrt else 0
+    return Grads(loss.detach(), found[:split], found[split:])
+
+
+def weight_step(search: Search, mixture: Mixture, batch: Batch) -> Loss:
+    """One step of the weights on `batch`, their gradient clipped to `search.clip`."""
+    grads = gradients(search, mixture, batch, {"weights"})
+    _apply(search.weights_optimizer, search.weights, grads.weights, search.clip, batch.scale)
+    return grads.loss
+
+
+def arch_step(search: Search, mixture: Mixture, batch: Batch) -> Loss:
+    """One first-order step of the architecture on `batch`: the weights are taken as they are (equation 7 with eta = 0)."""
+    grads = gradients(search, mixture, batch, {"mixture"})
+    _arch_apply(search, mixture, grads.mixture)
+    return grads.loss
+
+
+def unrolled_arch_step(search: Search, mixture: Mixture, train: Batch, valid: Batch, exact: bool = False) -> Loss:
+    """One second-order step of the architecture; returns the validation loss at the look-ahead weights.
+
+    Weights, momentum and running statistics are bit-identical afterwards.  `exact` differentiates twice instead of taking
+    a central difference, for tests and small nets.  Raises `ValueError` where the weight optimizer is not plain SGD.
+    """
+    loss, gradient = hypergradient(search, mixture, train, valid, exact)
+    _arch_apply(search, mixture, gradient)
+    return loss
+
+
+def hypergradient(
+    search: Search, mixture: Mixture, train: Batch, valid: Batch, exact: bool = False
+) -> tuple[Loss, list[Tensor]]:
+    """The validation loss at the look-ahead weights and its second-order gradient in the mixture's tensors."""
+    eta = search.weights_optimizer.param_groups[0]["lr"] * train.scale
+    saved = [weight.detach().clone() for weight in search.weights]
+    direction = _descent(search, gradients(search, mixture, train, {"weights"}, "batch").weights)
+    try:
+        _write(search.weights, saved, direction, -eta)
+        ahead = gradients(search, mixture, valid, {"weights", "mixture"}, "batch")
+        if not exact:
+            implicit = _central_difference(search, mixture, train, saved, ahead.weights)
+    finally:
+        _write(search.weights, saved)
+    if exact:
+        implicit = _hessian_product(search, mixture, train, ahead.weights)
+    return ahead.loss, [g - eta * h for g, h in zip(ahead.mixture, implicit, strict=True)]
+
+
+def _loss(search: Search, mixture: Mixture, batch: Batch, norm: Norm) -> Loss:
+    with normalisation(search, norm), search.autocast():
+        return search.task.loss(lambda inputs: search.supernet(inputs, mixture), batch)
+
+
+def _grad(loss: Tensor, targets: Sequence[Tensor], create_graph: bool = False) -> list[Tensor]:
+    found = torch.autograd.grad(loss, list(targets), allow_unused=True, create_graph=create_graph)
+    return [torch.zeros_like(t) if g is None else g for g, t in zip(found, targets, strict=True)]
+
+
+def _apply(
+    optimizer: torch.optim.Optimizer, targets: Sequence[Tensor], grads: list[Tensor], clip: float | None, scale: float = 1.0
+) -> None:
+    for target, grad in zip(targets, grads, strict=True):
+        target.grad = grad
+    if clip is not None:
+        torch.nn.utils.clip_grad_norm_(targets, clip, foreach=True)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] *= scale
+    optimizer.step()
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    optimizer.zero_grad(set_to_none=True)
+
+
+def _arch_apply(search: Search, mixture: Mixture, grads: list[Tensor]) -> None:
+    """Carries the mixture's gradient to the architecture parameters, adds the penalty's, and steps."""
+    targets = [p for p in search.arch.parameters() if p.requires_grad]
+    pairs = [(t, g) for t, g in zip(mixture.tensors(), grads, strict=True) if t.requires_grad]
+    penalty = search.penalty(mixture)
+    if penalty is not None and penalty.requires_grad:
+        pairs.append((penalty, torch.ones_like(penalty)))
+    if not pairs or not targets:
+        return
+    outputs, seeds = zip(*pairs, strict=True)
+    found = torch.autograd.grad(outputs, targets, seeds, allow_unused=True)
+    filled = [torch.zeros_like(t) if g is None else g for g, t in zip(found, targets, strict=True)]
+    _apply(search.arch_optimizer, targets, filled, search.arch_clip)
+
+
+def _descent(search: Search, grads: list[Tensor]) -> list[Tensor]:
+    """mu m + g + lambda w: the direction of the step that plain SGD would take."""
+    optimizer = search.weights_optimizer
+    group = optimizer.param_groups[0]
+    if not isinstance(optimizer, torch.optim.SGD) or len(optimizer.param_groups) > 1:
+        raise ValueError("the second order looks one SGD step ahead; the weight optimizer must be SGD with one group")
+    if group["nesterov"] or group["dampening"] or group["maximize"]:
+        raise ValueError("the second order needs plain SGD: no nesterov, dampening or maximize")
+    direction = torch._foreach_add(grads, [w.detach() for w in search.weights], alpha=group["weight_decay"])
+    momenta = [optimizer.state.get(w, {}).get("momentum_buffer") for w in search.weights]
+    moved = [i for i, m in enumerate(momenta) if m is not None]  # before the first step momentum is zero
+    for i in moved:
+        direction[i].add_(momenta[i], alpha=group["momentum"])
+    return list(direction)
+
+
+def _write(
+    weights: Sequence[Tensor], base: list[Tensor], direction: list[Tensor] | None = None, step: float | Tensor = 0.0
+) -> None:
+    """weights := base + step * direction, in place; without a direction, the bits of `base`."""
+    with torch.no_grad():
+        values = base if direction is None else torch._foreach_add(base, torch._foreach_mul(direction, step))
+        torch._foreach_copy_(list(weights), list(values))
+
+
+def _central_difference(
+    search: Search, mixture: Mixture, train: Batch, base: list[Tensor], vector: list[Tensor]
+) -> list[Tensor]:
+    """(dL_train(w + eps v) - dL_train(w - eps v)) / (2 eps) in the mixture's tensors, eps = 0.01 / |v|."""
+    eps = 0.01 / torch.nn.utils.get_total_norm(vector)
+    devices = [search.device] if search.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):  # both passes draw the same dropout noise
+        _write(search.weights, base, vector, eps)
+        plus = gradients(search, mixture, train, {"mixture"}, "batch").mixture
+    _write(search.weights, base, vector, -eps)
+    minus = gradients(search, mixture, train, {"mixture"}, "batch").mixture
+    return [(p - m) / (2.0 * eps) for p, m in zip(plus, minus, strict=True)]
+
+
+def _hessian_product(search: Search, mixture: Mixture, train: Batch, vector: list[Tensor]) -> list[Tensor]:
+    """d/dmixture (dL_train/dw . v) by differentiating twice."""
+    mixture = mixture.leaves()
+    loss = _loss(search, mixture, train, "batch").value
+    slopes = _grad(loss, search.weights, create_graph=True)
+    product = torch.stack([(s * v).sum() for s, v in zip(slopes, vector, strict=True)]).sum()
+    return _grad(product, mixture.tensors())

@@ -1,0 +1,40 @@
+"""Optimizer state under the plain names of the parameters, so that a checkpoint fits any supernet with those names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Any]:
+    """`{"slots": {name: {slot: value}}, "lr": per group}` for the parameters of `module` that `optimizer` moves."""
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    slots = {names[parameter]: dict(state) for parameter, state in optimizer.state.items()}
+    return {"slots": slots, "lr": [group["lr"] for group in optimizer.param_groups]}
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module, state: Mapping[str, Any]) -> None:
+    """Puts `state`, made by `optimizer_state`, into `optimizer`; names that `module` lacks are left out."""
+    parameters = dict(module.named_parameters())
+    optimizer.state.clear()
+    for name, slots in state["slots"].items():
+        if name in parameters:
+            optimizer.state[parameters[name]] = {slot: _place(v, parameters[name]) for slot, v in slots.items()}
+    for group, lr in zip(optimizer.param_groups, state["lr"], strict=True):
+        group["lr"] = lr
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Sets the learning rate of every group."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def _place(value: Any, parameter: Tensor) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    # step counters are scalars that their optimizer keeps on the host
+    return value.to(parameter.device) if value.shape == parameter.shape else value.clone()

@@ -1,0 +1,144 @@
+"""The state of a search: everything a method may touch, and everything a checkpoint must hold."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from diffnas.core.batch import Batch, Loss
+from diffnas.core.cell import Cell
+from diffnas.core.genotype import Genotype
+from diffnas.core.mixture import Mix, Mixture, allowed_EO, softmax_allowed
+from diffnas.core.seeds import generator, stream_seed
+from diffnas.core.space import Space
+from diffnas.engine.method import Clock, Method, Use
+from diffnas.engine.optim import load_optimizer_state, optimizer_state
+
+
+class Task(Protocol):
+    """What outputs are worth; `tasks/` holds the real ones."""
+
+    def loss(self, net: Any, batch: Batch) -> Loss:
+        """The loss of `net` (a function of the inputs) on `batch`."""
+
+
+class Alphas(nn.Module):
+    """alpha [E, O] per kind of cell, 1e-3 N(0, 1); called, it gives the mixture of their softmax over allowed ops."""
+
+    def __init__(self, cells: Mapping[str, Cell], generator: torch.Generator, scale: float = 1e-3) -> None:
+        super().__init__()
+        alphas = {
+            kind: nn.Parameter(scale * torch.randn(len(cell.edges), len(cell.ops), generator=generator))
+            for kind, cell in cells.items()
+        }
+        self.alpha = nn.ParameterDict(alphas)
+        for kind, cell in cells.items():
+            self.register_buffer(f"allowed_{kind}", allowed_EO(cell), persistent=False)
+
+    def forward(self) -> Mixture:
+        """The mixture softmax(alpha), `Mix.op` [E, O] per kind."""
+        shares = {k: softmax_allowed(a, self.get_buffer(f"allowed_{k}")) for k, a in self.alpha.items()}
+        return Mixture({kind: Mix(op) for kind, op in shares.items()})
+
+
+class Search:
+    """A search at one moment.
+
+    `supernet(inputs, mixture)` spends mixtures, `arch` is what the method learns, `weights_optimizer` and `arch_optimizer`
+    move the two.  `clip` and `arch_clip` bound the gradient norms (None: no bound).  Random numbers come from `shared`
+    (architecture draws), from `fork(name)` (side work that must not shift the search) and from torch's global generator
+    (dropout), which the loop reseeds every epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        method: Method,
+        space: Space,
+        supernet: nn.Module,
+        arch: nn.Module,
+        weights_optimizer: torch.optim.Optimizer,
+        arch_optimizer: torch.optim.Optimizer,
+        task: Task,
+        seed: int = 0,
+        clip: float | None = None,
+        arch_clip: float | None = None,
+        precision: torch.dtype = torch.float32,
+        clock: Clock | None = None,
+    ) -> None:
+        self.method, self.space, self.task, self.seed = method, space, task, seed
+        self.supernet, self.arch = supernet, arch
+        self.weights_optimizer, self.arch_optimizer = weights_optimizer, arch_optimizer
+        self.clip, self.arch_clip, self.precision = clip, arch_clip, precision
+        self.clock = clock or Clock()
+        self.shared = generator(seed, "shared")
+        self.weights = [p for p in supernet.parameters() if p.requires_grad]
+        self.norms = [m for m in supernet.modules() if isinstance(m, _BatchNorm)]
+        self.device = self.weights[0].device
+
+    # -- hooks: a method's hooks call one another through these
+
+    def relax(self, use: Use, batch: Batch | None = None) -> Mixture:
+        """The method's mixture for `use`."""
+        return self.method.relax(self, use, batch)
+
+    def strength(self) -> dict[str, Tensor]:
+        """The method's noise-free strengths, [E, O] per kind."""
+        with torch.no_grad():
+            return self.method.strength(self)
+
+    def penalty(self, mixture: Mixture) -> Tensor | None:
+        """The method's penalty for `mixture`."""
+        return self.method.penalty(self, mixture)
+
+    def derive(self) -> Genotype | None:
+        """The method's genotype as things stand."""
+        return self.method.derive(self)
+
+    # -- randomness and precision
+
+    def fork(self, name: str) -> torch.Generator:
+        """A fresh generator for side work (derivation, pictures); asking for it never shifts the search."""
+        return generator(self.seed, name, self.clock.stage, self.clock.epoch)
+
+    def reseed(self) -> None:
+        """Seeds torch's global generator for the epoch at hand."""
+        torch.manual_seed(stream_seed(self.seed, "noise", self.clock.stage, self.clock.epoch))
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The precision forward passes run in."""
+        if self.precision == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.precision)
+
+    # -- time and state
+
+    def advance(self, **changes: int) -> None:
+        """Moves the clock."""
+        self.clock = replace(self.clock, **changes)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on, tensors under plain names."""
+        return {
+            "clock": asdict(self.clock),
+            "weights": self.supernet.state_dict(),
+            "arch": self.arch.state_dict(),
+            "weights_optimizer": optimizer_state(self.weights_optimizer, self.supernet),
+            "arch_optimizer": optimizer_state(self.arch_optimizer, self.arch),
+            "shared": self.shared.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes up where `state` was taken; the supernet must be that of the same stage."""
+        self.clock = Clock(**state["clock"])
+        self.supernet.load_state_dict(state["weights"])
+        self.arch.load_state_dict(state["arch"])
+        load_optimizer_state(self.weights_optimizer, self.supernet, state["weights_optimizer"])
+        load_optimizer_state(self.arch_optimizer, self.arch, state["arch_optimizer"])
+        self.shared.set_state(state["shared"])

@@ -1,0 +1,56 @@
+"""Everything that can go wrong by name.
+
+    DiffnasError
+    ├── UserError            the caller's input; the command line prints its lines and exits with 2
+    │   ├── RecipeError      a recipe or an override
+    │   ├── GenotypeError    a genotype that cannot be read or built
+    │   ├── DataError        a data set, a file of it, or a split
+    │   ├── RunError         a run folder
+    │   ├── CheckpointError  no checkpoint that can be trusted
+    │   └── WeightsError     weights that do not fit a module
+    └── Interrupted          stopped by a signal after a checkpoint was written; exit code 130
+
+A message names the file, the key and the remedy, one line per mistake.
+"""
+
+from __future__ import annotations
+
+
+class DiffnasError(Exception):
+    """Base of all errors that diffnas raises on purpose."""
+
+
+class UserError(DiffnasError, ValueError):
+    """Input that cannot be used: `lines` holds one line per mistake."""
+
+    def __init__(self, *lines: str) -> None:
+        self.lines = tuple(" ".join(line.split()) for line in lines)
+        super().__init__("\n".join(self.lines))
+
+
+class RecipeError(UserError):
+    """A recipe, or a value set on top of it, is refused."""
+
+
+class GenotypeError(UserError):
+    """A genotype cannot be read, or cannot be built in its space."""
+
+
+class DataError(UserError):
+    """A data set is missing, damaged, or does not fit what is asked of it."""
+
+
+class RunError(UserError):
+    """A run folder lacks what a command needs, or holds what it would overwrite."""
+
+
+class CheckpointError(UserError):
+    """No checkpoint of a run can be trusted."""
+
+
+class WeightsError(UserError):
+    """A state dict does not fit the module that it is loaded into."""
+
+
+class Interrupted(DiffnasError):
+    """A signal stopped the work after a checkpoint was written; the message says how to go on."""

@@ -1,0 +1,38 @@
+"""DARTS: Differentiable Architecture Search (Liu, Simonyan and Yang, ICLR 2019).
+
+A softmax over the ops of every edge makes the choice of a cell continuous; its logits alpha are trained on one half of the
+data, the weights on the other, in turns.  The first order takes the weights as they are; the second order looks one weight
+step ahead (equation 7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from diffnas import engine
+from diffnas.core.settings import setting
+from diffnas.engine.method import Method
+
+if TYPE_CHECKING:
+    from diffnas.core.batch import Batch, Loss
+    from diffnas.engine.search import Search
+
+
+@dataclass(frozen=True)
+class DARTS(Method):
+    """Alternate architecture and weight steps; keep the two strongest edges of each node, `none` left out."""
+
+    name: ClassVar[str] = "darts"
+
+    unrolled: bool = setting(False, "second order: look one weight step ahead (about three times the work of a step)")
+    exact: bool = setting(False, "with unrolled: differentiate twice instead of a central difference (slow; for small nets)")
+
+    def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
+        """The architecture by the verb chosen, then the weights."""
+        if not self.unrolled or "valid" not in batches:
+            return super().step(search, batches)
+        train, valid = batches["train"], batches["valid"]
+        ahead = engine.unrolled_arch_step(search, search.relax("arch", valid), train, valid, exact=self.exact)
+        return {"valid": ahead, "train": engine.weight_step(search, search.relax("weights", train), train)}

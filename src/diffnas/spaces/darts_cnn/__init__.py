@@ -1,0 +1,1 @@
+"""The convolutional cells of DARTS (Liu, Simonyan and Yang, 2019)."""

@@ -1,0 +1,141 @@
+"""The convolutional search space of DARTS: what may be chosen, and what is built from a choice (Liu et al., 2019).
+
+Loads torch only when a module is built, so that recipes are read without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from diffnas.core.cell import Cell
+from diffnas.core.genotype import Genotype
+from diffnas.core.settings import setting
+from diffnas.core.space import Shape, Size
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+OPS = (
+    "none",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+)
+KINDS = ("normal", "reduce")
+PUBLISHED_OPS = (*OPS, "sep_conv_7x7", "conv_7x1_1x7")  # what published cells use besides
+
+
+@dataclass(frozen=True)
+class DartsCNN:
+    """Two kinds of cell, `normal` and `reduce`, in which every node reads every earlier state (14 edges of 8 ops)."""
+
+    name: ClassVar[str] = "darts-cnn"
+
+    channels: int = setting(16, "initial channels of the supernet (C)", ge=2)
+    layers: int = setting(8, "cells of the supernet (L); those at L/3 and 2L/3 reduce", ge=1)
+    nodes: int = setting(4, "nodes of a cell", ge=1, le=16)
+    inputs: int = setting(2, "inputs of a cell: the outputs of as many cells before it", ge=1, le=3)
+    in_degree: int = setting(2, "edges that a derived node keeps", ge=1)
+    ops: tuple[str, ...] = setting(OPS, "candidate ops of every edge, in column order", min_length=1)
+    edge_ops: dict[str, list[list[str]]] | None = setting(
+        None, "for `normal` and `reduce`, the ops of each edge in order, where edges differ (null: all ops everywhere)"
+    )
+    excluded: tuple[str, ...] = setting(("none",), "ops that are never derived, though they take their share")
+    concat: tuple[int, ...] | None = setting(None, "nodes that a cell puts out (null: all)")
+    stem_multiplier: int = setting(3, "channels of the stem, as a multiple of the initial channels", ge=1)
+
+    @property
+    def size(self) -> Size:
+        """The supernet's size where a stage asks for no other."""
+        return Size(self.channels, self.layers)
+
+    @property
+    def cells(self) -> Mapping[str, Cell]:
+        """The cells; raises `ValueError` where the settings do not fit one another."""
+        return {
+            kind: Cell.dense(
+                self.ops,
+                self.inputs,
+                self.nodes,
+                in_degree=self.in_degree,
+                excluded=self.excluded,
+                concat=self.concat,
+                allowed=None if self.edge_ops is None else self.edge_ops.get(kind),
+            )
+            for kind in KINDS
+        }
+
+    def supernet(self, shape: Shape, size: Size | None = None) -> nn.Module:
+        """The plain supernet with fresh weights."""
+        from diffnas.spaces.darts_cnn.supernet import Supernet
+
+        return Supernet(self.cells, shape, size or self.size, self.stem_multiplier)
+
+    def network(self, genotype: Genotype, shape: Shape, **settings: Any) -> nn.Module:
+        """The network of `genotype`; `settings` are those of `Network`.  Raises `GenotypeError` where it is not legal."""
+        from diffnas.spaces.darts_cnn.network import Network
+
+        return Network(genotype, shape, **settings)
+
+    def narrow(self, keep: Mapping[str, Tensor]) -> DartsCNN:
+        """The same space with only the [E, O] entries that are allowed and kept."""
+        edge_ops = {}
+        for kind, cell in self.cells.items():
+            narrowed = cell.keep(keep[kind].tolist())
+            edge_ops[kind] = [[op for op, ok in zip(cell.ops, row, strict=True) if ok] for row in narrowed.allowed]
+        return replace(self, edge_ops=edge_ops)
+
+    def refusals(self, shape: Shape, size: Size | None = None) -> list[tuple[str, str]]:
+        """What cannot be built, as (setting, reason)."""
+        size = size or self.size
+        found = _channels(size.channels) + _side(shape.side, size.layers, "cifar")
+        unknown = sorted({*self.ops, *self.excluded} - set(PUBLISHED_OPS))
+        found += [("ops", f"{op!r} is unknown; known: {', '.join(PUBLISHED_OPS)}") for op in unknown]
+        if len(set(self.ops)) < len(self.ops):
+            found.append(("ops", "an op is listed twice"))
+        if not set(self.ops) - set(self.excluded):
+            found.append(("ops", "every op is excluded from derivation; nothing is left to choose"))
+        if self.edge_ops is not None and set(self.edge_ops) != set(KINDS):
+            found.append(("edge_ops", "must have the keys normal and reduce"))
+        if self.inputs > 2 and size.layers < 9:
+            found.append(("inputs", "three inputs need at least 9 layers, or a cell would read across two reductions"))
+        try:
+            self.cells  # noqa: B018 (its checks are wanted)
+        except ValueError as error:
+            key = "concat" if str(error).startswith("concat") else "edge_ops"
+            found.append((key, str(error)))
+        return found
+
+    def network_refusals(self, shape: Shape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """What cannot be built about a network: odd channels, odd sides, an auxiliary head without its 8x8 features."""
+        layers, stem = settings["layers"], settings["stem"]
+        found = _channels(settings["channels"]) + _side(shape.side, layers, stem)
+        if settings["auxiliary"] and not found:
+            side = shape.side // (1 if stem == "cifar" else 8) // 2 ** len(_reductions(layers))
+            need = 8 if stem == "cifar" else 7
+            if side != need:
+                reason = f"the auxiliary head needs {need}x{need} features; here they are {side}x{side}; set it to false"
+                found.append(("auxiliary", reason))
+        return found
+
+
+def _reductions(layers: int) -> set[int]:
+    return {layers // 3, 2 * layers // 3}
+
+
+def _channels(channels: int) -> list[tuple[str, str]]:
+    return [("channels", f"must be even, not {channels}: halving the resolution splits them")] if channels % 2 else []
+
+
+def _side(side: int, layers: int, stem: str) -> list[tuple[str, str]]:
+    """Sides must halve evenly at every reduction (and three times in an ImageNet stem)."""
+    need = 2 ** len(_reductions(layers)) * (1 if stem == "cifar" else 8)
+    if side % need:
+        return [("layers", f"{layers} layers need images whose side is a multiple of {need}, not {side}")]
+    return []
