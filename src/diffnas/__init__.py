@@ -1,1 +1,70 @@
-"""diffnas."""
+"""diffnas: differentiable neural architecture search.
+
+    recipe = diffnas.read_recipe("darts-digits", ["search.epochs=5"])
+    run = diffnas.search(recipe)
+    run = diffnas.train(diffnas.load_genotype(run.path), recipe, run=run.path)
+    print(diffnas.test(run)["accuracy"])
+
+The names below are stable.  They are loaded on first use, so that `import diffnas` is immediate and needs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffnas import interop
+    from diffnas.api import build_network, build_supernet, load_genotype
+    from diffnas.core.count import Counts, count
+    from diffnas.core.genotype import Genotype
+    from diffnas.pipeline.search import search
+    from diffnas.pipeline.test import test
+    from diffnas.pipeline.train import train
+    from diffnas.recipe import Recipe, read_recipe
+    from diffnas.run import Run
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Counts": "diffnas.core.count",
+    "Genotype": "diffnas.core.genotype",
+    "Recipe": "diffnas.recipe",
+    "Run": "diffnas.run",
+    "build_network": "diffnas.api",
+    "build_supernet": "diffnas.api",
+    "count": "diffnas.core.count",
+    "interop": "diffnas.interop",
+    "load_genotype": "diffnas.api",
+    "read_recipe": "diffnas.recipe",
+    "search": "diffnas.pipeline.search",
+    "test": "diffnas.pipeline.test",
+    "train": "diffnas.pipeline.train",
+}
+
+__all__ = [
+    "Counts",
+    "Genotype",
+    "Recipe",
+    "Run",
+    "build_network",
+    "build_supernet",
+    "count",
+    "interop",
+    "load_genotype",
+    "read_recipe",
+    "search",
+    "test",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = import_module(_HOMES[name])
+    return home if name == "interop" else getattr(home, name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

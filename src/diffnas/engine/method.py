@@ -63,7 +63,7 @@ class Turn:
 class Clock:
     """Where a search is.  `epoch` of `epochs` spans all stages that share weights; `stage_epoch` counts within the stage.
 
-    `phase` and `step` count what is done within the epoch.
+    `phase` and `step` count what is done within the epoch, `total` the epochs done since the search began.
     """
 
     stage: int = 0
@@ -72,6 +72,7 @@ class Clock:
     epochs: int = 1
     phase: int = 0
     step: int = 0
+    total: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,10 @@ class Method:
     """First-order DARTS, hook by hook."""
 
     name: ClassVar[str] = "method"
+
+    def refusals(self) -> list[tuple[str, str]]:
+        """Hyper-parameters that do not go together: (setting, reason) pairs."""
+        return []
 
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
         """The stages of a search, given the recipe's `search.epochs` and the space's size: one."""

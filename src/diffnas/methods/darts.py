@@ -29,6 +29,10 @@ class DARTS(Method):
     unrolled: bool = setting(False, "second order: look one weight step ahead (about three times the work of a step)")
     exact: bool = setting(False, "with unrolled: differentiate twice instead of a central difference (slow; for small nets)")
 
+    def refusals(self) -> list[tuple[str, str]]:
+        """`exact` is a way to compute the second order."""
+        return [("exact", "needs method.unrolled=true")] if self.exact and not self.unrolled else []
+
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
         """The architecture by the verb chosen, then the weights."""
         if not self.unrolled or "valid" not in batches:

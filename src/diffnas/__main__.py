@@ -1,0 +1,5 @@
+"""`python -m diffnas`."""
+
+from diffnas.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,117 @@
+"""Genotypes and modules by name, for library users: what commands do with files, as functions."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffnas.core.genotype import Genotype, parse_genotype, read_genotype_file
+from diffnas.core.known import PUBLISHED, published
+from diffnas.core.space import Shape, Size, Space
+from diffnas.errors import GenotypeError, RecipeError, RunError
+from diffnas.recipe import choice_class, nearest
+from diffnas.run import open_run
+from diffnas.spaces import SPACES
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def load_genotype(text: str | Path) -> Genotype:
+    """The genotype that `text` names or holds.
+
+    A published name (`darts-v2`), a file of our JSON or of older `Genotype(...)` text, a run folder, or either text itself.
+    Nothing is executed.  Raises `GenotypeError` in one line where it is none of these.
+    """
+    if isinstance(text, str):
+        if text in PUBLISHED:
+            return published(text)
+        if text.lstrip().startswith("{") or "(" in text:
+            return parse_genotype(text)
+    path = Path(text)
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except (OSError, ValueError):
+        is_folder = is_file = False
+    if is_folder:
+        return _genotype_of_run(path)
+    if is_file:
+        return read_genotype_file(path)
+    hint = nearest(str(text), PUBLISHED)
+    raise GenotypeError(
+        f"genotype {str(text)[:80]!r} is no published name, file or run folder{hint}; `diffnas list genotypes` shows names"
+    )
+
+
+def _genotype_of_run(path: Path) -> Genotype:
+    run = open_run(path)
+    found = run.search.genotype if run.search.path.is_dir() else run.training().genotype
+    if not found.is_file():
+        raise RunError(f"{found}: is missing; has the search finished an epoch?")
+    return read_genotype_file(found)
+
+
+def build_network(
+    genotype: Genotype | str,
+    *,
+    channels: int = 36,
+    layers: int = 20,
+    classes: int = 10,
+    auxiliary: bool = False,
+    stem: str = "cifar",
+    in_channels: int = 3,
+    side: int | None = None,
+    pool_norm: str = "none",
+    auxiliary_norm: bool | None = None,
+    drop_path: bool = False,
+) -> nn.Module:
+    """The network of `genotype` with fresh weights: images [N, in_channels, side, side] -> logits [N, classes].
+
+    `stem` is "cifar" (side 32) or "imagenet" (side 224); `side` says otherwise.  In training mode with `auxiliary` the
+    network returns (logits, auxiliary logits).  `auxiliary_norm=True` gives the ImageNet head its second normalisation
+    (P-DARTS; DARTS lacks it).  With `drop_path`, write the probability into the buffer `network.drop_path` each epoch.
+    Raises `GenotypeError` for a genotype that is not legal, `RecipeError` for a size that cannot be built.
+    """
+    genotype = load_genotype(genotype) if isinstance(genotype, str) else genotype
+    if genotype.space not in SPACES:
+        raise GenotypeError(f"genotype: its space {genotype.space!r} is unknown; known: {', '.join(SPACES)}")
+    space: Space = choice_class("space", genotype.space)()
+    shape = Shape(classes, in_channels, side or (32 if stem == "cifar" else 224))
+    _refuse(space.network_refusals(shape, {"channels": channels, "layers": layers, "auxiliary": auxiliary, "stem": stem}))
+    return space.network(
+        genotype,
+        shape,
+        channels=channels,
+        layers=layers,
+        auxiliary=auxiliary,
+        stem=stem,
+        pool_norm=pool_norm,
+        auxiliary_norm=auxiliary_norm,
+        drops=drop_path,
+    )
+
+
+def build_supernet(space: Space | str, *, classes: int = 10, in_channels: int = 3, side: int = 32, **size: Any) -> nn.Module:
+    """The supernet of `space` with fresh weights: `supernet(images, mixture) -> logits [N, classes]`.
+
+    `size` sets fields of the space: `channels`, `layers`, `nodes`, `ops`, ...  Raises `RecipeError` where a field is unknown
+    or the size cannot be built.
+    """
+    if isinstance(space, str):
+        if space not in SPACES:
+            raise RecipeError(f"space {space!r} is unknown{nearest(space, SPACES)}; known: {', '.join(SPACES)}")
+        space = choice_class("space", space)()
+    fields = [field.name for field in dataclasses.fields(space)]  # type: ignore[arg-type]
+    unknown = [key for key in size if key not in fields]
+    if unknown:
+        raise RecipeError(*(f"{key}: unknown size of {space.name}{nearest(key, fields)}" for key in unknown))
+    space = dataclasses.replace(space, **size)  # type: ignore[type-var]
+    shape = Shape(classes, in_channels, side)
+    _refuse(space.refusals(shape))
+    return space.supernet(shape, Size(space.size.channels, space.size.layers))
+
+
+def _refuse(found: list[tuple[str, str]]) -> None:
+    if found:
+        raise RecipeError(*(f"{key}: {reason}" for key, reason in found))

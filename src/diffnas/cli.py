@@ -1,0 +1,259 @@
+"""The command line.  Each command is a thin function: read what was typed, call the library, print the result.
+
+Results go to standard output, everything said on the way to standard error.  Exit codes: 0 done, 2 the input cannot be
+used (one line per mistake), 130 stopped by a signal after a checkpoint was written, 1 a failure of the program.
+torch is loaded only by commands that compute, so that help and refusals are immediate.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from diffnas.errors import DiffnasError, Interrupted, RunError, UserError
+
+app = typer.Typer(
+    name="diffnas",
+    help="Search for a small network by gradient descent, train it from scratch, and test it.",
+    epilog="First try: diffnas search darts-digits, then diffnas train RUN, diffnas test RUN, diffnas show RUN.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Set a recipe key, e.g. search.epochs=10. Repeatable."),
+]
+RunPath = Annotated[Path | None, typer.Option("--run", help="The run folder. [default: runs/RECIPE-DATE-TIME]")]
+Resume = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with this run after a stop or a kill.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only warnings and the result.")]
+TrainName = Annotated[str | None, typer.Option("--train", metavar="NAME", help="Which training of the run.")]
+
+
+@app.command()
+def search(
+    recipe: Annotated[str | None, typer.Argument(help="A recipe's name (diffnas list recipes) or a YAML file.")] = None,
+    run: RunPath = None,
+    resume: Resume = None,
+    overrides: Set = None,
+    quiet: Quiet = False,
+) -> None:
+    """Search for a cell.
+
+    Leaves the genotype after every epoch, pictures of the last one, and checkpoints to go on from.
+    """
+    from diffnas.recipe import read_recipe
+    from diffnas.runtime.console import start_console
+
+    start_console(quiet)
+    if resume is not None:
+        _only_one(recipe, run)
+        chosen = read_recipe(_resumable(resume / "search" / "recipe.yaml", "search"), overrides or ())
+    else:
+        chosen = read_recipe(_required(recipe, "recipe"), overrides or ())
+    from diffnas.pipeline import search as pipeline
+
+    found = pipeline.search(chosen, resume or run, resume=resume is not None)
+    typer.echo(f"run folder: {found.path}")
+    typer.echo(f"genotype:   {found.search.genotype}")
+    typer.echo(f"next:       diffnas train {found.path}")
+
+
+@app.command()
+def train(
+    genotype: Annotated[str | None, typer.Argument(help="A published name, a genotype file, or a run folder.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Recipe to train by. [default: that of the run]")] = None,
+    run: RunPath = None,
+    resume: Resume = None,
+    name: TrainName = None,
+    overrides: Set = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a genotype's network from scratch."""
+    from diffnas.recipe import read_recipe
+    from diffnas.runtime.console import start_console
+
+    start_console(quiet)
+    if resume is not None:
+        _only_one(genotype, recipe, run)
+        from diffnas.run import open_run
+
+        part = open_run(resume).training(name)
+        chosen = read_recipe(_resumable(part.recipe, "train"), overrides or ())
+        from diffnas.pipeline import train as pipeline
+
+        done = pipeline.train(None, chosen, resume, resume=True, name=part.path.name)
+    else:
+        from diffnas.api import load_genotype
+
+        text = _required(genotype, "genotype")
+        found = load_genotype(text)
+        source = Path(text) if Path(text).is_dir() else None
+        chosen = read_recipe(recipe or _recipe_of(source), overrides or ())
+        from diffnas.pipeline import train as pipeline
+
+        done = pipeline.train(found, chosen, run or source, name=name)
+        part = done.train(name or f"{chosen.name}-seed{chosen.seed}")
+    typer.echo(f"run folder: {done.path}")
+    typer.echo(f"weights:    {part.weights}")
+    typer.echo(f"next:       diffnas test {done.path}")
+
+
+@app.command()
+def test(
+    run: Annotated[Path, typer.Argument(help="A run folder with a finished training.")],
+    name: TrainName = None,
+    overrides: Set = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print test.json instead of sentences.")] = False,
+) -> None:
+    """Test a trained network on the images held out."""
+    from diffnas.run import open_run
+    from diffnas.runtime.console import start_console
+
+    start_console()
+    opened = open_run(run)
+    from diffnas.pipeline.test import test as pipeline
+
+    result = pipeline(opened, name, tuple(overrides or ()))
+    if as_json:
+        typer.echo(json.dumps(result, indent=1))
+        return
+    low, high = result["interval"]
+    typer.echo(f"test accuracy: {result['accuracy']:.2f} %  (95 % interval {low:.2f} to {high:.2f}, {result['n']} images)")
+    typer.echo(f"test loss:     {result['loss']:.4f}   top-5 accuracy: {result['top5']:.2f} %   weights: last epoch")
+    typer.echo(f"size:          {result['params']:,} parameters, {result['macs'] / 1e6:.1f}M multiply-adds")
+
+
+@app.command()
+def show(
+    genotype: Annotated[str, typer.Argument(help="A published name, a genotype file, or a run folder.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("."),
+    stats: Annotated[bool, typer.Option("--stats", help="Print parameters and multiply-adds.")] = False,
+    recipe: Annotated[str | None, typer.Option(help="With --stats: count at this recipe's size.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the genotype as JSON and draw nothing.")] = False,
+) -> None:
+    """Draw a genotype's cells as SVG and PNG, and print them."""
+    from diffnas.api import load_genotype
+
+    found = load_genotype(genotype)
+    if as_json:
+        typer.echo(found.to_json(), nl=False)
+        return
+    from diffnas.draw import write_cells
+
+    if out.exists() and not out.is_dir():
+        raise RunError(f"--out {out}: is a file; name a folder")
+    stem = Path(genotype).stem if len(genotype) < 100 and "(" not in genotype else "genotype"
+    written = write_cells(found, out, f"{stem or 'genotype'}-cells")
+    typer.echo(found.to_text())
+    if stats:
+        from diffnas.pipeline.sizes import size_lines
+
+        source = Path(genotype) if Path(genotype).is_dir() else None
+        for line in size_lines(found, recipe or (_recipe_of(source) if source else None)):
+            typer.echo(line)
+    for path in written:
+        typer.echo(f"picture: {path}")
+
+
+class Listing(StrEnum):
+    """What can be listed."""
+
+    methods = "methods"
+    spaces = "spaces"
+    data = "data"
+    recipes = "recipes"
+    genotypes = "genotypes"
+    keys = "keys"
+
+
+@app.command(name="list")
+def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> None:
+    """List methods, spaces, data sets, recipes, published genotypes, or every recipe key."""
+    from diffnas.listing import listing
+
+    for line in listing(what.value):
+        typer.echo(line)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from diffnas import __version__
+
+        typer.echo(f"diffnas {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Differentiable neural architecture search: search, derive, train, test."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line on `arguments` (default: the process's) and returns the exit code."""
+    try:
+        app(args=arguments, prog_name="diffnas")
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else int(bool(leaving.code))
+    except UserError as error:
+        for line in error.lines:
+            typer.echo(f"diffnas: {line}", err=True)
+        return 2
+    except (Interrupted, KeyboardInterrupt) as error:
+        typer.echo(f"diffnas: {error or 'stopped'}", err=True)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except (DiffnasError, Exception) as error:  # noqa: BLE001 (a person gets a line and a file, not a traceback)
+        return _failed(error)
+    return 0
+
+
+def _failed(error: Exception) -> int:
+    """Writes the traceback of a failure of ours to a file and names it."""
+    path = Path("diffnas-error.log")
+    try:
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        where = f"the details are in {path.resolve()}"
+    except OSError:
+        where = "".join(traceback.format_exception(error))
+    typer.echo(f"diffnas: failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}; {where}", err=True)
+    return 1
+
+
+def _required(value: str | None, name: str) -> str:
+    if value is None:
+        raise UserError(f"name a {name}, or go on with a run: --resume RUN")
+    return value
+
+
+def _only_one(*others: Any) -> None:
+    if any(other is not None for other in others):
+        raise UserError("--resume RUN needs nothing else: the recipe and the genotype are in the folder (--set may raise limits)")
+
+
+def _resumable(recipe: Path, command: str) -> Path:
+    if not recipe.is_file():
+        raise RunError(f"{recipe.parent}: there is nothing to resume (no recipe.yaml); start with: diffnas {command} ...")
+    return recipe
+
+
+def _recipe_of(run: Path | None) -> str:
+    """The recipe in a run folder."""
+    if run is None:
+        raise UserError("name a recipe to train by: --recipe cifar10-train (diffnas list recipes)")
+    from diffnas.run import open_run
+
+    opened = open_run(run)
+    part = opened.search if opened.search.recipe.is_file() else opened.training()
+    return str(part.recipe)

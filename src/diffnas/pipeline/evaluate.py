@@ -1,0 +1,57 @@
+"""How well a network does on images it was not trained on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from diffnas.data.feeds import Feed
+from diffnas.tasks.images import ImageTask
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean cross-entropy `loss`, the shares of right answers (`accuracy`, and among the best five `top5`), over `n` images."""
+
+    loss: float
+    accuracy: float
+    top5: float
+    n: int
+
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of `accuracy` as a share of `n` draws (Wilson, 1927)."""
+        z, p, n = 1.959964, self.accuracy, self.n
+        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+        half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        return max(0.0, middle - half), min(1.0, middle + half)
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, task: ImageTask, feed: Feed, precision: torch.dtype) -> Evaluation:
+    """The network's evaluation over one pass of `feed`, in evaluation mode; without label smoothing."""
+    training = network.training
+    network.eval()
+    plain, batches = ImageTask(task.auxiliary), feed.epoch(0)
+    sums = None
+    for step in range(feed.steps):
+        batch = batches[step]
+        outputs = []
+
+        def net(x: torch.Tensor, kept: list[torch.Tensor] = outputs) -> torch.Tensor:
+            kept.append(network(x))
+            return kept[0]
+
+        with torch.autocast(batch.inputs.device.type, precision, enabled=precision != torch.float32):
+            loss = plain.loss(net, batch)
+        best = outputs[0].topk(min(5, outputs[0].shape[1]), dim=1).indices
+        top5 = (best == batch.targets[:, None]).any(dim=1).sum()
+        found = torch.stack([loss.value.double() * loss.count, loss.correct.double(), top5.double()])
+        sums = found if sums is None else sums + found
+    assert sums is not None
+    network.train(training)
+    n = len(feed.indices)
+    value, right, among = (sums / n).tolist()
+    return Evaluation(value, right, among, n)

@@ -1,0 +1,46 @@
+"""The network a recipe trains: a genotype in its own space, at the size of the train section."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from diffnas.core.genotype import Genotype
+from diffnas.core.space import Shape, Space
+from diffnas.errors import GenotypeError, RecipeError
+from diffnas.recipe import Recipe, choice_class
+from diffnas.spaces import SPACES
+
+
+def space_of(genotype: Genotype) -> Space:
+    """The space a genotype belongs to, with default settings; raises `GenotypeError` where it is unknown."""
+    if genotype.space not in SPACES:
+        raise GenotypeError(f"genotype: its space {genotype.space!r} is unknown; known: {', '.join(SPACES)}")
+    space: Space = choice_class("space", genotype.space)()
+    return space
+
+
+def build(genotype: Genotype, recipe: Recipe, shape: Shape, seed: int | None = None) -> nn.Module:
+    """The network of `genotype` for images of `shape`; `seed` fixes its fresh weights.
+
+    Raises `RecipeError` where the train section asks for what cannot be built, `GenotypeError` for an illegal genotype.
+    """
+    train = recipe.train
+    assert train is not None
+    space = space_of(genotype)
+    settings = train.model_dump()
+    refused = space.network_refusals(shape, settings)
+    if refused:
+        raise RecipeError(*(f"recipe {recipe.name}: train.{key}: {reason}" for key, reason in refused))
+    if seed is not None:
+        torch.manual_seed(seed)
+    return space.network(
+        genotype,
+        shape,
+        channels=train.channels,
+        layers=train.layers,
+        stem=train.stem,
+        auxiliary=train.auxiliary,
+        pool_norm=train.pool_norm,
+        drops=train.drop_path > 0,
+    )

@@ -1,0 +1,288 @@
+"""`search`: stages of epochs of steps, with a genotype after every epoch and a checkpoint to go on from."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffnas import draw
+from diffnas.core.genotype import Genotype
+from diffnas.core.schedules import cosine
+from diffnas.core.seeds import generator, stream_seed
+from diffnas.core.space import Shape, Space
+from diffnas.data.feeds import Feed
+from diffnas.engine import Search
+from diffnas.engine.method import Clock, Method, Phase, Stage
+from diffnas.engine.optim import set_learning_rate
+from diffnas.engine.score import score
+from diffnas.errors import RecipeError, RunError
+from diffnas.pipeline.environment import record_attempt, version_of
+from diffnas.pipeline.images import load_data, search_feeds, shape_of
+from diffnas.pipeline.resume import resumed_recipe
+from diffnas.pipeline.session import Session
+from diffnas.recipe import Recipe
+from diffnas.run import Run, claim, new_run
+from diffnas.runtime.console import duration, log, progress
+from diffnas.runtime.device import PRECISIONS, pick_device, place
+from diffnas.runtime.files import write_text
+from diffnas.runtime.stop import Stop
+from diffnas.tasks.images import ImageTask
+
+
+def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = False) -> Run:
+    """Searches as `recipe` says and returns the run folder, `RUN/search/genotype.json` in it.
+
+    With `resume`, goes on in the folder `run`; `recipe` may then be None, or differ in limits (epochs, minutes) only.
+    Raises `UserError` for input that cannot be used and `Interrupted` after a signal, with a checkpoint written.
+    """
+    if resume and run is None:
+        raise RunError("to resume, name the run folder")
+    where = Run(Path(run)) if resume and run is not None else None
+    recipe = resumed_recipe(where.search, recipe, "search") if where is not None else recipe
+    if recipe is None or recipe.search is None:
+        raise RecipeError("the recipe has no search section; name one that has (diffnas list recipes)")
+    device = pick_device(recipe.device)
+    data = load_data(recipe)
+    feeds = search_feeds(recipe, data, device)
+    if where is None:
+        where = new_run(run, recipe.name)
+        claim(where.search, "search")
+    write_text(where.search.recipe, recipe.to_yaml())
+    log.info("run folder: %s", where.path)
+    with Stop(recipe.search.checkpoint_every) as stop:
+        session = Session(where.search, stop, device, f"diffnas search --resume {where.path}")
+        _Searcher(recipe, shape_of(data), feeds, session).run()
+    return where
+
+
+class _Searcher:
+    """One attempt at a search: builds each stage's supernet and walks the epochs."""
+
+    def __init__(self, recipe: Recipe, shape: Shape, feeds: dict[str, Feed], session: Session) -> None:
+        assert recipe.search is not None and recipe.method is not None and recipe.space is not None
+        self.recipe, self.shape, self.feeds, self.session = recipe, shape, feeds, session
+        self.settings, self.method = recipe.search, recipe.method
+        self.stages = self.method.stages(self.settings.epochs, recipe.space.size)
+        checkpoint = session.load()
+        clock = Clock(**checkpoint["state"]["search"]["clock"]) if checkpoint else Clock()
+        clock = replace(clock, epochs=self._span(clock.stage))  # a resumed run may have more of them
+        space = recipe.space if checkpoint is None else _narrowed(recipe.space, checkpoint["state"]["allowed"])
+        at = f"epoch {clock.total + 1}, step {clock.step}"
+        record_attempt(session.part, session.device, recipe.seed, at)
+        self.seconds = 0.0  # spent on the epoch at hand in earlier attempts
+        self.search = self._build(space, clock)
+        if checkpoint is not None:
+            session.restore(checkpoint, self)
+            self.search.clock = clock
+            log.info("resumed at %s", at)
+        session.part.drop_metrics(clock.total)
+
+    # -- the parts of a search
+
+    def run(self) -> None:
+        """Every stage from where the clock stands; then the pictures of what was found."""
+        while True:
+            if self._turn_ends_stage():
+                if self.search.clock.stage + 1 == len(self.stages) or self.stopped:
+                    break
+                self._next_stage()
+            self._epoch()
+        genotype = self.search.derive()
+        if genotype is not None:
+            draw.write_cells(genotype, self.session.part.path)
+            log.info("found after %d epochs:\n%s", self.search.clock.total, genotype.to_text())
+
+    def _turn_ends_stage(self) -> bool:
+        """Asks the method what to do between two epochs; whether the stage is over."""
+        search = self.search
+        turn = self.method.turn(search, search.clock.stage_epoch)
+        self.stopped = turn.stop
+        return turn.stop or turn.next_stage or search.clock.stage_epoch >= self._stage.epochs
+
+    @property
+    def _stage(self) -> Stage:
+        return self.stages[self.search.clock.stage]
+
+    def _span(self, stage: int) -> int:
+        """The epochs of all stages that share weights with `stage`: what its learning rate runs over."""
+        first = next(k for k in range(stage, -1, -1) if self.stages[k].fresh or k == 0)
+        joined = itertools.takewhile(lambda later: not later.fresh, self.stages[first + 1 :])
+        return self.stages[first].epochs + sum(later.epochs for later in joined)
+
+    def _build(self, space: Space, clock: Clock) -> Search:
+        """The search of a stage with fresh weights and architecture."""
+        seed, stage, settings = self.recipe.seed, self.stages[clock.stage], self.settings
+        torch.manual_seed(stream_seed(seed, "weights", clock.stage))
+        supernet = place(space.supernet(self.shape, stage.size), self.session.device)
+        arch = self.method.arch(space, generator(seed, "arch", clock.stage)).to(self.session.device)
+        weights, adam = settings.weights, settings.arch
+        return Search(
+            method=self.method,
+            space=space,
+            supernet=supernet,
+            arch=arch,
+            weights_optimizer=torch.optim.SGD(
+                supernet.parameters(), weights.lr, weights.momentum, weight_decay=weights.decay, foreach=True
+            ),
+            arch_optimizer=torch.optim.Adam(arch.parameters(), adam.lr, adam.betas, weight_decay=adam.decay),
+            task=ImageTask(),
+            seed=seed,
+            clip=weights.clip,
+            arch_clip=adam.clip,
+            precision=PRECISIONS[self.recipe.precision],
+            clock=clock,
+        )
+
+    def _next_stage(self) -> None:
+        """Narrows the space to the strongest ops and builds the next stage's supernet, fresh or going on."""
+        before = self.search
+        stage = self.stages[before.clock.stage + 1]
+        space = before.space
+        if stage.keep is not None:
+            space = space.narrow({kind: _top(strength, stage.keep) for kind, strength in before.strength().items()})
+        index = before.clock.stage + 1
+        clock = Clock(index, 0, 0 if stage.fresh else before.clock.epoch, self._span(index), total=before.clock.total)
+        self.search = self._build(space, clock)
+        if not stage.fresh:
+            state = before.state_dict()
+            own = self.search.supernet.state_dict()
+            # ops that were pruned are gone from the supernet; everything else goes on under its name
+            state["weights"] = {**own, **{k: v for k, v in state["weights"].items() if k in own}}
+            self.search.load_state_dict(state)
+            self.search.clock = clock
+
+    def _epoch(self) -> None:
+        """One epoch from the step the clock stands at, its genotype, its row of metrics, and a checkpoint."""
+        search, clock = self.search, self.search.clock
+        started = time.monotonic() - self.seconds
+        weights = self.settings.weights
+        lr = cosine(clock.epoch, clock.epochs, weights.lr, weights.lr_min)
+        set_learning_rate(search.weights_optimizer, lr)
+        for name, value in self.method.dials(clock).items():
+            search.supernet.get_buffer(name).fill_(value)
+        if clock.phase == clock.step == 0:
+            search.reseed()
+        for index in range(clock.phase, len(self._stage.phases)):
+            self._phase(self._stage.phases[index], started)
+            search.advance(phase=index + 1, step=0)
+        row: dict[str, Any] = {"epoch": clock.total, "stage": clock.stage, "lr": lr, **self.session.meter.means()}
+        row |= self._validate()
+        search.advance(stage_epoch=clock.stage_epoch + 1, epoch=clock.epoch + 1, phase=0, step=0, total=clock.total + 1)
+        genotype = self._write_genotype()
+        row |= _facts(genotype)
+        row["strength"] = {kind: _rounded(strength) for kind, strength in search.strength().items()}
+        row["seconds"] = round(time.monotonic() - started, 3)
+        self.session.part.add_metrics(row)
+        self.session.meter = type(self.session.meter)()
+        self.seconds = 0.0
+        self.session.save(self._position, self)
+        log.info("%s", _line(row, search.clock, self.stages))
+        self.session.leave()
+
+    def _phase(self, phase: Phase, started: float) -> None:
+        """The steps of one phase from where the clock stands."""
+        search, clock, meter = self.search, self.search.clock, self.session.meter
+        warm = clock.stage_epoch < self._stage.warmup
+        names = [name for name in phase.feeds if not (warm and name == "valid")]
+        total = phase.steps or self.feeds["train"].steps
+        epochs = {name: self.feeds[name].epoch(clock.total) for name in names}
+        with progress(f"search epoch {clock.total + 1}", total, self.recipe.log.every) as say:
+            for step in range(clock.step, total):
+                batches = {name: epochs[name][step % self.feeds[name].steps] for name in names}
+                for name, loss in self.method.step(search, batches).items():
+                    meter.add(name, loss)
+                search.advance(step=step + 1)
+                say(step + 1, meter.text)
+                self.seconds = time.monotonic() - started
+                if step + 1 < total:
+                    self.session.check(self._position, self)
+
+    def _validate(self) -> dict[str, float]:
+        """The supernet's loss and accuracy on the architecture half, not augmented, with running statistics."""
+        every = self.settings.validate_every
+        if not every or (self.search.clock.total + 1) % every:
+            return {}
+        feed = self.feeds["score"].epoch(0)
+        mixture = self.search.relax("eval").detach()
+        scores = score(self.search, mixture, (feed[step] for step in range(self.feeds["score"].steps)), norm="running")
+        return {"score_loss": scores.loss.item(), "score_accuracy": 100.0 * scores.accuracy.item()}
+
+    def _write_genotype(self) -> Genotype | None:
+        genotype = self.search.derive()
+        if genotype is None:
+            return None
+        epoch = self.search.clock.total
+        found = Genotype(
+            genotype.space,
+            genotype.cells,
+            {
+                "method": self.method.name,
+                "recipe": self.recipe.name,
+                "seed": self.recipe.seed,
+                "epoch": epoch,
+                "diffnas": version_of("diffnas"),
+            },
+        )
+        write_text(self.session.part.path / "genotypes" / f"epoch-{epoch:03d}.json", found.to_json())
+        write_text(self.session.part.genotype, found.to_json())
+        return found
+
+    # -- what a checkpoint holds
+
+    @property
+    def _position(self) -> int:
+        clock = self.search.clock
+        return (clock.total * 100 + clock.phase) * 1_000_000 + clock.step
+
+    def state_dict(self) -> dict[str, Any]:
+        """The search and the ops its cells still allow."""
+        allowed = {kind: [list(row) for row in cell.allowed] for kind, cell in self.search.space.cells.items()}
+        return {"search": self.search.state_dict(), "allowed": allowed, "seconds": self.seconds}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # type: ignore[override]
+        """Goes on from `state`; the supernet is that of its stage already."""
+        self.search.load_state_dict(state["search"])
+        self.seconds = state["seconds"]
+
+
+def _narrowed(space: Space, allowed: dict[str, list[list[bool]]]) -> Space:
+    """`space` with only the saved entries, itself where nothing was pruned."""
+    if all(space.cells[kind].allowed == tuple(map(tuple, rows)) for kind, rows in allowed.items()):
+        return space
+    return space.narrow({kind: torch.tensor(rows) for kind, rows in allowed.items()})
+
+
+def _top(strength_EO: torch.Tensor, keep: int) -> torch.Tensor:
+    """[E, O] bool: the `keep` strongest ops of every edge."""
+    top = strength_EO.topk(min(keep, strength_EO.shape[1]), dim=1).indices
+    return torch.zeros_like(strength_EO, dtype=torch.bool).scatter_(1, top, True)
+
+
+def _facts(genotype: Genotype | None) -> dict[str, int]:
+    """Counts worth watching: skip connections of each kind of cell (many in the normal cell mean a collapse)."""
+    if genotype is None:
+        return {}
+    return {f"skips_{kind}": nodes.ops.count("skip_connect") for kind, nodes in genotype.cells.items()}
+
+
+def _rounded(strength: torch.Tensor) -> list[list[float]]:
+    return [[round(value, 6) for value in row] for row in strength.tolist()]
+
+
+def _line(row: dict[str, Any], clock: Clock, stages: tuple[Stage, ...]) -> str:
+    epochs = sum(stage.epochs for stage in stages)
+    parts = [f"search epoch {clock.total}/{epochs}"]
+    parts += [
+        f"{name} loss {row[f'{name}_loss']:.3f} acc {row[f'{name}_accuracy']:.1f}%"
+        for name in ("train", "valid", "score")
+        if f"{name}_loss" in row
+    ]
+    if "skips_normal" in row:
+        parts.append(f"skips {row['skips_normal']}")
+    left = row["seconds"] * (epochs - clock.total)
+    return "  ".join([*parts, duration(row["seconds"]), f"{duration(left)} left" if left else ""]).rstrip()

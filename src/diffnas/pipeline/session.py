@@ -1,0 +1,103 @@
+"""What a search and a training share: sums over an epoch, checkpoints within it, and an orderly stop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from diffnas.core.batch import Loss
+from diffnas.errors import Interrupted
+from diffnas.run import Part
+from diffnas.runtime.checkpoint import load_checkpoint, save_checkpoint
+from diffnas.runtime.stop import Stop
+
+
+class Meter:
+    """Sums of losses and right answers by name, kept on the device and read only when someone looks."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, name: str, loss: Loss) -> None:
+        """Adds the mean `loss` of a batch under `name`."""
+        pair = torch.stack([loss.value.detach().float() * loss.count, loss.correct.float()]).double()
+        self.sums[name] = self.sums[name] + pair if name in self.sums else pair
+        self.counts[name] = self.counts.get(name, 0) + loss.count
+
+    def means(self) -> dict[str, float]:
+        """`{NAME_loss, NAME_accuracy}`; accuracies in percent."""
+        found = {}
+        for name, pair in self.sums.items():
+            loss, correct = pair.tolist()
+            found[f"{name}_loss"] = loss / self.counts[name]
+            found[f"{name}_accuracy"] = 100.0 * correct / self.counts[name]
+        return found
+
+    def text(self) -> str:
+        """The means for a progress bar."""
+        means = self.means()
+        return "  ".join(
+            f"{name} loss {means[f'{name}_loss']:.3f} acc {means[f'{name}_accuracy']:.1f}%" for name in self.sums
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums so far."""
+        return {"sums": self.sums, "counts": self.counts}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from the sums in `state`."""
+        self.sums, self.counts = dict(state["sums"]), dict(state["counts"])
+
+
+class Stateful(Protocol):
+    """What a session saves."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from `state`."""
+
+
+class Session:
+    """The checkpoints of one command on one part of a run."""
+
+    def __init__(self, part: Part, stop: Stop, device: torch.device, resume_with: str) -> None:
+        self.part, self.stop, self.device, self.resume_with = part, stop, device, resume_with
+        self.meter = Meter()
+
+    def save(self, position: int, state: Stateful) -> None:
+        """Writes a checkpoint of `state`, the sums and torch's own generators."""
+        content = {"state": state.state_dict(), "meter": self.meter.state_dict(), "rng": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            content["cuda_rng"] = torch.cuda.get_rng_state(self.device)
+        save_checkpoint(self.part.checkpoints, position, content)
+        self.stop.saved()
+
+    def load(self) -> dict[str, Any] | None:
+        """The newest checkpoint that is whole, None where there is none; pass it to `restore` once things are built."""
+        return load_checkpoint(self.part.checkpoints, "cpu")
+
+    def restore(self, checkpoint: Mapping[str, Any], state: Stateful) -> None:
+        """Puts everything back where `checkpoint` was taken."""
+        state.load_state_dict(checkpoint["state"])
+        self.meter.load_state_dict(checkpoint["meter"])
+        self.meter.sums = {name: pair.to(self.device) for name, pair in self.meter.sums.items()}
+        torch.set_rng_state(checkpoint["rng"])
+        if self.device.type == "cuda" and "cuda_rng" in checkpoint:
+            torch.cuda.set_rng_state(checkpoint["cuda_rng"], self.device)
+
+    def check(self, position: int, state: Stateful) -> None:
+        """Between two steps: writes a checkpoint where one is due, and stops where a signal asked to."""
+        if self.stop.due():
+            self.save(position, state)
+            self.leave()
+
+    def leave(self) -> None:
+        """Raises `Interrupted` where a signal asked to stop; the checkpoint is written."""
+        if self.stop.requested is not None:
+            raise Interrupted(f"stopped by {self.stop.requested}; a checkpoint is written; go on with: {self.resume_with}")

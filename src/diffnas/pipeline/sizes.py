@@ -1,0 +1,50 @@
+"""How large a genotype's network is, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from diffnas.core.count import RULE, count
+from diffnas.core.genotype import Genotype
+from diffnas.core.space import Shape
+from diffnas.pipeline.network import build, space_of
+from diffnas.recipe import Recipe, read_recipe
+
+USUAL = {
+    "CIFAR, C=36 L=20, 32x32": (Shape(10, 3, 32), {"channels": 36, "layers": 20, "stem": "cifar"}),
+    "ImageNet, C=48 L=14, 224x224": (Shape(1000, 3, 224), {"channels": 48, "layers": 14, "stem": "imagenet"}),
+}
+"""The sizes that papers report."""
+
+
+def size_lines(genotype: Genotype, recipe: str | Recipe | None = None) -> Iterator[str]:
+    """Lines with parameters and multiply-adds at a recipe's size, or at the usual sizes of papers."""
+    sizes = dict(_usual(genotype) if recipe is None else _of_recipe(genotype, recipe))
+    for name, (params, macs, auxiliary) in sizes.items():
+        head = f", auxiliary head {auxiliary:,} besides" if auxiliary else ""
+        yield f"size ({name}): {params:,} parameters{head}, {macs / 1e6:.1f}M multiply-adds"
+    yield f"counted: {RULE}"
+
+
+def _usual(genotype: Genotype) -> Iterator[tuple[str, tuple[int, int, int]]]:
+    space = space_of(genotype)
+    for name, (shape, settings) in USUAL.items():
+        with torch.device("meta"):
+            network = space.network(genotype, shape, auxiliary=True, **settings)
+        counts = count(network, (shape.channels, shape.side, shape.side))
+        yield name, (counts.params, counts.macs, counts.auxiliary)
+
+
+def _of_recipe(genotype: Genotype, recipe: str | Recipe) -> Iterator[tuple[str, tuple[int, int, int]]]:
+    recipe = read_recipe(recipe) if isinstance(recipe, str) else recipe
+    if recipe.train is None:
+        yield from _usual(genotype)
+        return
+    shape = recipe.shape
+    with torch.device("meta"):
+        network = build(genotype, recipe, shape)
+    counts = count(network, (shape.channels, shape.side, shape.side))
+    size = f"recipe {recipe.name}, C={recipe.train.channels} L={recipe.train.layers}, {shape.side}x{shape.side}"
+    yield size, (counts.params, counts.macs, counts.auxiliary)

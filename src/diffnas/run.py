@@ -1,0 +1,149 @@
+"""The run folder: what each command leaves and the next one needs.
+
+    RUN/
+      search/      recipe.yaml  environment.json  metrics.jsonl  genotypes/  genotype.json  cells.svg  cells.png  checkpoint/
+      train/NAME/  recipe.yaml  environment.json  metrics.jsonl  genotype.json  weights.safetensors  test.json  checkpoint/
+
+Commands meet only in these files, so any step can be redone, replaced, or fed from a paper's appendix.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from diffnas.errors import RunError
+from diffnas.runtime.files import write_text
+
+
+@dataclass(frozen=True)
+class Part:
+    """One command's folder of a run: a search, or one training."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe, with where each value came from."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def genotype(self) -> Path:
+        """The genotype found, or trained."""
+        return self.path / "genotype.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoint"
+
+    @property
+    def weights(self) -> Path:
+        """The trained weights."""
+        return self.path / "weights.safetensors"
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl, one per epoch; a last row cut short by a kill is left out."""
+        try:
+            lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return []
+        rows = []
+        for line in lines:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+        return rows
+
+    def add_metrics(self, row: Mapping[str, Any]) -> None:
+        """Appends one row."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def drop_metrics(self, epoch: int) -> None:
+        """Drops the rows of `epoch` and later, which a resumed run writes again."""
+        rows = [row for row in self.metrics() if row["epoch"] < epoch]
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Writes `value` to the file `name`, whole or not at all."""
+        write_text(self.path / name, json.dumps(value, indent=1) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        """What `write_json` wrote; raises `RunError` where it is absent or damaged."""
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.path / name}: cannot be read: {error}") from None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder at `path`, which need not exist yet."""
+
+    path: Path
+
+    @property
+    def search(self) -> Part:
+        """The search's folder."""
+        return Part(self.path / "search")
+
+    def train(self, name: str) -> Part:
+        """The folder of the training called `name`."""
+        return Part(self.path / "train" / name)
+
+    def trainings(self) -> list[str]:
+        """The names of its trainings."""
+        folder = self.path / "train"
+        return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+    def training(self, name: str | None = None) -> Part:
+        """The training called `name`, or the only one; raises `RunError` that lists them where that is not clear."""
+        names = self.trainings()
+        if name is None and len(names) == 1:
+            return self.train(names[0])
+        if name in names:
+            return self.train(str(name))
+        if not names:
+            raise RunError(f"{self.path}: holds no training; make one with: diffnas train {self.path}")
+        asked = "holds several trainings" if name is None else f"holds no training {name!r}"
+        raise RunError(f"{self.path}: {asked}; choose one with --train: {', '.join(names)}")
+
+
+def open_run(path: str | Path) -> Run:
+    """The run folder at `path`; raises `RunError` where there is none."""
+    run = Run(Path(path))
+    if not (run.search.path.is_dir() or run.trainings()):
+        reason = "is not a run folder (it has no search/ and no train/)" if run.path.exists() else "does not exist"
+        raise RunError(f"run {path}: {reason}")
+    return run
+
+
+def new_run(path: str | Path | None, recipe: str) -> Run:
+    """A run folder at `path` (default: runs/RECIPE-YYYYMMDD-HHMMSS)."""
+    if path is not None:
+        return Run(Path(path))
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    path = base = Path("runs") / f"{recipe}-{stamp}"
+    for number in range(2, 1000):
+        if not path.exists():
+            break
+        path = base.with_name(f"{base.name}-{number}")
+    return Run(path)
+
+
+def claim(part: Part, command: str) -> None:
+    """Makes the folder of `part`; raises `RunError` where it holds something already."""
+    if part.path.exists() and (not part.path.is_dir() or any(part.path.iterdir())):
+        run = part.path.parent if part.path.name == "search" else part.path.parent.parent
+        raise RunError(f"{part.path}: is not empty; go on with: diffnas {command} --resume {run}, or name another with --run")
+    try:
+        part.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{part.path}: cannot be made: {error.strerror}") from None

@@ -1,0 +1,108 @@
+"""The sections of a recipe as typed, frozen records: every key, its type, its default and what it means.
+
+The defaults are those of the DARTS paper's CIFAR-10 experiment where it has one (Liu et al., 2019, section A).
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are refused, numbers are finite, and true or false is not a number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        kinds = set(get_args(annotation)) - {NoneType} if isinstance(annotation, UnionType) else {annotation}
+        if isinstance(value, bool) and kinds & {int, float} and bool not in kinds:
+            raise PydanticCustomError("not_a_number", "Input should be a number, not true or false")
+        return value
+
+
+class Data(Section):
+    """Which images, and how they are augmented."""
+
+    name: str = Field("cifar10", description="data set: see `diffnas list data`")
+    path: str | None = Field(None, description="folder or file it is read from (null: embedded, or the library's hub)")
+    side: int | None = Field(None, ge=4, le=1024, description="side that images are resized to (null: the data set's own)")
+    split: float = Field(0.5, gt=0, lt=1, description="share of the training images that trains weights in a search")
+    crop: int | None = Field(None, ge=0, description="padding in pixels before a random crop (null: the data set's own)")
+    flip: bool | None = Field(None, description="random horizontal flips (null: the data set's own)")
+    mean: tuple[float, ...] | None = Field(None, description="mean of each channel, in 0 to 1 (null: the data set's own)")
+    std: tuple[float, ...] | None = Field(None, description="deviation of each channel (null: the data set's own)")
+    train_limit: int | None = Field(None, ge=1, description="use only the first so many training images")
+    test_limit: int | None = Field(None, ge=1, description="use only the first so many test images")
+
+
+class Weights(Section):
+    """How the supernet's weights are trained: SGD on a cosine."""
+
+    lr: float = Field(0.025, gt=0, description="first learning rate")
+    lr_min: float = Field(0.001, ge=0, description="where the cosine ends")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum")
+    decay: float = Field(3e-4, ge=0, description="weight decay")
+    clip: float | None = Field(5.0, gt=0, description="largest gradient norm (null: not clipped)")
+
+
+class Arch(Section):
+    """How the architecture is trained: Adam with coupled weight decay."""
+
+    lr: float = Field(3e-4, gt=0, description="learning rate")
+    decay: float = Field(1e-3, ge=0, description="weight decay (added to the gradient, as in the original)")
+    betas: tuple[float, float] = Field((0.5, 0.999), description="Adam's two averaging rates")
+    clip: float | None = Field(None, gt=0, description="largest gradient norm (null: not clipped)")
+
+
+class Search(Section):
+    """The search: alternate steps on two halves of the training images."""
+
+    epochs: int = Field(50, ge=1, description="epochs; one is a pass over the half that trains weights")
+    batch: int = Field(64, ge=2, description="images per step, of each half")
+    sampling: Literal["fresh", "cycle"] = Field(
+        "fresh", description="architecture batches: drawn anew each step (as published), or permutations one after another"
+    )
+    weights: Weights = Field(Weights(), description="the weight optimizer")
+    arch: Arch = Field(Arch(), description="the architecture optimizer")
+    cutout: int = Field(0, ge=0, description="side of the square cut out of every training image (0: none)")
+    validate_every: int = Field(1, ge=0, description="epochs between evaluations on the architecture half (0: never)")
+    checkpoint_every: float = Field(10.0, gt=0, description="minutes between checkpoints within an epoch")
+
+
+class Train(Section):
+    """Training a genotype's network from scratch: SGD on a cosine."""
+
+    epochs: int = Field(600, ge=1, description="epochs")
+    batch: int = Field(96, ge=2, description="images per step")
+    channels: int = Field(36, ge=2, description="initial channels (C)")
+    layers: int = Field(20, ge=1, description="cells (L)")
+    stem: Literal["cifar", "imagenet"] = Field("cifar", description="first layers: one convolution, or three that halve")
+    lr: float = Field(0.025, gt=0, description="first learning rate")
+    lr_min: float = Field(0.0, ge=0, description="where the cosine ends")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum")
+    decay: float = Field(3e-4, ge=0, description="weight decay")
+    clip: float | None = Field(5.0, gt=0, description="largest gradient norm (null: not clipped)")
+    auxiliary: bool = Field(True, description="train with an auxiliary head (needs 8x8 features)")
+    auxiliary_weight: float = Field(0.4, ge=0, description="weight of the auxiliary head's loss")
+    drop_path: float = Field(0.2, ge=0, lt=1, description="drop-path probability at the end; it grows linearly from 0")
+    cutout: int = Field(16, ge=0, description="side of the square cut out of every training image (0: none)")
+    smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing")
+    pool_norm: Literal["none", "plain", "affine"] = Field(
+        "none", description="normalisation after pooling: none (DARTS), plain (DrNAS), affine (MMRazor)"
+    )
+    test_every: int = Field(1, ge=0, description="epochs between evaluations on the test images (0: only at the end)")
+    checkpoint_every: float = Field(10.0, gt=0, description="minutes between checkpoints within an epoch")
+
+
+class Log(Section):
+    """What is said on the way."""
+
+    every: float = Field(30.0, gt=0, description="seconds between progress lines where there is no terminal")
