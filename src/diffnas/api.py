@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffnas.core.genotype import Genotype, parse_genotype, read_genotype_file
 from diffnas.core.known import PUBLISHED, published
-from diffnas.core.space import Shape, Size, Space
+from diffnas.core.space import Shape, Space
 from diffnas.errors import GenotypeError, RecipeError, RunError
 from diffnas.recipe import choice_class, nearest
 from diffnas.run import open_run
@@ -78,7 +78,9 @@ def build_network(
         raise GenotypeError(f"genotype: its space {genotype.space!r} is unknown; known: {', '.join(SPACES)}")
     space: Space = choice_class("space", genotype.space)()
     shape = Shape(classes, in_channels, side or (32 if stem == "cifar" else 224))
-    _refuse(space.network_refusals(shape, {"channels": channels, "layers": layers, "auxiliary": auxiliary, "stem": stem}))
+    _refuse(
+        space.network_refusals(shape, {"channels": channels, "layers": layers, "auxiliary": auxiliary, "stem": stem})
+    )
     return space.network(
         genotype,
         shape,
@@ -92,24 +94,25 @@ def build_network(
     )
 
 
-def build_supernet(space: Space | str, *, classes: int = 10, in_channels: int = 3, side: int = 32, **size: Any) -> nn.Module:
+def build_supernet(
+    space: Space | str, *, classes: int = 10, in_channels: int = 3, side: int = 32, **size: Any
+) -> nn.Module:
     """The supernet of `space` with fresh weights: `supernet(images, mixture) -> logits [N, classes]`.
 
     `size` sets fields of the space: `channels`, `layers`, `nodes`, `ops`, ...  Raises `RecipeError` where a field is unknown
     or the size cannot be built.
     """
-    if isinstance(space, str):
-        if space not in SPACES:
-            raise RecipeError(f"space {space!r} is unknown{nearest(space, SPACES)}; known: {', '.join(SPACES)}")
-        space = choice_class("space", space)()
-    fields = [field.name for field in dataclasses.fields(space)]  # type: ignore[arg-type]
+    if isinstance(space, str) and space not in SPACES:
+        raise RecipeError(f"space {space!r} is unknown{nearest(space, SPACES)}; known: {', '.join(SPACES)}")
+    chosen: Any = choice_class("space", space)() if isinstance(space, str) else space
+    fields = [field.name for field in dataclasses.fields(chosen)]
     unknown = [key for key in size if key not in fields]
     if unknown:
-        raise RecipeError(*(f"{key}: unknown size of {space.name}{nearest(key, fields)}" for key in unknown))
-    space = dataclasses.replace(space, **size)  # type: ignore[type-var]
+        raise RecipeError(*(f"{key}: unknown size of {chosen.name}{nearest(key, fields)}" for key in unknown))
+    sized: Space = dataclasses.replace(chosen, **size)
     shape = Shape(classes, in_channels, side)
-    _refuse(space.refusals(shape))
-    return space.supernet(shape, Size(space.size.channels, space.size.layers))
+    _refuse(sized.refusals(shape))
+    return sized.supernet(shape)
 
 
 def _refuse(found: list[tuple[str, str]]) -> None:

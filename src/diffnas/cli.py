@@ -32,7 +32,9 @@ Set = Annotated[
     typer.Option("--set", "-s", metavar="KEY=VALUE", help="Set a recipe key, e.g. search.epochs=10. Repeatable."),
 ]
 RunPath = Annotated[Path | None, typer.Option("--run", help="The run folder. [default: runs/RECIPE-DATE-TIME]")]
-Resume = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with this run after a stop or a kill.")]
+Resume = Annotated[
+    Path | None, typer.Option("--resume", metavar="RUN", help="Go on with this run after a stop or a kill.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only warnings and the result.")]
 TrainName = Annotated[str | None, typer.Option("--train", metavar="NAME", help="Which training of the run.")]
 
@@ -126,7 +128,9 @@ def test(
         typer.echo(json.dumps(result, indent=1))
         return
     low, high = result["interval"]
-    typer.echo(f"test accuracy: {result['accuracy']:.2f} %  (95 % interval {low:.2f} to {high:.2f}, {result['n']} images)")
+    typer.echo(
+        f"test accuracy: {result['accuracy']:.2f} %  (95 % interval {low:.2f} to {high:.2f}, {result['n']} images)"
+    )
     typer.echo(f"test loss:     {result['loss']:.4f}   top-5 accuracy: {result['top5']:.2f} %   weights: last epoch")
     typer.echo(f"size:          {result['params']:,} parameters, {result['macs'] / 1e6:.1f}M multiply-adds")
 
@@ -193,7 +197,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Differentiable neural architecture search: search, derive, train, test."""
 
@@ -239,12 +245,16 @@ def _required(value: str | None, name: str) -> str:
 
 def _only_one(*others: Any) -> None:
     if any(other is not None for other in others):
-        raise UserError("--resume RUN needs nothing else: the recipe and the genotype are in the folder (--set may raise limits)")
+        raise UserError(
+            "--resume RUN needs nothing else: the recipe and the genotype are in the folder (--set may raise limits)"
+        )
 
 
 def _resumable(recipe: Path, command: str) -> Path:
     if not recipe.is_file():
-        raise RunError(f"{recipe.parent}: there is nothing to resume (no recipe.yaml); start with: diffnas {command} ...")
+        raise RunError(
+            f"{recipe.parent}: there is nothing to resume (no recipe.yaml); start with: diffnas {command} ..."
+        )
     return recipe
 
 

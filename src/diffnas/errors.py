@@ -52,5 +52,5 @@ class WeightsError(UserError):
     """A state dict does not fit the module that it is loaded into."""
 
 
-class Interrupted(DiffnasError):
+class Interrupted(DiffnasError):  # noqa: N818 (it is no error)
     """A signal stopped the work after a checkpoint was written; the message says how to go on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from diffnas.core.known import PUBLISHED
@@ -12,29 +12,32 @@ from diffnas.methods import METHODS
 from diffnas.recipe import REGISTRIES, choice_class, read_recipe, recipe_keys, recipe_names
 from diffnas.spaces import SPACES
 
+Rows = list[tuple[str, ...]]
+
 
 def listing(what: str) -> Iterator[str]:
     """The lines of one list: methods, spaces, data, recipes, genotypes or keys."""
-    rows = {
+    lists: dict[str, Callable[[], Rows]] = {
         "methods": lambda: _choices("method", METHODS),
         "spaces": lambda: _choices("space", SPACES),
         "data": lambda: [(name, info.about) for name, info in DATA.items()],
         "recipes": _recipes,
         "genotypes": lambda: [(name, entry[0]) for name, entry in PUBLISHED.items()],
         "keys": _keys,
-    }[what]()
+    }
+    rows = lists[what]()
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]) - 1)]
     for row in rows:
         yield "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
 
 
-def _choices(section: str, registry: dict[str, str]) -> list[tuple[str, ...]]:
+def _choices(section: str, registry: dict[str, str]) -> Rows:
     assert section in REGISTRIES
     return [(name, (inspect.getdoc(choice_class(section, name)) or "").splitlines()[0]) for name in registry]
 
 
-def _recipes() -> list[tuple[str, ...]]:
-    rows = []
+def _recipes() -> Rows:
+    rows: Rows = []
     for name in recipe_names():
         recipe = read_recipe(name)
         parts = " + ".join(part for part in ("search", "train") if getattr(recipe, part) is not None)
@@ -43,7 +46,7 @@ def _recipes() -> list[tuple[str, ...]]:
     return rows
 
 
-def _keys() -> list[tuple[str, ...]]:
+def _keys() -> Rows:
     return [(key.name, key.type, _plain(key.default), f"{key.about}{_only(key.choice)}") for key in recipe_keys()]
 
 

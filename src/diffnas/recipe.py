@@ -33,13 +33,20 @@ RECIPES = Path(__file__).parent / "recipes"
 LIMITS = {"search.epochs", "train.epochs", "search.checkpoint_every", "train.checkpoint_every", "data.path", "device"}
 """What may change when a run is resumed (`log.*` besides): how far and where it runs, not what it computes."""
 REGISTRIES = {"space": SPACES, "method": METHODS}
-PLAIN = {"data": sections.Data, "search": sections.Search, "train": sections.Train, "log": sections.Log}
+PLAIN: dict[str, type[Section]] = {
+    "data": sections.Data,
+    "search": sections.Search,
+    "train": sections.Train,
+    "log": sections.Log,
+}
 
 
 class Head(Section):
     """What stands above the sections."""
 
-    name: str = Field("unnamed", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the recipe's name, used for folders")
+    name: str = Field(
+        "unnamed", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the recipe's name, used for folders"
+    )
     about: str = Field("", description="what it does, in a sentence")
     source: str = Field("", description="paper, table and published figure")
     seed: int = Field(0, ge=0, description="seed of every random stream")
@@ -159,8 +166,7 @@ def choice_model(section: str, name: str) -> type[Section]:
     hints = get_type_hints(cls)
     fields: dict[str, Any] = {}
     for entry in dataclasses.fields(cls):
-        default = entry.default if entry.default is not dataclasses.MISSING else entry.default_factory()  # type: ignore[misc]
-        about = Field(default, description=entry.metadata.get("about", ""), **entry.metadata.get("limits", {}))
+        about = Field(entry.default, description=entry.metadata.get("about", ""), **entry.metadata.get("limits", {}))
         fields[entry.name] = (hints[entry.name], about)
     return create_model(f"{section}_{name}", __base__=Section, **fields)
 
@@ -176,7 +182,9 @@ def _read_file(name: str) -> tuple[Path, dict[str, Any]]:
             reason = "is a folder" if path.is_dir() else getattr(error, "strerror", None) or str(error)
             raise RecipeError(f"recipe {name}: cannot be read: {reason}") from None
         hint = nearest(name, recipe_names())
-        raise RecipeError(f"recipe {name!r} is unknown{hint}; `diffnas list recipes` shows all, or give a file") from None
+        raise RecipeError(
+            f"recipe {name!r} is unknown{hint}; `diffnas list recipes` shows all, or give a file"
+        ) from None
     values = parse_yaml(text, f"recipe {name}")
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise RecipeError(f"recipe {name}: must be keys and values (name: ..., search: ...)")
@@ -245,7 +253,7 @@ class _Checker:
     def recipe(self) -> Recipe:
         """The recipe; raises `RecipeError` with all mistakes."""
         known = {*Head.model_fields, *PLAIN, *REGISTRIES}
-        models: dict[str, type[BaseModel]] = dict(PLAIN)
+        models: dict[str, type[BaseModel]] = {**PLAIN}
         for section in REGISTRIES:
             model = self._choice(section)
             if model is not None:
@@ -259,7 +267,10 @@ class _Checker:
         choices = {section: self._build(section, parts.get(section)) for section in REGISTRIES}
         named = {name: parts[name] for name in ("search", "train")}
         data, log = parts["data"] or sections.Data(), parts["log"] or sections.Log()
-        origins = {key: origin.partition("=")[0] if origin.startswith("--set") else origin for key, origin in self.origins.items()}
+        origins = {
+            key: origin.partition("=")[0] if origin.startswith("--set") else origin
+            for key, origin in self.origins.items()
+        }
         recipe = Recipe(**head.model_dump(), data=data, log=log, **named, **choices, origins=origins)  # type: ignore[union-attr]
         self.problems += [f"{self._at(key)}: {reason}" for key, reason in refusals(recipe)]
         if self.problems:

@@ -142,7 +142,9 @@ def claim(part: Part, command: str) -> None:
     """Makes the folder of `part`; raises `RunError` where it holds something already."""
     if part.path.exists() and (not part.path.is_dir() or any(part.path.iterdir())):
         run = part.path.parent if part.path.name == "search" else part.path.parent.parent
-        raise RunError(f"{part.path}: is not empty; go on with: diffnas {command} --resume {run}, or name another with --run")
+        raise RunError(
+            f"{part.path}: is not empty; go on with: diffnas {command} --resume {run}, or name another with --run"
+        )
     try:
         part.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -33,11 +33,17 @@ class Data(Section):
 
     name: str = Field("cifar10", description="data set: see `diffnas list data`")
     path: str | None = Field(None, description="folder or file it is read from (null: embedded, or the library's hub)")
-    side: int | None = Field(None, ge=4, le=1024, description="side that images are resized to (null: the data set's own)")
+    side: int | None = Field(
+        None, ge=4, le=1024, description="side that images are resized to (null: the data set's own)"
+    )
     split: float = Field(0.5, gt=0, lt=1, description="share of the training images that trains weights in a search")
-    crop: int | None = Field(None, ge=0, description="padding in pixels before a random crop (null: the data set's own)")
+    crop: int | None = Field(
+        None, ge=0, description="padding in pixels before a random crop (null: the data set's own)"
+    )
     flip: bool | None = Field(None, description="random horizontal flips (null: the data set's own)")
-    mean: tuple[float, ...] | None = Field(None, description="mean of each channel, in 0 to 1 (null: the data set's own)")
+    mean: tuple[float, ...] | None = Field(
+        None, description="mean of each channel, in 0 to 1 (null: the data set's own)"
+    )
     std: tuple[float, ...] | None = Field(None, description="deviation of each channel (null: the data set's own)")
     train_limit: int | None = Field(None, ge=1, description="use only the first so many training images")
     test_limit: int | None = Field(None, ge=1, description="use only the first so many test images")
@@ -68,7 +74,8 @@ class Search(Section):
     epochs: int = Field(50, ge=1, description="epochs; one is a pass over the half that trains weights")
     batch: int = Field(64, ge=2, description="images per step, of each half")
     sampling: Literal["fresh", "cycle"] = Field(
-        "fresh", description="architecture batches: drawn anew each step (as published), or permutations one after another"
+        "fresh",
+        description="architecture batches: drawn anew each step (as published), or permutations one after another",
     )
     weights: Weights = Field(Weights(), description="the weight optimizer")
     arch: Arch = Field(Arch(), description="the architecture optimizer")
@@ -84,7 +91,9 @@ class Train(Section):
     batch: int = Field(96, ge=2, description="images per step")
     channels: int = Field(36, ge=2, description="initial channels (C)")
     layers: int = Field(20, ge=1, description="cells (L)")
-    stem: Literal["cifar", "imagenet"] = Field("cifar", description="first layers: one convolution, or three that halve")
+    stem: Literal["cifar", "imagenet"] = Field(
+        "cifar", description="first layers: one convolution, or three that halve"
+    )
     lr: float = Field(0.025, gt=0, description="first learning rate")
     lr_min: float = Field(0.0, ge=0, description="where the cosine ends")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum")

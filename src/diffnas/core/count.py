@@ -15,7 +15,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-RULE = "multiply-adds of convolutions and linear layers, batch 1, evaluation mode; parameters without the auxiliary head"
+RULE = (
+    "multiply-adds of convolutions and linear layers, batch 1, evaluation mode; parameters without the auxiliary head"
+)
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class Mixture(Mapping[str, Mix]):
         return self.map(lambda tensor: tensor.detach().requires_grad_())
 
 
-def allowed_EO(cell: Cell, device: torch.device | None = None) -> Tensor:
+def allowed_mask(cell: Cell, device: torch.device | None = None) -> Tensor:
     """[E, O] bool: which ops each edge of `cell` may carry."""
     return torch.tensor(cell.allowed, dtype=torch.bool, device=device)
 

@@ -14,7 +14,4 @@ def setting(default: Any, about: str, **limits: Any) -> Any:
 
     `limits` are bounds in pydantic's words: `ge`, `gt`, `le`, `lt`, `min_length`.
     """
-    metadata = {"about": about, "limits": limits}
-    if isinstance(default, list | dict):
-        return dataclasses.field(default_factory=default.copy, metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata={"about": about, "limits": limits})

@@ -126,7 +126,11 @@ def _grad(loss: Tensor, targets: Sequence[Tensor], create_graph: bool = False) -
 
 
 def _apply(
-    optimizer: torch.optim.Optimizer, targets: Sequence[Tensor], grads: list[Tensor], clip: float | None, scale: float = 1.0
+    optimizer: torch.optim.Optimizer,
+    targets: Sequence[Tensor],
+    grads: list[Tensor],
+    clip: float | None,
+    scale: float = 1.0,
 ) -> None:
     for target, grad in zip(targets, grads, strict=True):
         target.grad = grad

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 def optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Any]:
     """`{"slots": {name: {slot: value}}, "lr": per group}` for the parameters of `module` that `optimizer` moves."""
-    names = {parameter: name for name, parameter in module.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
     slots = {names[parameter]: dict(state) for parameter, state in optimizer.state.items()}
     return {"slots": slots, "lr": [group["lr"] for group in optimizer.param_groups]}
 

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from diffnas.core.batch import Batch, Loss
 from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype
-from diffnas.core.mixture import Mix, Mixture, allowed_EO, softmax_allowed
+from diffnas.core.mixture import Mix, Mixture, allowed_mask, softmax_allowed
 from diffnas.core.seeds import generator, stream_seed
 from diffnas.core.space import Space
 from diffnas.engine.method import Clock, Method, Use
@@ -39,7 +39,7 @@ class Alphas(nn.Module):
         }
         self.alpha = nn.ParameterDict(alphas)
         for kind, cell in cells.items():
-            self.register_buffer(f"allowed_{kind}", allowed_EO(cell), persistent=False)
+            self.register_buffer(f"allowed_{kind}", allowed_mask(cell), persistent=False)
 
     def forward(self) -> Mixture:
         """The mixture softmax(alpha), `Mix.op` [E, O] per kind."""

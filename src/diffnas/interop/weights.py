@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -30,7 +31,8 @@ def _darts(module: nn.Module, key: str) -> str:
 def _op_name(module: nn.Module, cell: int, column: int) -> str:
     """The name of the op in `column` of a supernet's cell; the column itself where there is none."""
     try:
-        return module.get_submodule(f"cells.{cell}").cell.ops[column]  # type: ignore[union-attr, operator, index, return-value]
+        supernet_cell: Any = module.get_submodule(f"cells.{cell}")
+        return str(supernet_cell.cell.ops[column])
     except (AttributeError, IndexError):
         return str(column)
 

@@ -27,7 +27,9 @@ class DARTS(Method):
     name: ClassVar[str] = "darts"
 
     unrolled: bool = setting(False, "second order: look one weight step ahead (about three times the work of a step)")
-    exact: bool = setting(False, "with unrolled: differentiate twice instead of a central difference (slow; for small nets)")
+    exact: bool = setting(
+        False, "with unrolled: differentiate twice instead of a central difference (slow; for small nets)"
+    )
 
     def refusals(self) -> list[tuple[str, str]]:
         """`exact` is a way to compute the second order."""

@@ -38,7 +38,7 @@ def evaluate(network: nn.Module, task: ImageTask, feed: Feed, precision: torch.d
     sums = None
     for step in range(feed.steps):
         batch = batches[step]
-        outputs = []
+        outputs: list[torch.Tensor] = []
 
         def net(x: torch.Tensor, kept: list[torch.Tensor] = outputs) -> torch.Tensor:
             kept.append(network(x))

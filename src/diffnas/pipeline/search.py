@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from diffnas.core.seeds import generator, stream_seed
 from diffnas.core.space import Shape, Space
 from diffnas.data.feeds import Feed
 from diffnas.engine import Search
-from diffnas.engine.method import Clock, Method, Phase, Stage
+from diffnas.engine.method import Clock, Phase, Stage
 from diffnas.engine.optim import set_learning_rate
 from diffnas.engine.score import score
 from diffnas.errors import RecipeError, RunError
@@ -244,7 +245,7 @@ class _Searcher:
         allowed = {kind: [list(row) for row in cell.allowed] for kind, cell in self.search.space.cells.items()}
         return {"search": self.search.state_dict(), "allowed": allowed, "seconds": self.seconds}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:  # type: ignore[override]
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from `state`; the supernet is that of its stage already."""
         self.search.load_state_dict(state["search"])
         self.seconds = state["seconds"]

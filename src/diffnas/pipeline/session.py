@@ -100,4 +100,6 @@ class Session:
     def leave(self) -> None:
         """Raises `Interrupted` where a signal asked to stop; the checkpoint is written."""
         if self.stop.requested is not None:
-            raise Interrupted(f"stopped by {self.stop.requested}; a checkpoint is written; go on with: {self.resume_with}")
+            raise Interrupted(
+                f"stopped by {self.stop.requested}; a checkpoint is written; go on with: {self.resume_with}"
+            )

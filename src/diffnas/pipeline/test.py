@@ -14,7 +14,7 @@ from diffnas.pipeline.evaluate import evaluate
 from diffnas.pipeline.images import load_data, shape_of, test_feed
 from diffnas.pipeline.network import build
 from diffnas.pipeline.train import read_genotype
-from diffnas.recipe import Recipe, read_recipe
+from diffnas.recipe import read_recipe
 from diffnas.run import Part, Run, open_run
 from diffnas.runtime.device import PRECISIONS, pick_device, place
 from diffnas.tasks.images import ImageTask
@@ -28,7 +28,9 @@ def test(run: str | Path | Run, name: str | None = None, overrides: tuple[str, .
     """
     part = (run if isinstance(run, Run) else open_run(run)).training(name)
     if not part.weights.is_file():
-        raise RunError(f"{part.weights}: is missing; finish the training with: diffnas train --resume {part.path.parents[1]}")
+        raise RunError(
+            f"{part.weights}: is missing; finish the training with: diffnas train --resume {part.path.parents[1]}"
+        )
     recipe = read_recipe(part.recipe, overrides)
     genotype = read_genotype(part)
     data = load_data(recipe)
@@ -65,4 +67,6 @@ def _load(part: Part, network: Any) -> None:
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{part.weights}: cannot be read: {error}") from None
     except RuntimeError:
-        raise WeightsError(f"{part.weights}: does not fit the genotype and recipe beside it; was a file exchanged?") from None
+        raise WeightsError(
+            f"{part.weights}: does not fit the genotype and recipe beside it; was a file exchanged?"
+        ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,9 @@ def train(
     write_text(part.recipe, recipe.to_yaml())
     log.info("run folder: %s", where.path)
     with Stop(recipe.train.checkpoint_every) as stop:
-        go_on = f"diffnas train --resume {where.path}" + (f" --train {part.path.name}" if len(where.trainings()) > 1 else "")
+        go_on = f"diffnas train --resume {where.path}" + (
+            f" --train {part.path.name}" if len(where.trainings()) > 1 else ""
+        )
         trainer = _Trainer(recipe, place(network, device), data, Session(part, stop, device, go_on))
         trainer.run()
     save_weights(part, network, genotype, shape_of(data), data.train.names)
@@ -184,7 +187,7 @@ class _Trainer:
             "seconds": self.seconds,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:  # type: ignore[override]
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from `state`."""
         self.network.load_state_dict(state["network"])
         load_optimizer_state(self.optimizer, self.network, state["optimizer"])

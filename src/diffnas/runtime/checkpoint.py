@@ -47,7 +47,9 @@ def load_checkpoint(folder: Path, device: str | torch.device = "cpu") -> dict[st
         except CheckpointError as error:
             log.warning("%s; going back to the checkpoint before it", error)
     if paths:
-        raise CheckpointError(f"{folder}: none of its {len(paths)} checkpoints can be read; start anew in another folder")
+        raise CheckpointError(
+            f"{folder}: none of its {len(paths)} checkpoints can be read; start anew in another folder"
+        )
     return None
 
 

@@ -169,7 +169,9 @@ def _require_legal(genotype: Genotype) -> None:
     """Raises `GenotypeError` with one line per reason why the genotype cannot be built here."""
     missing = [kind for kind in CONCAT_KINDS if kind not in genotype.cells]
     if missing:
-        raise GenotypeError(f"genotype: a darts-cnn genotype has cells normal and reduce; {', '.join(missing)} is missing")
+        raise GenotypeError(
+            f"genotype: a darts-cnn genotype has cells normal and reduce; {', '.join(missing)} is missing"
+        )
     problems = []
     for kind in CONCAT_KINDS:
         nodes = genotype.cells[kind]

@@ -120,7 +120,9 @@ class DartsCNN:
             side = shape.side // (1 if stem == "cifar" else 8) // 2 ** len(_reductions(layers))
             need = 8 if stem == "cifar" else 7
             if side != need:
-                reason = f"the auxiliary head needs {need}x{need} features; here they are {side}x{side}; set it to false"
+                reason = (
+                    f"the auxiliary head needs {need}x{need} features; here they are {side}x{side}; set it to false"
+                )
                 found.append(("auxiliary", reason))
         return found
 

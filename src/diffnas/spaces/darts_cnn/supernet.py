@@ -44,7 +44,6 @@ class MixedCell(nn.Module):
     def __init__(self, cell: Cell, plan: CellPlan) -> None:
         super().__init__()
         self.cell = cell
-        self.kind = plan.kind
         self.preprocess = preprocess(plan, affine=False)
         strides = [plan.stride if source < cell.inputs else 1 for source, _ in cell.edges]
         self.edges = nn.ModuleList(
@@ -82,6 +81,7 @@ class Supernet(nn.Module):
         outputs = {kind: len(cell.concat) for kind, cell in cells.items()}
         plans, last = plan_cells(size.layers, size.channels, [(width, 0)] * inputs, outputs)
         self.inputs = inputs
+        self.kinds = [plan.kind for plan in plans]
         self.cells = nn.ModuleList(MixedCell(cells[plan.kind], plan) for plan in plans)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(last, shape.classes)
@@ -89,6 +89,6 @@ class Supernet(nn.Module):
     def forward(self, x: Tensor, mixture: Mapping[str, Mix]) -> Tensor:
         """Spends `mixture`, a `Mix` for `normal` and one for `reduce`."""
         history = [self.stem(x)] * self.inputs
-        for cell in self.cells:
-            history = [*history[1:], cell(history, mixture[cell.kind])]
+        for kind, cell in zip(self.kinds, self.cells, strict=True):
+            history = [*history[1:], cell(history, mixture[kind])]
         return self.classifier(self.pool(history[-1]).flatten(1))

@@ -1,0 +1,94 @@
+"""Image data sets by name, before anything heavy is imported.
+
+`DATA` says what the command line shows and what a recipe may leave out; `diffnas.data.images.load_images` reads one.
+Nothing here imports torch, so that `diffnas list data` answers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What is known of a data set without reading it; `None` means that the files decide.
+
+    `mean` and `std` are per channel of pixels scaled to [0, 1] (`None`: computed from the training images); `flip` and
+    `crop` (zero padding in pixels) are the usual training augmentation; `hub` is the name on the Hugging Face hub.
+    """
+
+    about: str
+    classes: int | None
+    channels: int
+    side: int | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    flip: bool
+    crop: int
+    hub: str | None
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split as its source lists it: labels [M] int64 and class names now, pixels when they are asked for.
+
+    `read(n)` decodes the first n images to uint8 [n, C, H, W]; what a limit leaves out is never decoded.
+    """
+
+    labels: Tensor
+    names: tuple[str, ...]
+    read: Callable[[int], Tensor]
+
+
+DATA: dict[str, DataInfo] = {
+    "cifar10": DataInfo(
+        about="60,000 colour images of 32 x 32 in 10 classes: parquet files, the original batches, or the hub",
+        classes=10,
+        channels=3,
+        side=32,
+        # the constants of DARTS cnn/utils.py, which every published CIFAR result of this family uses
+        mean=(0.49139968, 0.48215827, 0.44653124),
+        std=(0.24703233, 0.24348505, 0.26158768),
+        flip=True,
+        crop=4,
+        hub="uoft-cs/cifar10",
+    ),
+    "cifar100": DataInfo(
+        about="60,000 colour images of 32 x 32 in 100 classes: parquet files, the original batches, or the hub",
+        classes=100,
+        channels=3,
+        side=32,
+        mean=(0.5071, 0.4867, 0.4408),  # P-DARTS
+        std=(0.2675, 0.2565, 0.2761),
+        flip=True,
+        crop=4,
+        hub="uoft-cs/cifar100",
+    ),
+    "digits": DataInfo(
+        about="1,797 grey images of 8 x 8 in 10 classes, inside scikit-learn: no download",
+        classes=10,
+        channels=1,
+        side=8,
+        mean=None,
+        std=None,
+        flip=False,  # a mirrored digit is another sign
+        crop=1,
+        hub=None,
+    ),
+    "folder": DataInfo(
+        about="your own images, a folder per class: PATH/train/CLASS/* and PATH/test/CLASS/*, or PATH/CLASS/*",
+        classes=None,
+        channels=3,
+        side=None,
+        mean=None,
+        std=None,
+        flip=True,
+        crop=0,
+        hub=None,
+    ),
+}

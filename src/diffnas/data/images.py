@@ -1,0 +1,215 @@
+"""Images and labels in memory, and the one function that loads a data set by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from diffnas.data import DATA, Split, cifar, digits, folder
+from diffnas.errors import DataError
+
+Source = Callable[[str, Path | None, int | None], tuple[Split, Split]]
+"""(name, path, side) -> train and test, listed but not decoded."""
+
+SOURCES: dict[str, Source] = {
+    "cifar10": cifar.read,
+    "cifar100": cifar.read,
+    "digits": digits.read,
+    "folder": folder.read,
+}
+
+
+@dataclass(frozen=True)
+class Images:
+    """Decoded images: pixels uint8 [M, C, H, W], labels int64 [M], `names` of the classes.
+
+    Raises `DataError` for tensors of another type or shape.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != torch.uint8 or self.pixels.dim() != 4:
+            raise DataError(f"pixels of {self.pixels.dtype} {list(self.pixels.shape)}: need uint8 [M, C, H, W]")
+        if self.labels.dtype != torch.int64 or self.labels.shape != self.pixels.shape[:1]:
+            found = f"{self.labels.dtype} {list(self.labels.shape)}"
+            raise DataError(f"labels of {found}: need int64 [{len(self.pixels)}], one an image")
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def subset(self, indices: Tensor) -> Images:
+        """The images at `indices` [K] int64, in their order."""
+        at = indices.to(self.pixels.device)
+        return Images(self.pixels[at], self.labels[at], self.names)
+
+    def to(self, device: torch.device | str) -> Images:
+        """The same images on `device`."""
+        return Images(self.pixels.to(device), self.labels.to(device), self.names)
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set: train and test, and the mean and std of each channel of pixels scaled to [0, 1]."""
+
+    name: str
+    train: Images
+    test: Images
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.train.names)
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return self.train.pixels.shape[1]
+
+    @property
+    def side(self) -> int:
+        """Height and width of the images."""
+        return self.train.pixels.shape[2]
+
+
+def load_images(
+    name: str,
+    path: str | Path | None = None,
+    *,
+    side: int | None = None,
+    train_limit: int | None = None,
+    test_limit: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> ImageData:
+    """The data set `name` (a key of `DATA`) from `path`, decoded into memory.
+
+    A limit keeps the first images of its split and decodes no others.  `mean` and `std` default to the known ones, or
+    to those of the training images kept.  Raises `DataError`, a line per mistake: an unknown name, what the source of
+    the data set refuses, a limit that cannot be met, a class that a split lacks, a mean or std that does not fit.
+    """
+    if name not in SOURCES:
+        close = get_close_matches(name, SOURCES, 1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(SOURCES)}"
+        raise DataError(f"data set {name} is unknown; {hint}")
+    given = None if path is None else Path(path).expanduser()
+    listed_train, listed_test = SOURCES[name](name, given, side)
+    if listed_train.names != listed_test.names:
+        raise DataError(f"data set {name}: {_different(listed_train.names, listed_test.names)}")
+    lines = _limit_lines("train", listed_train, train_limit) + _limit_lines("test", listed_test, test_limit)
+    if lines:
+        raise DataError(*lines)
+    train, test = _read(listed_train, train_limit), _read(listed_test, test_limit)
+    if train.pixels.shape[1:] != test.pixels.shape[1:] or train.pixels.shape[2] != train.pixels.shape[3]:
+        shapes = f"{list(train.pixels.shape[1:])} in train and {list(test.pixels.shape[1:])} in test"
+        raise DataError(f"data set {name}: the images are {shapes}; they must be square and the same")
+    return ImageData(name, train, test, *_stats(name, train.pixels, mean, std))
+
+
+def split_train(images: Images, fraction: float, batch: int | None = None) -> tuple[Tensor, Tensor]:
+    """Indices int64 of the images that train the weights, round(fraction * M) from the start, and of the rest.
+
+    The rest trains the architecture: with a fraction of 0.5, CIFAR-10 is divided as by DARTS, first and last 25,000.
+    Raises `DataError`, a line per mistake, when a part is empty, smaller than `batch` or lacks a class.
+    """
+    if not 0 < fraction < 1:
+        raise DataError(f"data.split {fraction}: must be between 0 and 1, the share of train that trains the weights")
+    first = round(fraction * len(images))
+    order = torch.arange(len(images))
+    parts = {"weights": order[:first], "architecture": order[first:]}
+    lines = [line for what, part in parts.items() for line in _part_lines(images, fraction, batch, what, part)]
+    if lines:
+        raise DataError(*lines)
+    return parts["weights"], parts["architecture"]
+
+
+def _part_lines(images: Images, fraction: float, batch: int | None, what: str, part: Tensor) -> list[str]:
+    """What is wrong with one part of a split: at most one line."""
+    if not len(part):
+        return [f"data.split {fraction}: leaves none of the {len(images)} training images for the {what}"]
+    if batch is not None and len(part) < batch:
+        return [f"search.batch {batch}: data.split {fraction} leaves {len(part)} images for the {what}"]
+    missing = _missing(images.labels.cpu()[part], images.names)
+    return [f"data.split {fraction}: the {len(part)} images for the {what} lack {missing}"] if missing else []
+
+
+def _limit_lines(split: str, listed: Split, limit: int | None) -> list[str]:
+    """What is wrong with the labels of one split under its limit: at most one line."""
+    total, classes = len(listed.labels), len(listed.names)
+    if limit is not None and limit < 1:
+        return [f"data.{split}_limit {limit}: must be 1 or more"]
+    if limit is not None and limit > total:
+        return [f"data.{split}_limit {limit}: the {split} split has {total} images"]
+    if not total:
+        return [f"the {split} split has no images"]
+    if int(listed.labels.min()) < 0 or int(listed.labels.max()) >= classes:
+        return [f"the {split} split has labels outside of 0 to {classes - 1}"]
+    missing = _missing(listed.labels[:limit], listed.names)
+    if not missing:
+        return []
+    kept = "" if limit is None else f" among its first {limit} images (data.{split}_limit)"
+    return [f"the {split} split lacks {missing}{kept}"]
+
+
+def _missing(labels: Tensor, names: tuple[str, ...]) -> str:
+    """The classes without an image, in words; empty when there are none."""
+    counts = torch.bincount(labels, minlength=len(names)).tolist()
+    absent = [name for name, count in zip(names, counts, strict=True) if not count]
+    shown = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
+    return f"class{'es' if len(absent) > 1 else ''} {shown}" if absent else ""
+
+
+def _different(train: tuple[str, ...], test: tuple[str, ...]) -> str:
+    only_train = ", ".join(name for name in train if name not in test)
+    only_test = ", ".join(name for name in test if name not in train)
+    if not only_train and not only_test:
+        return "train and test have their classes in another order"
+    return f"train and test have other classes (only in train: {only_train or '-'}; only in test: {only_test or '-'})"
+
+
+def _read(listed: Split, limit: int | None) -> Images:
+    count = len(listed.labels) if limit is None else limit
+    return Images(listed.read(count), listed.labels[:count].clone(), listed.names)
+
+
+def _stats(
+    name: str, pixels: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std as given, or as known, or of the pixels; `DataError` when they do not fit the channels."""
+    info, channels = DATA[name], pixels.shape[1]
+    measured = _channel_stats(pixels) if info.mean is None and (mean is None or std is None) else ((), ())
+    used_mean = tuple(mean) if mean is not None else info.mean or measured[0]
+    used_std = tuple(std) if std is not None else info.std or measured[1]
+    lines = [
+        f"data.{key} {list(values)}: need {channels} numbers, one a channel"
+        for key, values in (("mean", used_mean), ("std", used_std))
+        if len(values) != channels or not all(math.isfinite(value) for value in values)
+    ]
+    if not lines and min(used_std) <= 0:
+        lines.append(f"data.std {list(used_std)}: must be above 0")
+    if lines:
+        raise DataError(*lines)
+    return used_mean, used_std
+
+
+def _channel_stats(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std of each channel, exactly, from how often each of the 256 values occurs."""
+    value = torch.arange(256, dtype=torch.float64) / 255
+    means, stds = [], []
+    for channel in range(pixels.shape[1]):
+        share = torch.bincount(pixels[:, channel].reshape(-1), minlength=256).double()
+        share /= share.sum()
+        means.append(float((share * value).sum()))
+        spread = float((share * (value - means[-1]) ** 2).sum().sqrt())
+        stds.append(spread if spread > 1e-6 else 1.0)  # a blank channel becomes zeros, not a division by zero
+    return tuple(means), tuple(stds)

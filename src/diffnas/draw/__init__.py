@@ -1,0 +1,17 @@
+"""Pictures of cells, without Graphviz and without torch."""
+
+from diffnas.draw.layout import MARGIN, Box, Curve, Layout, family, layout, text_width
+from diffnas.draw.write import draw_png, draw_svg, write_cells
+
+__all__ = [
+    "MARGIN",
+    "Box",
+    "Curve",
+    "Layout",
+    "draw_png",
+    "draw_svg",
+    "family",
+    "layout",
+    "text_width",
+    "write_cells",
+]
