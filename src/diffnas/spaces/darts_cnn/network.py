@@ -137,6 +137,10 @@ class Network(nn.Module):
         for index, cell in enumerate(self.cells):
             history = [*history[1:], cell(history, dropped)]
             if index == self.auxiliary_at and self.auxiliary is not None and self.training:
+                if index + 1 == len(self.cells):
+                    # the published head's ReLU works in place, so what follows reads its result; a following cell begins
+                    # with a ReLU and cannot tell, the final pooling of a very shallow network can
+                    history[-1] = torch.relu(history[-1])
                 extra = self.auxiliary(history[-1])
         logits = self.classifier(self.pool(history[-1]).flatten(1))
         return logits if extra is None else (logits, extra)

@@ -1,0 +1,55 @@
+# Everything needs python3 (3.11 or newer, with venv), pip, git and make; the first target sets up the rest in .venv.
+#
+#   make demo       search, train and test a cell on digits (a few minutes after the installation)
+#   make test       lint, types and the fast tests
+#   make test-all   the slow tests as well (real data where it is at hand)
+#
+# TORCH picks the PyTorch that is installed, e.g. `make demo TORCH=torch==2.13.0`; VENV and PYTHON another place or Python.
+
+PYTHON ?= python3
+VENV   ?= .venv
+TORCH  ?= torch>=2.11
+PY     := $(VENV)/bin/python
+RUN    ?= runs/demo
+TREES  := src tests examples
+# uv does not look where pip was told to find wheels; this tells it.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+# Without bytecode every process would compile all imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test test-all lint format clean
+
+demo: $(VENV)/.core
+	$(PY) examples/demo.py $(RUN)
+
+test: lint
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n 2 --dist worksteal
+
+test-all: lint
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
+
+lint: $(VENV)/.dev
+	$(PY) -m ruff check $(TREES)
+	$(PY) -m ruff format --check $(TREES)
+	$(PY) -m mypy
+
+format: $(VENV)/.dev
+	$(PY) -m ruff check --fix $(TREES)
+	$(PY) -m ruff format $(TREES)
+
+# uv installs several times faster than pip; where it cannot be had, pip does the same.
+INSTALL = $(VENV)/bin/uv pip install -q --python $(PY) $(1) || $(PY) -m pip install -q $(1)
+
+$(VENV)/.core: pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "diffnas needs Python 3.11 or newer"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q uv || true
+	$(call INSTALL,"$(TORCH)" -e .)
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	$(call INSTALL,"$(TORCH)" -e ".[dev]")
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

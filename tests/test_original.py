@@ -1,0 +1,146 @@
+"""The original DARTS, call by call: its recorded outputs, gradients, steps and derivations are met."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import diffnas
+from diffnas.core.batch import Batch
+from diffnas.core.mixture import allowed_mask, softmax_allowed
+from diffnas.core.space import Shape
+from diffnas.engine import Search, gradients, strongest, unrolled_arch_step
+from diffnas.engine.bilevel import hypergradient
+from diffnas.interop import load_weights, translate
+from diffnas.spaces.darts_cnn.space import DartsCNN
+
+EVALUATIONS = {
+    "a_darts_eval_nasnet": ("nasnet", {"channels": 4, "layers": 6}),
+    "a_darts_eval_v2_evalmode": ("darts-v2", {"channels": 8, "layers": 6, "auxiliary": True}),
+    "a_darts_eval_imagenet_v1": ("darts-v1", {"channels": 8, "layers": 5, "stem": "imagenet"}),
+}
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_evaluation_networks(name: str, oracle: Any, close: Any) -> None:
+    genotype, size = EVALUATIONS[name]
+    call = oracle(name)
+    network = diffnas.build_network(genotype, **size)
+    load_weights(network, call.state, "darts")
+    close(network.eval()(call.given["x"]), call.found["logits"])
+    if "logits_train" in call.found:
+        close(network.train()(call.given["x"]), call.found["logits_train"])
+
+
+# Normalisation over four values (a batch of four at 1x1 in the auxiliary head) magnifies rounding: the recorded float32
+# gradients are themselves up to 4e-5 from what float64 gives.
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_evaluation_network_in_training(dtype: torch.dtype, oracle: Any, close: Any) -> None:
+    call = oracle("a_darts_eval_v2_train")
+    network = diffnas.build_network("darts-v2", channels=8, layers=6, auxiliary=True)
+    load_weights(network, call.state, "darts")
+    logits, auxiliary = network.to(dtype).train()(call.given["x"].to(dtype))
+    loss = F.cross_entropy(logits, call.given["y"]) + 0.4 * F.cross_entropy(auxiliary, call.given["y"])
+    loss.backward()
+    close(logits, call.found["logits"], 1e-5)
+    close(auxiliary, call.found["logits_aux"], 1e-5)
+    close(loss, call.found["loss_total"], 1e-5)
+    parameters = dict(network.named_parameters())
+    slopes = call.group("grad/")
+    for theirs, ours in translate(network, slopes, "darts").items():
+        close(parameters[ours].grad, slopes[theirs], 1e-4 if dtype == torch.float32 else 5e-5)
+    after, buffers = network.state_dict(), call.group("buffer_after/")
+    for theirs, ours in translate(network, buffers, "darts").items():
+        close(after[ours].double(), buffers[theirs].double(), 1e-5)
+
+
+def loaded(make_search: Callable[..., Search], call: Any, layers: int) -> Search:
+    """A search on the recorded weights and alphas."""
+    dtype = call.given["alphas_normal"].dtype
+    side = next(t for name, t in call.given.items() if name.startswith("x")).shape[-1]
+    search = make_search(DartsCNN(channels=4, layers=layers), side=side, dtype=dtype)
+    load_weights(search.supernet, call.state, "darts")
+    with torch.no_grad():
+        for kind, alpha in search.arch.alpha.items():
+            alpha.copy_(call.given[f"alphas_{kind}"])
+    return search
+
+
+def joined(tensors: dict[str, Tensor], name: str) -> Tensor:
+    """Both kinds' alphas in one tensor: the tolerance holds for all alphas of a call together."""
+    return torch.cat([tensors[name.format("normal")], tensors[name.format("reduce")]])
+
+
+def test_supernet(oracle: Any, close: Any, make_search: Any) -> None:
+    call = oracle("b_darts_search")
+    search = loaded(make_search, call, layers=5)
+    mixture = search.relax("arch")
+    close(search.supernet(call.given["x"], mixture), call.found["logits"])
+    search = loaded(make_search, call, layers=5)
+    mixture = search.relax("arch")
+    found = gradients(search, mixture, Batch(call.given["x"], call.given["y"]), {"weights", "mixture"})
+    close(found.loss.value, call.found["loss"])
+    alphas = torch.autograd.grad(mixture.tensors(), list(search.arch.parameters()), found.mixture)
+    close(torch.cat(alphas), joined(call.found, "grad/alphas_{}"))
+    names = [name for name, _ in search.supernet.named_parameters()]
+    slopes = {name: t for name, t in call.group("grad/").items() if "alphas" not in name}
+    for theirs, ours in translate(search.supernet, slopes, "darts").items():
+        close(found.weights[names.index(ours)], slopes[theirs])
+    close(search.supernet.eval()(call.given["x"], mixture), call.found["logits_evalmode_after"])
+
+
+@pytest.mark.parametrize(
+    ("name", "tolerance"), [("c_darts_second_order", 1e-3), ("c_darts_second_order_f64", 1e-8)]
+)
+def test_second_order(name: str, tolerance: float, oracle: Any, close: Any, make_search: Any) -> None:
+    call = oracle(name)
+    search = loaded(make_search, call, layers=3)
+    parameters = dict(search.supernet.named_parameters())
+    momenta = {n[16:]: t for n, t in call.given.items() if n.startswith("momentum_buffer/")}
+    for theirs, ours in translate(search.supernet, momenta, "darts").items():
+        search.weights_optimizer.state[parameters[ours]]["momentum_buffer"] = momenta[theirs].clone()
+    train = Batch(call.given["x_train"], call.given["y_train"])
+    valid = Batch(call.given["x_valid"], call.given["y_valid"])
+    mixture = search.relax("arch")
+    loss, slope = hypergradient(search, mixture, train, valid)
+    close(loss.value, call.found["unrolled_valid_loss"], tolerance)
+    alphas = torch.autograd.grad(mixture.tensors(), list(search.arch.parameters()), slope)
+    close(torch.cat(alphas), joined(call.found, "grad/alphas_{}"), tolerance)
+    unrolled_arch_step(search, search.relax("arch"), train, valid)
+    close(torch.cat(list(search.arch.parameters())), joined(call.found, "alphas_{}_after_adam"), tolerance)
+
+
+def test_two_first_order_steps(oracle: Any, close: Any, make_search: Any) -> None:
+    call = oracle("c_darts_loop_first_f64")
+    search = loaded(make_search, call, layers=3)
+    for step in range(2):
+        batches = {
+            half: Batch(call.given[f"x_{half}{step}"], call.given[f"y_{half}{step}"]) for half in ("train", "valid")
+        }
+        losses = search.method.step(search, batches)
+        close(losses["train"].value, call.found[f"loss{step}"])
+    close(torch.cat(list(search.arch.parameters())), joined(call.found, "alphas_{}"))
+    after = search.supernet.state_dict()
+    expected = call.group("after/")
+    for theirs, ours in translate(search.supernet, expected, "darts").items():
+        close(after[ours].double(), expected[theirs].double(), 1e-9)
+
+
+def test_derivations(record: Any) -> None:
+    cells = DartsCNN().cells
+    for case in record("i_genotype_darts")["cases"]:
+        for kind, cell in cells.items():
+            shares = softmax_allowed(torch.tensor(case[f"alphas_{kind}"]), allowed_mask(cell))
+            found = [[op, source] for node in strongest(cell, shares).inputs for op, source in node]
+            assert found == [list(pair) for pair in case["genotype"][kind]]
+
+
+def test_supernet_sizes(record: Any) -> None:
+    supernet = DartsCNN().supernet(Shape(10))
+    assert sum(p.numel() for p in supernet.parameters()) == 1_930_618
+    assert record("counts")["torch"]
