@@ -1,0 +1,197 @@
+"""A search from recipe to genotype: what it leaves, that it can be killed, and what stages do."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+import diffnas
+from diffnas.core.space import Size
+from diffnas.engine import Search
+from diffnas.engine.method import Method, Phase, Stage, Turn
+from diffnas.errors import Interrupted, RecipeError, RunError
+from diffnas.methods.darts import DARTS
+from diffnas.recipe import Recipe
+from diffnas.runtime.checkpoint import load_checkpoint
+
+TINY = ["space.channels=2", "space.layers=1", "space.nodes=1", "data.train_limit=128", "data.test_limit=100"]
+
+
+def tiny(*overrides: str) -> Recipe:
+    return diffnas.read_recipe("darts-digits-tiny", [*TINY, *overrides])
+
+
+def outcome(run: diffnas.Run) -> tuple[Any, ...]:
+    """All that must be identical: tensors, rows without timings, genotypes."""
+    state = load_checkpoint(run.search.checkpoints)
+    assert state is not None
+    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in run.search.metrics()]
+    genotypes = [path.read_text() for path in sorted((run.search.path / "genotypes").iterdir())]
+    return flat(state["state"]["search"]), rows, genotypes, run.search.genotype.read_text()
+
+
+def flat(value: Any) -> Any:
+    """Nested state with tensors as bytes, so that equality is identity of bits."""
+    if isinstance(value, torch.Tensor):
+        return value.contiguous().numpy().tobytes()
+    if isinstance(value, dict):
+        return {key: flat(item) for key, item in value.items()}
+    return value
+
+
+class Stopper(DARTS):
+    """DARTS that sends a signal to its own process in the middle of an epoch."""
+
+    at: ClassVar[int] = -1
+    number: ClassVar[signal.Signals] = signal.SIGTERM
+    seen: ClassVar[int] = 0
+
+    def step(self, search: Search, batches: Any) -> Any:
+        Stopper.seen += 1
+        if Stopper.seen == Stopper.at:
+            os.kill(os.getpid(), Stopper.number)
+        return super().step(search, batches)
+
+
+def test_what_a_search_leaves(tmp_path: Path) -> None:
+    run = diffnas.search(tiny(), tmp_path / "run")
+    names = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
+    wanted = {"recipe.yaml", "environment.json", "metrics.jsonl", "genotype.json", "cells.svg", "cells.png"}
+    wanted |= {"genotypes/epoch-001.json", "genotypes/epoch-002.json"}
+    assert {f"search/{name}" for name in wanted} <= names
+    rows = run.search.metrics()
+    assert [row["epoch"] for row in rows] == [0, 1] and rows[1]["lr"] == pytest.approx(0.013)
+    assert all(len(row["strength"]["reduce"]) == 2 for row in rows)
+    genotype = diffnas.load_genotype(run.path)
+    assert genotype.provenance["epoch"] == 2 and genotype.provenance["method"] == "darts"
+    assert genotype == diffnas.load_genotype(run.search.path / "genotypes" / "epoch-002.json")
+    assert diffnas.read_recipe(run.search.recipe) == tiny()
+    environment = json.loads((run.search.path / "environment.json").read_text())
+    assert environment["torch"] == torch.__version__ and len(environment["attempts"]) == 1
+    with pytest.raises(RunError, match="is not empty; go on with: diffnas search --resume"):
+        diffnas.search(tiny(), tmp_path / "run")
+
+
+def test_the_same_seed_gives_the_same_search(tmp_path: Path) -> None:
+    first, again = (diffnas.search(tiny(), tmp_path / name) for name in ("a", "b"))
+    other = diffnas.search(tiny("seed=1"), tmp_path / "c")
+    assert outcome(first) == outcome(again)
+    assert outcome(first)[0]["weights"] != outcome(other)[0]["weights"]
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_stopped_search_goes_on_bit_for_bit(order: str, at: int, tmp_path: Path, monkeypatch: Any) -> None:
+    """Stopped within the first epoch, at its end, and within the second (two steps an epoch)."""
+    recipe = tiny("method.unrolled=true" if order == "second" else "seed=0")
+    whole = diffnas.search(recipe, tmp_path / "whole")
+    stopper = Stopper(unrolled=order == "second")
+    monkeypatch.setattr(Stopper, "seen", 0)
+    monkeypatch.setattr(Stopper, "at", at)
+    object.__setattr__(recipe, "method", stopper)
+    with pytest.raises(Interrupted, match="diffnas search --resume .*part"):
+        diffnas.search(recipe, tmp_path / "part")
+    resumed = diffnas.search(None, tmp_path / "part", resume=True)
+    assert outcome(resumed) == outcome(whole)
+    environment = json.loads((resumed.search.path / "environment.json").read_text())
+    assert len(environment["attempts"]) == 2
+
+
+def test_a_second_resumption_changes_nothing(tmp_path: Path) -> None:
+    run = diffnas.search(tiny(), tmp_path / "run")
+    before = outcome(run)
+    assert outcome(diffnas.search(None, run.path, resume=True)) == before
+
+
+def test_only_limits_may_change_on_resume(tmp_path: Path) -> None:
+    run = diffnas.search(tiny("search.epochs=1"), tmp_path / "run")
+    with pytest.raises(RecipeError, match="search.batch differs from the run's"):
+        diffnas.search(tiny("search.batch=16"), run.path, resume=True)
+    longer = diffnas.search(tiny("search.epochs=3"), run.path, resume=True)
+    assert [row["epoch"] for row in longer.search.metrics()] == [0, 1, 2]
+    assert longer.search.metrics()[2]["lr"] < longer.search.metrics()[1]["lr"]
+
+
+@dataclass(frozen=True)
+class Staged(Method):
+    """Three stages: the first with a warm-up, the second narrower on the same weights, the third fresh and deeper."""
+
+    name: ClassVar[str] = "staged"
+
+    def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
+        alone = (Phase(("train",), 1), Phase(("valid",), 2))
+        return (
+            Stage(2, size, warmup=1),
+            Stage(1, size, fresh=False, keep=3),
+            Stage(2, Size(size.channels, 2), keep=2, phases=alone),
+        )
+
+    def turn(self, search: Search, epoch: int) -> Turn:
+        return Turn(stop=search.clock.stage == 2 and epoch == 1)
+
+
+def staged(tmp_path: Path, name: str) -> tuple[diffnas.Run, list[Search]]:
+    recipe, seen = tiny(), []
+
+    @dataclass(frozen=True)
+    class Watched(Staged):
+        def derive(self, search: Search) -> Any:
+            seen.append(search)
+            return super().derive(search)
+
+    object.__setattr__(recipe, "method", Watched())
+    return diffnas.search(recipe, tmp_path / name), seen
+
+
+def test_stages_narrow_go_on_and_start_afresh(tmp_path: Path) -> None:
+    run, seen = staged(tmp_path, "run")
+    rows = run.search.metrics()
+    assert [row["stage"] for row in rows] == [0, 0, 1, 2]  # the turn stopped the third stage after one epoch
+    assert "valid_loss" not in rows[0] and "valid_loss" in rows[1]  # warm-up trains weights only
+    allowed = [[sum(edge) for edge in search.space.cells["reduce"].allowed] for search in seen]
+    assert allowed[0] == [8, 8] and allowed[2] == [3, 3] and allowed[3] == [2, 2]
+    assert seen[0] is not seen[2] and seen[2] is not seen[3]
+    assert len(seen[3].supernet.cells) == 2
+    assert rows[2]["lr"] < rows[1]["lr"] and rows[3]["lr"] == rows[0]["lr"]  # a fresh stage starts its schedule anew
+
+
+def test_a_narrowed_stage_keeps_weights_and_momentum(tmp_path: Path) -> None:
+    recipe, seen = tiny(), {}
+
+    @dataclass(frozen=True)
+    class Watched(Staged):
+        def turn(self, search: Search, epoch: int) -> Turn:
+            momenta = search.weights_optimizer.state_dict()["state"]
+            seen[search.clock.stage, epoch] = (flat(search.supernet.state_dict()), len(momenta), flat(momenta.get(0)))
+            return super().turn(search, epoch)
+
+        def step(self, search: Search, batches: Any) -> Any:
+            key = (search.clock.stage, "first step")
+            if key not in seen:
+                momenta = search.weights_optimizer.state_dict()["state"]
+                seen[key] = (flat(search.supernet.state_dict()), len(momenta), flat(momenta.get(0)))
+            return super().step(search, batches)
+
+    object.__setattr__(recipe, "method", Watched())
+    diffnas.search(recipe, tmp_path / "run")
+    before, after = seen[0, 2], seen[1, "first step"]
+    assert set(after[0]) < set(before[0])  # pruned ops are gone, ...
+    assert all(before[0][name] == tensor for name, tensor in after[0].items())  # ... the rest is untouched
+    assert after[1] > 0 and after[2] == before[2]
+    assert seen[2, "first step"][1] == 0  # a fresh stage has no momentum
+
+
+def test_the_api_refuses_what_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no search section"):
+        diffnas.search(diffnas.read_recipe("cifar10-train"), tmp_path / "run")
+    with pytest.raises(RunError, match="name the run folder"):
+        diffnas.search(None, resume=True)
+    with pytest.raises(RunError, match="nothing to resume"):
+        diffnas.search(None, tmp_path, resume=True)
