@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from diffnas.engine.bilevel import Grads, arch_step, gradients, unrolled_arch_step, weight_step
     from diffnas.engine.derive import random_genotype, strongest
-    from diffnas.engine.score import Scores, score
+    from diffnas.engine.scoring import Scores, score
     from diffnas.engine.search import Alphas, Search
 
 _HOMES = {
     "Alphas": "search",
     "Grads": "bilevel",
-    "Scores": "score",
+    "Scores": "scoring",
     "Search": "search",
     "arch_step": "bilevel",
     "gradients": "bilevel",
     "random_genotype": "derive",
-    "score": "score",
+    "score": "scoring",
     "strongest": "derive",
     "unrolled_arch_step": "bilevel",
     "weight_step": "bilevel",

@@ -20,7 +20,7 @@ from diffnas.data.feeds import Feed
 from diffnas.engine import Search
 from diffnas.engine.method import Clock, Phase, Stage
 from diffnas.engine.optim import set_learning_rate
-from diffnas.engine.score import score
+from diffnas.engine.scoring import score
 from diffnas.errors import RecipeError, RunError
 from diffnas.pipeline.environment import record_attempt, version_of
 from diffnas.pipeline.images import load_data, search_feeds, shape_of

@@ -1,0 +1,105 @@
+"""What every method must keep on every space, at the smallest size."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+
+from diffnas.core.batch import Batch
+from diffnas.core.seeds import generator
+from diffnas.core.space import Shape, Size
+from diffnas.engine import Search
+from diffnas.methods import METHODS
+from diffnas.recipe import choice_class
+from diffnas.spaces import SPACES
+from diffnas.tasks.images import ImageTask
+
+SMALL = {"darts-cnn": {"channels": 2, "layers": 2, "nodes": 1}}
+VARIANTS: dict[str, list[dict[str, Any]]] = {"darts": [{}, {"unrolled": True}, {"unrolled": True, "exact": True}]}
+PAIRS = [(m, v, s) for m in METHODS for v in range(len(VARIANTS.get(m, [{}]))) for s in SPACES]
+
+
+def build(pair: tuple[str, int, str], seed: int = 0) -> Search:
+    method_name, variant, space_name = pair
+    method = choice_class("method", method_name)(**VARIANTS.get(method_name, [{}])[variant])
+    space = choice_class("space", space_name)(**SMALL[space_name])
+    stage = method.stages(2, space.size)[0]
+    torch.manual_seed(seed)
+    supernet = space.supernet(Shape(4, 1, 8), stage.size)
+    arch = method.arch(space, generator(seed, "arch"))
+    return Search(
+        method=method,
+        space=space,
+        supernet=supernet,
+        arch=arch,
+        weights_optimizer=torch.optim.SGD(supernet.parameters(), 0.05, 0.9, weight_decay=3e-4),
+        arch_optimizer=torch.optim.Adam(arch.parameters(), 3e-2, (0.5, 0.999)),
+        task=ImageTask(),
+        seed=seed,
+        clip=5.0,
+    )
+
+
+def batch(number: int) -> Batch:
+    """Images whose class is their brightest quarter, so that there is something to learn."""
+    draw = torch.Generator().manual_seed(number)
+    images, classes = 0.3 * torch.randn(16, 1, 8, 8, generator=draw), torch.randint(0, 4, (16,), generator=draw)
+    for image, label in zip(images, classes.tolist(), strict=True):
+        image[0, 4 * (label // 2) : 4 * (label // 2) + 4, 4 * (label % 2) : 4 * (label % 2) + 4] += 1.5
+    return Batch(images, classes)
+
+
+def walk(search: Search, steps: range) -> list[float]:
+    losses = []
+    for step in steps:
+        found = search.method.step(search, {"train": batch(2 * step), "valid": batch(2 * step + 1)})
+        losses.append(float(found["train"].value))
+    return losses
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: "-".join(map(str, pair)))
+class TestContract:
+    def test_it_learns(self, pair: tuple[str, int, str]) -> None:
+        losses = walk(build(pair), range(30))
+        assert all(loss == loss and loss < 1e3 for loss in losses) and sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+    def test_the_architecture_moves_only_when_it_should(self, pair: tuple[str, int, str]) -> None:
+        search = build(pair)
+        before = [a.detach().clone() for a in search.arch.parameters()]
+        search.method.step(search, {"train": batch(0)})
+        assert all(torch.equal(a, b) for a, b in zip(before, search.arch.parameters(), strict=True))
+        search.method.step(search, {"train": batch(0), "valid": batch(1)})
+        assert any(not torch.equal(a, b) for a, b in zip(before, search.arch.parameters(), strict=True))
+
+    def test_mixtures_have_the_shape_the_space_says(self, pair: tuple[str, int, str]) -> None:
+        search = build(pair)
+        for use in ("arch", "weights", "eval"):
+            mixture = search.relax(use)
+            for kind, cell in search.space.cells.items():
+                assert mixture[kind].op.shape == (len(cell.edges), len(cell.ops))
+
+    def test_a_resumed_search_equals_an_unbroken_one(self, pair: tuple[str, int, str]) -> None:
+        whole, first, second = build(pair), build(pair), build(pair, seed=3)
+        walk(whole, range(4))
+        walk(first, range(2))
+        second.load_state_dict(first.state_dict())
+        walk(second, range(2, 4))
+        for part in ("weights", "arch"):
+            ours, theirs = second.state_dict()[part], whole.state_dict()[part]
+            assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+    def test_the_genotype_is_legal(self, pair: tuple[str, int, str]) -> None:
+        search = build(pair)
+        walk(search, range(1))
+        genotype = search.derive()
+        assert genotype is not None and genotype.space == search.space.name
+        network = search.space.network(genotype, Shape(4, 1, 8), channels=2, layers=2)
+        assert network(torch.randn(2, 1, 8, 8)).shape == (2, 4)
+
+    def test_hyper_parameters_carry_their_meaning(self, pair: tuple[str, int, str]) -> None:
+        method = build(pair).method
+        assert dataclasses.is_dataclass(method) and method.stages(3, Size(2, 2))
+        assert all(len(entry.metadata["about"]) > 10 for entry in dataclasses.fields(method))

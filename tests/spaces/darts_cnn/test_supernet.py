@@ -1,0 +1,115 @@
+"""The plain supernet: it adds up what a mixture says, in any shape of cell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import diffnas
+from diffnas.core.mixture import Mix, Mixture
+from diffnas.core.space import Shape, Size
+from diffnas.spaces.darts_cnn.space import OPS, DartsCNN
+from diffnas.spaces.darts_cnn.supernet import MixedEdge
+
+SHAPES = [
+    {},
+    {"nodes": 1},
+    {"nodes": 3, "concat": (4,)},
+    {"nodes": 2, "inputs": 1, "in_degree": 1},
+    {"nodes": 2, "inputs": 3, "layers": 9},
+    {"ops": ("skip_connect", "sep_conv_3x3")},
+    {"nodes": 1, "edge_ops": {"normal": [["none"], ["skip_connect", "max_pool_3x3"]], "reduce": [["none"], ["none"]]}},
+]
+
+
+def uniform(space: DartsCNN) -> Mixture:
+    return Mixture({kind: Mix(torch.rand(len(cell.edges), len(cell.ops))) for kind, cell in space.cells.items()})
+
+
+@pytest.mark.parametrize("settings", SHAPES)
+def test_any_shape_of_cell(settings: dict[str, Any]) -> None:
+    space = DartsCNN(**{"channels": 4, "layers": 3, **settings})
+    supernet = space.supernet(Shape(5, 1, 8))
+    logits = supernet(torch.randn(2, 1, 8, 8), uniform(space))
+    assert logits.shape == (2, 5) and torch.isfinite(logits).all()
+
+
+def test_an_edge_is_the_weighted_sum_of_its_ops() -> None:
+    edge = MixedEdge(OPS, (True,) * 8, 4, 1).eval()
+    x, shares = torch.randn(2, 4, 6, 6), torch.randn(8)
+    expected = sum(shares[OPS.index(name)] * op(x) for name, op in edge.ops.items())
+    assert torch.allclose(edge(x, shares), expected, atol=1e-6)
+    assert "none" not in edge.ops and len(edge.ops) == 7
+
+
+def test_the_share_of_none_changes_nothing() -> None:
+    space = DartsCNN(channels=4, layers=2, nodes=2)
+    supernet, mixture, x = space.supernet(Shape(3)), uniform(space), torch.randn(2, 3, 8, 8)
+    changed = Mixture({k: Mix(m.op + torch.eye(8)[0]) for k, m in mixture.items()})
+    assert torch.equal(supernet(x, mixture), supernet(x, changed))
+
+
+def test_edge_weights_scale_whole_edges() -> None:
+    space = DartsCNN(channels=4, layers=2, nodes=2)
+    supernet, mixture, x = space.supernet(Shape(3)).eval(), uniform(space), torch.randn(2, 3, 8, 8)
+    weights = torch.rand(5)
+    edges = Mixture({k: Mix(m.op, weights) for k, m in mixture.items()})
+    folded = Mixture({k: Mix(m.op * weights[:, None]) for k, m in mixture.items()})
+    assert torch.allclose(supernet(x, edges), supernet(x, folded), atol=1e-5)
+
+
+def test_a_plain_dictionary_serves_as_a_mixture() -> None:
+    space = DartsCNN(channels=4, layers=2, nodes=1)
+    supernet, mixture, x = space.supernet(Shape(3)), uniform(space), torch.randn(2, 3, 8, 8)
+    assert torch.equal(supernet(x, mixture), supernet(x, dict(mixture)))
+
+
+def test_only_allowed_ops_are_built() -> None:
+    whole = DartsCNN(channels=4, layers=3, nodes=2)
+    keep = {kind: torch.zeros(5, 8, dtype=torch.bool) for kind in whole.cells}
+    keep["normal"][:, 3] = True
+    keep["reduce"][:, [4, 0]] = True
+    narrow = whole.narrow(keep)
+    supernet = narrow.supernet(Shape(3))
+    assert {tuple(edge.ops) for edge in supernet.cells[0].edges} == {("skip_connect",)}
+    assert {tuple(edge.ops) for edge in supernet.cells[1].edges} == {("sep_conv_3x3",)}
+    again = narrow.narrow({kind: torch.ones(5, 8, dtype=torch.bool) for kind in whole.cells})
+    assert again.cells == narrow.cells
+
+
+def test_a_one_hot_mixture_is_the_derived_cell() -> None:
+    """The supernet with one op on two edges of a node computes what the network of that genotype does."""
+    genotype = diffnas.load_genotype("darts-v2")
+    space = DartsCNN(channels=4, layers=3)
+    shape = Shape(10, 3, 8)
+    supernet = space.supernet(shape).double().eval()
+    network = space.network(genotype, shape, channels=4, layers=3, pool_norm="plain").double().eval()
+    mixes = {}
+    for kind, cell in space.cells.items():
+        op = torch.zeros(14, 8, dtype=torch.float64)
+        for node, inputs in zip(cell.nodes, genotype.cells[kind].inputs, strict=True):
+            for name, source in inputs:
+                op[cell.edges.index((source, node)), OPS.index(name)] = 1.0
+        mixes[kind] = Mix(op)
+    weights = supernet.state_dict()
+    for name in network.state_dict():  # the weights of the derived ops lie on their edges in the supernet
+        if ".ops." not in name:
+            network.state_dict()[name].copy_(weights[name]) if name in weights else None
+    for index, cell in enumerate(network.cells):
+        kind = supernet.kinds[index]
+        pairs = [
+            (op, s, n) for n, i in zip(space.cells[kind].nodes, genotype.cells[kind].inputs, strict=True) for op, s in i
+        ]
+        for op, (name, source, node) in zip(cell.ops, pairs, strict=True):
+            edge = supernet.cells[index].edges[space.cells[kind].edges.index((source, node))]
+            op.load_state_dict(edge.ops[name].state_dict(), strict=False)
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    assert torch.allclose(network(x), supernet(x, Mixture(mixes)), atol=1e-9)
+
+
+def test_sizes_by_name() -> None:
+    supernet = diffnas.build_supernet("darts-cnn", channels=4, layers=5, classes=7)
+    assert supernet.classifier.out_features == 7 and len(supernet.cells) == 5
+    assert len(DartsCNN().supernet(Shape(10), Size(2, 2)).cells) == 2
