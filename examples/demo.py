@@ -79,7 +79,9 @@ def report(folder: Path, rows: dict, results: list[dict]) -> None:
     table.add_row("linear (logistic regression)", f"{rows['linear']:.1f} %", "", "650")
     mean = statistics.mean(rows["random"])
     table.add_row("mean of three random cells", f"{mean:.1f} %", spread, f"{statistics.mean(sizes[1:]):,.0f}")
-    table.add_row("the cell DARTS found", f"{rows['found']:.1f} %", f"95 % interval {low:.1f} to {high:.1f}", f"{sizes[0]:,}")
+    table.add_row(
+        "the cell DARTS found", f"{rows['found']:.1f} %", f"95 % interval {low:.1f} to {high:.1f}", f"{sizes[0]:,}"
+    )
     Console().print(table)
     print(f"One seed each: differences of a point are noise here. {rows['seconds']:.0f} seconds in all,")
     print(f"{rows['search_train_test_seconds']:.0f} of them from the first step of the search to the test of its cell.")

@@ -30,10 +30,12 @@ ARROWS = {
     "run": {"runtime"},
     "yaml_text": set(),
     "sections": set(),
-    "recipe": {"sections", "yaml_text", "spaces", "methods", "data", "core"},
-    "listing": {"recipe", "spaces", "methods", "data", "core"},
-    "api": {"recipe", "run", "spaces", "core"},
-    "pipeline": {"recipe", "engine", "spaces", "tasks", "data", "draw", "runtime", "run", "core"},
+    "keys": {"sections", "spaces", "methods"},
+    "checks": {"keys", "sections", "yaml_text", "data", "core"},
+    "recipe": {"checks", "keys", "sections", "yaml_text", "core"},
+    "listing": {"recipe", "keys", "yaml_text", "spaces", "methods", "data", "core"},
+    "api": {"checks", "keys", "sections", "run", "runtime", "spaces", "core"},
+    "pipeline": {"recipe", "keys", "engine", "spaces", "tasks", "data", "draw", "runtime", "run", "core"},
     "cli": set(),
     "__main__": {"cli"},
     "__init__": set(),
@@ -49,7 +51,9 @@ def loaded(node: ast.AST) -> list[ast.Import | ast.ImportFrom]:
     """The imports that run when the file is loaded: none within functions or `if TYPE_CHECKING`."""
     found: list[ast.Import | ast.ImportFrom] = []
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.FunctionDef) or (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)):
+        if isinstance(child, ast.FunctionDef) or (
+            isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)
+        ):
             continue
         found += [child] if isinstance(child, ast.Import | ast.ImportFrom) else loaded(child)
     return found

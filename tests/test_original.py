@@ -94,9 +94,7 @@ def test_supernet(oracle: Any, close: Any, make_search: Any) -> None:
     close(search.supernet.eval()(call.given["x"], mixture), call.found["logits_evalmode_after"])
 
 
-@pytest.mark.parametrize(
-    ("name", "tolerance"), [("c_darts_second_order", 1e-3), ("c_darts_second_order_f64", 1e-8)]
-)
+@pytest.mark.parametrize(("name", "tolerance"), [("c_darts_second_order", 1e-3), ("c_darts_second_order_f64", 1e-8)])
 def test_second_order(name: str, tolerance: float, oracle: Any, close: Any, make_search: Any) -> None:
     call = oracle(name)
     search = loaded(make_search, call, layers=3)

@@ -6,12 +6,15 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffnas.checks import read_settings, sentence
 from diffnas.core.genotype import Genotype, parse_genotype, read_genotype_file
 from diffnas.core.known import PUBLISHED, published
 from diffnas.core.space import Shape, Space
 from diffnas.errors import GenotypeError, RecipeError, RunError
-from diffnas.recipe import choice_class, nearest
+from diffnas.keys import choice_class, nearest, settings_model
 from diffnas.run import open_run
+from diffnas.runtime.files import is_file, is_folder
+from diffnas.sections import Train
 from diffnas.spaces import SPACES
 
 if TYPE_CHECKING:
@@ -24,20 +27,14 @@ def load_genotype(text: str | Path) -> Genotype:
     A published name (`darts-v2`), a file of our JSON or of older `Genotype(...)` text, a run folder, or either text itself.
     Nothing is executed.  Raises `GenotypeError` in one line where it is none of these.
     """
-    if isinstance(text, str):
-        if text in PUBLISHED:
-            return published(text)
-        if text.lstrip().startswith("{") or "(" in text:
-            return parse_genotype(text)
-    path = Path(text)
-    try:
-        is_folder, is_file = path.is_dir(), path.is_file()
-    except (OSError, ValueError):
-        is_folder = is_file = False
-    if is_folder:
-        return _genotype_of_run(path)
-    if is_file:
-        return read_genotype_file(path)
+    if isinstance(text, str) and text in PUBLISHED:
+        return published(text)
+    if is_folder(text):
+        return _genotype_of_run(Path(text))
+    if is_file(text):
+        return read_genotype_file(Path(text))
+    if isinstance(text, str) and (text.lstrip().startswith("{") or "(" in text):
+        return parse_genotype(text)
     hint = nearest(str(text), PUBLISHED)
     raise GenotypeError(
         f"genotype {str(text)[:80]!r} is no published name, file or run folder{hint}; `diffnas list genotypes` shows names"
@@ -46,7 +43,13 @@ def load_genotype(text: str | Path) -> Genotype:
 
 def _genotype_of_run(path: Path) -> Genotype:
     run = open_run(path)
-    found = run.search.genotype if run.search.path.is_dir() else run.training().genotype
+    if run.search.path.is_dir():
+        found = run.search.genotype
+    else:
+        files = [str(run.train(name).genotype) for name in run.trainings()]
+        if len(files) > 1:
+            raise RunError(f"run {path}: holds several trainings and no search; name one file: {', '.join(files)}")
+        found = Path(files[0])
     if not found.is_file():
         raise RunError(f"{found}: is missing; has the search finished an epoch?")
     return read_genotype_file(found)
@@ -78,9 +81,9 @@ def build_network(
         raise GenotypeError(f"genotype: its space {genotype.space!r} is unknown; known: {', '.join(SPACES)}")
     space: Space = choice_class("space", genotype.space)()
     shape = Shape(classes, in_channels, side or (32 if stem == "cifar" else 224))
-    _refuse(
-        space.network_refusals(shape, {"channels": channels, "layers": layers, "auxiliary": auxiliary, "stem": stem})
-    )
+    size = {"channels": channels, "layers": layers, "auxiliary": auxiliary, "stem": stem, "pool_norm": pool_norm}
+    _refuse(read_settings(Train, size, size)[1])
+    _refuse(space.network_refusals(shape, size))
     return space.network(
         genotype,
         shape,
@@ -105,11 +108,10 @@ def build_supernet(
     if isinstance(space, str) and space not in SPACES:
         raise RecipeError(f"space {space!r} is unknown{nearest(space, SPACES)}; known: {', '.join(SPACES)}")
     chosen: Any = choice_class("space", space)() if isinstance(space, str) else space
-    fields = [field.name for field in dataclasses.fields(chosen)]
-    unknown = [key for key in size if key not in fields]
-    if unknown:
-        raise RecipeError(*(f"{key}: unknown size of {chosen.name}{nearest(key, fields)}" for key in unknown))
-    sized: Space = dataclasses.replace(chosen, **size)
+    names = [field.name for field in dataclasses.fields(chosen)]
+    found, mistakes = read_settings(settings_model(type(chosen)), size, names)
+    _refuse(mistakes)
+    sized: Space = dataclasses.replace(chosen, **{key: getattr(found, key) for key in size})
     shape = Shape(classes, in_channels, side)
     _refuse(sized.refusals(shape))
     return sized.supernet(shape)
@@ -117,4 +119,4 @@ def build_supernet(
 
 def _refuse(found: list[tuple[str, str]]) -> None:
     if found:
-        raise RecipeError(*(f"{key}: {reason}" for key, reason in found))
+        raise RecipeError(*(sentence(key, reason) for key, reason in found))

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import shutil
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from diffnas.core.known import PUBLISHED
 from diffnas.data import DATA
+from diffnas.keys import REGISTRIES, choice_class, recipe_keys
 from diffnas.methods import METHODS
-from diffnas.recipe import REGISTRIES, choice_class, read_recipe, recipe_keys, recipe_names
+from diffnas.recipe import read_recipe, recipe_names
 from diffnas.spaces import SPACES
+from diffnas.yaml_text import flow
 
 Rows = list[tuple[str, ...]]
 
@@ -28,7 +33,16 @@ def listing(what: str) -> Iterator[str]:
     rows = lists[what]()
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]) - 1)]
     for row in rows:
-        yield "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        head = "".join(f"{cell:<{width}}  " for cell, width in zip(row, widths, strict=False))
+        yield from _wrapped(head, row[-1])
+
+
+def _wrapped(head: str, text: str) -> list[str]:
+    """`head` and `text` on one line for a program, on as many as it takes on a terminal, `text` in its own column."""
+    width = min(shutil.get_terminal_size().columns, 120) if sys.stdout.isatty() else 0
+    if width < len(head) + 20:
+        return [f"{head}{text}".rstrip()]
+    return textwrap.wrap(text, width, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False)
 
 
 def _choices(section: str, registry: dict[str, str]) -> Rows:
@@ -47,16 +61,14 @@ def _recipes() -> Rows:
 
 
 def _keys() -> Rows:
-    return [(key.name, key.type, _plain(key.default), f"{key.about}{_only(key.choice)}") for key in recipe_keys()]
-
-
-def _only(choice: str) -> str:
-    return f" [{choice}]" if choice else ""
+    rows: Rows = [("KEY", "DEFAULT", "MEANING")]
+    for key in recipe_keys():
+        only = f"; {key.choice}" if key.choice else ""
+        rows.append((key.name, _plain(key.default), f"{key.about} [{key.must.removeprefix('a ')}{only}]"))
+    return rows
 
 
 def _plain(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, tuple | list):
-        return f"[{', '.join(map(str, value))}]"
-    return str(value).lower() if isinstance(value, bool) else str(value) or '""'
+    if isinstance(value, tuple | list) and len(value) > 2:
+        return f"[{value[0]}, ...]"
+    return flow(value) if value != "" else '""'

@@ -10,6 +10,7 @@ Commands meet only in these files, so any step can be redone, replaced, or fed f
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from diffnas.errors import RunError
-from diffnas.runtime.files import write_text
+from diffnas.runtime.files import is_file, is_folder, write_text
+
+FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
 
 
 @dataclass(frozen=True)
@@ -47,18 +50,12 @@ class Part:
         return self.path / "weights.safetensors"
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl, one per epoch; a last row cut short by a kill is left out."""
+        """The rows of metrics.jsonl, one per epoch; a row that is damaged, or cut short by a kill, is left out."""
         try:
-            lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+            lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             return []
-        rows = []
-        for line in lines:
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
-        return rows
+        return [row for row in map(_row, lines) if row is not None]
 
     def add_metrics(self, row: Mapping[str, Any]) -> None:
         """Appends one row."""
@@ -79,8 +76,21 @@ class Part:
         """What `write_json` wrote; raises `RunError` where it is absent or damaged."""
         try:
             return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.path / name}: cannot be read: {error}") from None
+        except OSError as error:
+            raise RunError(f"{self.path / name}: cannot be read: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:
+            raise RunError(
+                f"{self.path / name}: damaged: not valid JSON ({error}); remove it to go on without"
+            ) from None
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    """A row of metrics, None where the line is damaged."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("epoch"), int) else None
 
 
 @dataclass(frozen=True)
@@ -95,13 +105,16 @@ class Run:
         return Part(self.path / "search")
 
     def train(self, name: str) -> Part:
-        """The folder of the training called `name`."""
+        """The folder of the training called `name`; raises `RunError` for a name that would lead elsewhere."""
+        if not FOLDER_NAME.fullmatch(name):
+            raise RunError(f"--train {name}: must be letters, digits, dots, dashes and underscores; it names a folder")
         return Part(self.path / "train" / name)
 
     def trainings(self) -> list[str]:
         """The names of its trainings."""
         folder = self.path / "train"
-        return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+        folders = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+        return sorted(name for name in folders if FOLDER_NAME.fullmatch(name))
 
     def training(self, name: str | None = None) -> Part:
         """The training called `name`, or the only one; raises `RunError` that lists them where that is not clear."""
@@ -119,10 +132,20 @@ class Run:
 def open_run(path: str | Path) -> Run:
     """The run folder at `path`; raises `RunError` where there is none."""
     run = Run(Path(path))
-    if not (run.search.path.is_dir() or run.trainings()):
-        reason = "is not a run folder (it has no search/ and no train/)" if run.path.exists() else "does not exist"
-        raise RunError(f"run {path}: {reason}")
-    return run
+    if is_folder(run.search.path) or (is_folder(path) and run.trainings()):
+        return run
+    if not is_folder(path):
+        raise RunError(f"run {path!s:.200}: {'is a file; name the run folder' if is_file(path) else 'does not exist'}")
+    whole = _whole(run.path.absolute())
+    hint = f"; it is a part of the run {whole}: name that" if whole else " (it has no search/ and no train/)"
+    raise RunError(f"run {path}: is not a run folder{hint}")
+
+
+def _whole(part: Path) -> Path | None:
+    """The run that the folder `part` is a part of, None where it is none."""
+    if not (part / "recipe.yaml").is_file():
+        return None
+    return part.parent if part.name == "search" else part.parents[1] if part.parent.name == "train" else None
 
 
 def new_run(path: str | Path | None, recipe: str) -> Run:
@@ -140,12 +163,14 @@ def new_run(path: str | Path | None, recipe: str) -> Run:
 
 def claim(part: Part, command: str) -> None:
     """Makes the folder of `part`; raises `RunError` where it holds something already."""
-    if part.path.exists() and (not part.path.is_dir() or any(part.path.iterdir())):
-        run = part.path.parent if part.path.name == "search" else part.path.parent.parent
+    run = part.path.parent if command == "search" else part.path.parent.parent
+    if is_file(run):
+        raise RunError(f"--run {run}: is a file; name a folder")
+    if is_file(part.path) or (is_folder(part.path) and any(part.path.iterdir())):
         raise RunError(
             f"{part.path}: is not empty; go on with: diffnas {command} --resume {run}, or name another with --run"
         )
     try:
         part.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{part.path}: cannot be made: {error.strerror}") from None
+        raise RunError(f"{part.path!s:.200}: cannot be made: {error.strerror}") from None

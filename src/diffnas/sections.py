@@ -6,33 +6,64 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
-from types import NoneType, UnionType
-from typing import Any, Literal, get_args
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
 
 
 class Section(BaseModel):
-    """A part of a recipe: unknown keys are refused, numbers are finite, and true or false is not a number."""
+    """A part of a recipe: unknown keys are refused, types are strict, and numbers are finite.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+    A field's `title` says what its value must be where type and limits do not say it all.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_boolean_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _as_yaml_means_it(cls, value: Any, info: ValidationInfo) -> Any:
+        """A list for a tuple, and 3.0 for a whole number: YAML knows no tuples, and 1e3 is a float to it."""
         annotation = cls.model_fields[str(info.field_name)].annotation
-        kinds = set(get_args(annotation)) - {NoneType} if isinstance(annotation, UnionType) else {annotation}
-        if isinstance(value, bool) and kinds & {int, float} and bool not in kinds:
-            raise PydanticCustomError("not_a_number", "Input should be a number, not true or false")
-        return value
+        kinds = {annotation, *get_args(annotation)} - {NoneType}
+        if isinstance(value, list) and any(get_origin(kind) is tuple for kind in kinds):
+            return tuple(value)
+        whole = isinstance(value, float) and int in kinds and float not in kinds and value.is_integer()
+        return int(value) if whole else value
+
+
+class Head(Section):
+    """What stands above the sections."""
+
+    name: str = Field(
+        "unnamed",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=100,
+        title="up to 100 letters, digits, dots, dashes and underscores",
+        description="the recipe's name, used for folders",
+    )
+    about: str = Field("", description="what it does, in a sentence")
+    source: str = Field("", description="paper, table and published figure")
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of every random stream")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:(0|[1-9]\d?))?|mps)$",
+        title="auto, cpu, cuda, cuda:N or mps",
+        description="where to compute; auto takes a GPU where there is one",
+    )
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="precision of forward passes")
 
 
 class Data(Section):
     """Which images, and how they are augmented."""
 
     name: str = Field("cifar10", description="data set: see `diffnas list data`")
-    path: str | None = Field(None, description="folder or file it is read from (null: embedded, or the library's hub)")
+    path: str | None = Field(
+        None,
+        pattern=r"^[^\x00]+$",
+        title="a path or null",
+        description="folder or file it is read from (null: embedded, or the library's hub)",
+    )
     side: int | None = Field(
         None, ge=4, le=1024, description="side that images are resized to (null: the data set's own)"
     )
@@ -71,8 +102,8 @@ class Arch(Section):
 class Search(Section):
     """The search: alternate steps on two halves of the training images."""
 
-    epochs: int = Field(50, ge=1, description="epochs; one is a pass over the half that trains weights")
-    batch: int = Field(64, ge=2, description="images per step, of each half")
+    epochs: int = Field(50, ge=1, le=9999, description="epochs; one is a pass over the half that trains weights")
+    batch: int = Field(64, ge=2, le=2**20, description="images per step, of each half")
     sampling: Literal["fresh", "cycle"] = Field(
         "fresh",
         description="architecture batches: drawn anew each step (as published), or permutations one after another",
@@ -87,10 +118,10 @@ class Search(Section):
 class Train(Section):
     """Training a genotype's network from scratch: SGD on a cosine."""
 
-    epochs: int = Field(600, ge=1, description="epochs")
-    batch: int = Field(96, ge=2, description="images per step")
-    channels: int = Field(36, ge=2, description="initial channels (C)")
-    layers: int = Field(20, ge=1, description="cells (L)")
+    epochs: int = Field(600, ge=1, le=9999, description="epochs")
+    batch: int = Field(96, ge=2, le=2**20, description="images per step")
+    channels: int = Field(36, ge=2, le=4096, description="initial channels (C)")
+    layers: int = Field(20, ge=1, le=1000, description="cells (L)")
     stem: Literal["cifar", "imagenet"] = Field(
         "cifar", description="first layers: one convolution, or three that halve"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,7 +13,10 @@ from diffnas.errors import RecipeError
 
 
 class RecipeLoader(yaml.SafeLoader):
-    """YAML in which `1e-3` is a number, `on` and `off` are words, and a key may not stand twice; no aliases."""
+    """YAML in which `1e-3` is a number, `on`, `off`, `010` and `1:30` are words, keys are text, and none stands twice.
+
+    There are no aliases and no merge keys.
+    """
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Refuses aliases, which a recipe has no use for."""
@@ -21,24 +25,35 @@ class RecipeLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """Refuses a key that stands twice."""
-        names = [key.value for key, _ in node.value]
-        twice = sorted({str(name) for name in names if names.count(name) > 1})
+        """Refuses a key that is not text, or that stands twice."""
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:str":
+                raise yaml.YAMLError(f"a key must be text; put it in quotes (line {key.start_mark.line + 1})")
+        twice = [name for name, count in Counter(key.value for key, _ in node.value).items() if count > 1]
         if twice:
             raise yaml.YAMLError(f"the key {twice[0]} stands twice (line {node.start_mark.line + 1})")
         return super().construct_mapping(node, deep)
 
 
-RecipeLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float", ":timestamp"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+class RecipeDumper(yaml.SafeDumper):
+    """Quotes whatever `RecipeLoader` would not read back as text."""
+
+
+PLAIN_VALUES = {
+    "null": (r"~|null|Null|NULL|", "~nN"),
+    "bool": (r"true|True|false|False", "tTfF"),
+    "int": (r"[-+]?(?:0|[1-9][0-9_]*)", "-+0123456789"),
+    "float": (
+        r"[-+]?(?:(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
 }
-RecipeLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
-RecipeLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"),
-    list("-+0123456789."),
-)
+"""What is not text when it stands without quotes: its pattern and first characters."""
+for kind in (RecipeLoader, RecipeDumper):
+    kind.yaml_implicit_resolvers = {}
+    for tag, (pattern, first) in PLAIN_VALUES.items():
+        starts = [*first, ""] if tag == "null" else [*first]
+        kind.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(rf"^(?:{pattern})$"), starts)
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -60,5 +75,18 @@ def yaml_lines(tree: Mapping[str, Any], origins: Mapping[str, str], at: str = ""
             yield f"{indent}{key}:"
             yield from yaml_lines(value, origins, f"{dotted}.", indent + "  ")
         else:
-            flow = yaml.safe_dump(value, default_flow_style=True, width=10**6).strip().removesuffix("...").strip()
-            yield f"{indent}{key}: {flow}  # {origins.get(dotted, 'default')}"
+            origin = " ".join(origins.get(dotted, "default").split())
+            yield f"{indent}{key}: {flow(value)}  # {origin}"
+
+
+def flow(value: Any) -> str:
+    """`value` as YAML on one line."""
+    style = '"' if isinstance(value, str) and len(value.splitlines()) > 1 else None
+    text = yaml.dump(value, Dumper=RecipeDumper, default_style=style, default_flow_style=True, width=10**9)
+    return str(text).strip().removesuffix("...").strip()
+
+
+def shown(value: Any) -> str:
+    """`value` for a message: short, and text in quotes."""
+    text = repr(value) if isinstance(value, str) else flow(value)
+    return text if len(text) <= 60 else f"{text[:56]} ..."

@@ -12,8 +12,8 @@ from diffnas.core.batch import Batch
 from diffnas.core.seeds import generator
 from diffnas.core.space import Shape, Size
 from diffnas.engine import Search
+from diffnas.keys import choice_class
 from diffnas.methods import METHODS
-from diffnas.recipe import choice_class
 from diffnas.spaces import SPACES
 from diffnas.tasks.images import ImageTask
 

@@ -55,7 +55,9 @@ def test_published_sizes(name: str) -> None:
 
 def test_counts_of_the_original(record: Any) -> None:
     names = {"NASNet": "nasnet", "AmoebaNet": "amoebanet", "DARTS_V1": "darts-v1", "DARTS_V2": "darts-v2"}
-    rows = [row for row in record("counts")["evaluation"] if row["peer"].startswith("quark0") and row["genotype"] in names]
+    rows = [
+        row for row in record("counts")["evaluation"] if row["peer"].startswith("quark0") and row["genotype"] in names
+    ]
     assert len(rows) == 8
     for row in rows:
         stem = "cifar" if row["dataset"] == "cifar" else "imagenet"

@@ -36,7 +36,14 @@ def test_what_a_training_leaves(tmp_path: Path) -> None:
     run = diffnas.train(genotype, tiny(), tmp_path / "run")
     part = run.training()
     assert part.path.name == NAME
-    for name in ("recipe.yaml", "environment.json", "genotype.json", "metrics.jsonl", "weights.safetensors", "cells.svg"):
+    for name in (
+        "recipe.yaml",
+        "environment.json",
+        "genotype.json",
+        "metrics.jsonl",
+        "weights.safetensors",
+        "cells.svg",
+    ):
         assert (part.path / name).is_file(), name
     with safe_open(part.weights, "pt") as file:
         metadata = file.metadata()
@@ -79,7 +86,9 @@ def test_a_stopped_training_goes_on_bit_for_bit(at: int, tmp_path: Path, monkeyp
 
     with monkeypatch.context() as patched:
         patched.setattr("diffnas.pipeline.train.ImageTask", Stopping)
-        with pytest.raises(Interrupted, match="stopped by SIGINT; a checkpoint is written; go on with: diffnas train --resume"):
+        with pytest.raises(
+            Interrupted, match="stopped by SIGINT; a checkpoint is written; go on with: diffnas train --resume"
+        ):
             diffnas.train(genotype, recipe, tmp_path / "part")
     with pytest.raises(RunError, match="finish the training"):
         diffnas.test(tmp_path / "part")

@@ -49,6 +49,8 @@ class Cell:
         outside = [i for i in concat if not inputs <= i < inputs + nodes]
         if outside or not concat:
             raise ValueError(f"concat: {list(concat)} must name nodes among {inputs} to {inputs + nodes - 1}")
+        if len(set(concat)) < len(concat):
+            raise ValueError(f"concat: {list(concat)} names a node twice")
         mask = tuple(tuple(op in names for op in ops) for names in subsets)
         return cls(tuple(ops), edges, inputs, in_degree, frozenset(excluded), mask, tuple(concat))
 

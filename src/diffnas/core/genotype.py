@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Mapping
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +22,8 @@ from typing import Any
 from diffnas.errors import GenotypeError
 
 FORMAT = "diffnas-genotype-1"
+LARGEST = 64  # inputs of a cell, nodes of a cell, inputs of a node: several times what anyone has built
+LARGEST_FILE = 2**20
 
 Input = tuple[str, int]
 """(op, source): the op applied and the index of the state it reads."""
@@ -84,12 +90,22 @@ class Genotype:
 
 
 def _problems(kind: str, nodes: Nodes) -> list[str]:
+    sizes = {"inputs": nodes.first, "nodes": len(nodes.inputs), "concat": len(nodes.concat)}
+    large = [
+        f"genotype: cell {kind}: {size} {what}; {LARGEST} is the limit"
+        for what, size in sizes.items()
+        if size > LARGEST
+    ]
+    if large or nodes.first < 0:
+        return large or [f"genotype: cell {kind}: first must be at least 0; got {nodes.first}"]
     problems = []
     for k, node in enumerate(nodes.inputs):
         index = nodes.first + k
+        if len(node) > LARGEST:
+            problems.append(f"genotype: cell {kind}, node {index} has {len(node)} inputs; {LARGEST} is the limit")
         problems += [
             f"genotype: cell {kind}, node {index} reads {source}; it can read 0 to {index - 1} only"
-            for _, source in node
+            for source in dict.fromkeys(source for _, source in node)
             if not 0 <= source < index
         ]
     last = nodes.first + len(nodes.inputs) - 1
@@ -99,41 +115,72 @@ def _problems(kind: str, nodes: Nodes) -> list[str]:
     return problems
 
 
+@contextmanager
+def named(where: str) -> Iterator[None]:
+    """Lets every `GenotypeError` raised within begin with `where`, the file or name the genotype came from."""
+    try:
+        yield
+    except GenotypeError as error:
+        raise GenotypeError(*(line.replace("genotype:", f"{where}:", 1) for line in error.lines)) from None
+
+
 def parse_json(text: str, where: str = "genotype") -> Genotype:
-    """The genotype in JSON `text`; raises `GenotypeError` naming `where` and the first thing that is wrong."""
+    """The genotype in JSON `text`; raises `GenotypeError` naming `where` and what is wrong."""
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise GenotypeError(f"{where}: not valid JSON ({error}); was the file cut short?") from None
+    with named(where):
+        return _read_genotype(data)
+
+
+def _read_genotype(data: Any) -> Genotype:
+    found = _get(data, "", "format", str)
+    if found != FORMAT:
+        raise GenotypeError(f"genotype: format is {found!r:.60}; this version reads {FORMAT!r}")
+    space, cells = _get(data, "", "space", str), _get(data, "", "cells", dict)
+    if not cells:
+        raise GenotypeError("genotype: cells is empty; a genotype has at least one cell")
+    provenance = _get({"provenance": {}, **data}, "", "provenance", dict)
+    return Genotype(space, {kind: _read_cell(f"cells.{_name(kind)}", cell) for kind, cell in cells.items()}, provenance)
+
+
+def _read_cell(at: str, cell: Any) -> Nodes:
+    nodes, concat = _get(cell, at, "inputs", list), _get(cell, at, "concat", list)
+    first = _get({"first": 2, **cell}, at, "first", int)
     try:
-        if data["format"] != FORMAT:
-            raise GenotypeError(f"{where}: format is {data['format']!r}; this version reads {FORMAT!r}")
-        cells = {str(kind): _read_cell(cell) for kind, cell in data["cells"].items()}
-        if not cells:
-            raise GenotypeError(f"{where}: cells is empty; a genotype has at least one cell")
-        return Genotype(str(data["space"]), cells, dict(data.get("provenance", {})))
-    except KeyError as error:
-        raise GenotypeError(f"{where}: the key {error.args[0]!r} is missing") from None
-    except GenotypeError as error:
-        raise GenotypeError(*(line.replace("genotype:", f"{where}:", 1) for line in error.lines)) from None
-    except (TypeError, AttributeError, ValueError) as error:
-        raise GenotypeError(f"{where}: not the shape of a genotype ({error})") from None
+        inputs = tuple(tuple((_name(op), _index(source)) for op, source in node) for node in nodes)
+        return Nodes(inputs, tuple(_index(i) for i in concat), first)
+    except GenotypeError:
+        raise
+    except (TypeError, ValueError):
+        reason = "inputs must hold, for every node, a list of [op, index] pairs, and concat indices"
+        raise GenotypeError(f"genotype: {at}: {reason}") from None
 
 
-def _read_cell(cell: Any) -> Nodes:
-    inputs = tuple(tuple((_op(op), _index(source)) for op, source in node) for node in cell["inputs"])
-    return Nodes(inputs, tuple(_index(i) for i in cell["concat"]), _index(cell.get("first", 2)))
+def _get(data: Any, at: str, key: str, kind: type) -> Any:
+    """`data[key]`, which must be of type `kind`."""
+    if not isinstance(data, dict):
+        raise GenotypeError(f"genotype: {at or 'the file'} must hold keys and values; got {json.dumps(data)[:60]}")
+    dotted = f"{at}.{key}".lstrip(".")
+    if key not in data:
+        raise GenotypeError(f"genotype: the key {dotted} is missing")
+    if not isinstance(data[key], kind) or isinstance(data[key], bool):
+        said = {str: "text", dict: "keys and values", list: "a list", int: "a whole number"}[kind]
+        raise GenotypeError(f"genotype: {dotted} must be {said}; got {json.dumps(data[key])[:60]}")
+    return data[key]
 
 
-def _op(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not the name of an op")
+def _name(value: Any) -> str:
+    """An op or a kind of cell: a word, so that it can be printed and drawn."""
+    if not isinstance(value, str) or not re.fullmatch(r"[\w.~+-]{1,60}", value, re.ASCII):
+        raise GenotypeError(f"genotype: {value!r:.60} is not a name (letters, digits, underscores)")
     return value
 
 
 def _index(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{value!r} is not an index")
+        raise TypeError(f"{value!r:.60} is not an index")
     return value
 
 
@@ -143,28 +190,28 @@ def parse_original(text: str, where: str = "genotype") -> Genotype:
     Entries are (op, source) pairs: two per node, or one per edge of the whole cell where there are that many (SNAS).
     """
     try:
-        call = ast.parse(text.strip(), mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what older code writes within strings is no concern of the caller
+            call = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise GenotypeError(f"{where}: neither JSON nor a Genotype(...) text ({error})") from None
+        reason = error.msg if isinstance(error, SyntaxError) else error
+        raise GenotypeError(f"{where}: neither JSON nor a Genotype(...) text ({reason})") from None
     if not isinstance(call, ast.Call) or call.args or not isinstance(call.func, ast.Name | ast.Attribute):
         raise GenotypeError(f"{where}: expected Genotype(normal=[...], normal_concat=[...], ...)")
     values: dict[str, Any] = {}
     for keyword in call.keywords:
         try:
-            values[str(keyword.arg)] = _literal(keyword.value)
-        except (ValueError, TypeError):
-            raise GenotypeError(f"{where}: {keyword.arg} must be a list of (op, index) pairs, or indices") from None
+            values[_name(keyword.arg)] = _literal(keyword.value)
+        except (GenotypeError, ValueError, TypeError, RecursionError, MemoryError):
+            reason = "must be a list of (op, index) pairs, or indices"
+            raise GenotypeError(f"{where}: {keyword.arg or '**'} {reason}; nothing is computed") from None
     kinds = [key for key in values if not key.endswith("concat")]
     missing = [f"{kind}_concat" for kind in kinds if f"{kind}_concat" not in values]
     if not kinds or missing:
         raise GenotypeError(f"{where}: missing {', '.join(missing) or 'normal and normal_concat'}")
-    try:
-        cells = {kind: _nodes(values[kind], tuple(map(_index, values[f"{kind}_concat"]))) for kind in kinds}
+    with named(where):
+        cells = {kind: _cell_of_text(kind, values[kind], values[f"{kind}_concat"]) for kind in kinds}
         return Genotype("darts-cnn", cells, {"source": "Genotype(...) text"})
-    except GenotypeError as error:
-        raise GenotypeError(*(line.replace("genotype:", f"{where}:", 1) for line in error.lines)) from None
-    except (TypeError, ValueError) as error:
-        raise GenotypeError(f"{where}: not a list of (op, index) pairs ({error})") from None
 
 
 def _literal(node: ast.expr) -> Any:
@@ -180,25 +227,39 @@ def _literal(node: ast.expr) -> Any:
     return ast.literal_eval(node)
 
 
-def _nodes(entries: Any, concat: tuple[int, ...]) -> Nodes:
-    pairs = [(_op(op), _index(source)) for op, source in entries]
-    count = max(concat, default=1) - 1
-    if len(pairs) == 2 * count or len(pairs) != count * (count + 3) // 2:
-        sizes = [2] * (len(pairs) // 2)
-    else:
+def _cell_of_text(kind: str, entries: Any, concat: Any) -> Nodes:
+    try:
+        pairs = [(_name(op), _index(source)) for op, source in entries]
+        states = tuple(map(_index, concat))
+    except GenotypeError:
+        raise
+    except (TypeError, ValueError):
+        raise GenotypeError(
+            f"genotype: {kind} must be a list of (op, index) pairs, its concat one of indices"
+        ) from None
+    count = max(states, default=1) - 1
+    if len(pairs) != 2 * count and len(pairs) == count * (count + 3) // 2:
         sizes = [2 + k for k in range(count)]  # every edge of the cell is listed
+    else:
+        sizes = [2] * (len(pairs) // 2)
     if sum(sizes) != len(pairs):
-        raise ValueError(f"{len(pairs)} entries are not two per node")
-    starts = [sum(sizes[:k]) for k in range(len(sizes))]
-    return Nodes(tuple(tuple(pairs[s : s + n]) for s, n in zip(starts, sizes, strict=True)), concat)
+        raise GenotypeError(f"genotype: {kind} has {len(pairs)} entries, which are not two per node")
+    starts = accumulate(sizes, initial=0)
+    return Nodes(tuple(tuple(pairs[s : s + n]) for s, n in zip(starts, sizes, strict=False)), states)
 
 
 def read_genotype_file(path: Path) -> Genotype:
     """The genotype in a file: our JSON, or a `Genotype(...)` text."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise GenotypeError(f"{path}: cannot be read as text ({error})") from None
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise GenotypeError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise GenotypeError(f"{path}: not a text file (UTF-8), so not a genotype") from None
+    if len(content) > LARGEST_FILE:
+        raise GenotypeError(f"{path}: larger than {LARGEST_FILE // 2**20} MiB, so not a genotype")
     return parse_genotype(text, str(path))
 
 

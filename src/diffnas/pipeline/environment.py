@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from diffnas.errors import RunError
 from diffnas.run import Part
 
 
@@ -25,9 +26,12 @@ def version_of(package: str) -> str:
 
 def record_attempt(part: Part, device: torch.device, seed: int, at: str) -> None:
     """Adds this attempt (a start, or a resumption `at` some place) to environment.json."""
-    earlier: list[dict[str, Any]] = []
+    earlier: Any = []
     if (part.path / "environment.json").exists():
-        earlier = part.read_json("environment.json")["attempts"]
+        read = part.read_json("environment.json")
+        earlier = read.get("attempts") if isinstance(read, dict) else None
+        if not isinstance(earlier, list):
+            raise RunError(f"{part.path / 'environment.json'}: damaged; remove it to go on without")
     attempt = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "at": at,

@@ -8,7 +8,8 @@ from torch import nn
 from diffnas.core.genotype import Genotype
 from diffnas.core.space import Shape, Space
 from diffnas.errors import GenotypeError, RecipeError
-from diffnas.recipe import Recipe, choice_class
+from diffnas.keys import choice_class
+from diffnas.recipe import Recipe
 from diffnas.spaces import SPACES
 
 

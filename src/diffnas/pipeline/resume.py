@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from diffnas.errors import RecipeError, RunError
-from diffnas.recipe import Recipe, changed_keys, read_recipe
+from diffnas.recipe import Recipe, changed_keys, leaves, read_recipe
 from diffnas.run import Part
 
 
 def resumed_recipe(part: Part, recipe: Recipe | None, command: str) -> Recipe:
-    """The recipe to resume `part` with; raises `UserError` where there is nothing to resume or a key has changed."""
+    """The recipe to resume `part` with, and where its values came from when the run began.
+
+    Raises `UserError` where there is nothing to resume or a key has changed.
+    """
     if not part.recipe.is_file():
         raise RunError(f"{part.path}: there is nothing to resume (no recipe.yaml); start with: diffnas {command} ...")
     earlier = read_recipe(part.recipe)
-    if recipe is None:
-        return earlier
+    recipe = recipe or earlier
     changed = changed_keys(earlier, recipe)
     if changed:
         remedy = "a resumed run may change limits (epochs, minutes), device and data.path only"
         raise RecipeError(*(f"{part.recipe}: {key} differs from the run's; {remedy}" for key in changed))
-    return recipe
+    before = dict(leaves(earlier.values()))
+    now = {key for key, value in leaves(recipe.values()) if value != before.get(key)}
+    origins = {key: recipe.origins[key] for key in now if key in recipe.origins}
+    return replace(recipe, origins=_origins(part, earlier) | origins)
+
+
+def _origins(part: Part, recipe: Recipe) -> dict[str, str]:
+    """Where each value came from, as the comments of the run's recipe say; they are a line per leaf."""
+    lines = part.recipe.read_text(encoding="utf-8").splitlines()
+    said = [line.rpartition("  # ")[2] for line in lines if "  # " in line]
+    keys = [key for key, _ in leaves(recipe.values())]
+    return dict(zip(keys, said, strict=True)) if len(keys) == len(said) else dict(recipe.origins)

@@ -70,9 +70,14 @@ class _Searcher:
         self.settings, self.method = recipe.search, recipe.method
         self.stages = self.method.stages(self.settings.epochs, recipe.space.size)
         checkpoint = session.load()
-        clock = Clock(**checkpoint["state"]["search"]["clock"]) if checkpoint else Clock()
+        clock, space = Clock(), recipe.space
+        if checkpoint is not None:
+            try:
+                clock = Clock(**checkpoint["state"]["search"]["clock"])
+                space = _narrowed(space, checkpoint["state"]["allowed"])
+            except (KeyError, TypeError) as error:
+                raise session.misfit() from error
         clock = replace(clock, epochs=self._span(clock.stage))  # a resumed run may have more of them
-        space = recipe.space if checkpoint is None else _narrowed(recipe.space, checkpoint["state"]["allowed"])
         at = f"epoch {clock.total + 1}, step {clock.step}"
         record_attempt(session.part, session.device, recipe.seed, at)
         self.seconds = 0.0  # spent on the epoch at hand in earlier attempts

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffnas.core.batch import Loss
-from diffnas.errors import Interrupted
+from diffnas.errors import CheckpointError, Interrupted
 from diffnas.run import Part
 from diffnas.runtime.checkpoint import load_checkpoint, save_checkpoint
 from diffnas.runtime.stop import Stop
@@ -83,13 +83,20 @@ class Session:
         return load_checkpoint(self.part.checkpoints, "cpu")
 
     def restore(self, checkpoint: Mapping[str, Any], state: Stateful) -> None:
-        """Puts everything back where `checkpoint` was taken."""
-        state.load_state_dict(checkpoint["state"])
-        self.meter.load_state_dict(checkpoint["meter"])
+        """Puts everything back where `checkpoint` was taken; raises `CheckpointError` where it is of another run."""
+        try:
+            state.load_state_dict(checkpoint["state"])
+            self.meter.load_state_dict(checkpoint["meter"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise self.misfit() from error
         self.meter.sums = {name: pair.to(self.device) for name, pair in self.meter.sums.items()}
         torch.set_rng_state(checkpoint["rng"])
         if self.device.type == "cuda" and "cuda_rng" in checkpoint:
             torch.cuda.set_rng_state(checkpoint["cuda_rng"], self.device)
+
+    def misfit(self) -> CheckpointError:
+        """What to raise where a checkpoint is whole but not of this run."""
+        return CheckpointError(f"{self.part.checkpoints}: does not fit the recipe beside it; was a file exchanged?")
 
     def check(self, position: int, state: Stateful) -> None:
         """Between two steps: writes a checkpoint where one is due, and stops where a signal asked to."""

@@ -9,12 +9,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from diffnas.core.count import RULE, count
-from diffnas.errors import RunError, WeightsError
+from diffnas.errors import RecipeError, RunError, WeightsError
 from diffnas.pipeline.evaluate import evaluate
 from diffnas.pipeline.images import load_data, shape_of, test_feed
 from diffnas.pipeline.network import build
 from diffnas.pipeline.train import read_genotype
-from diffnas.recipe import read_recipe
+from diffnas.recipe import changed_keys, read_recipe
 from diffnas.run import Part, Run, open_run
 from diffnas.runtime.device import PRECISIONS, pick_device, place
 from diffnas.tasks.images import ImageTask
@@ -32,6 +32,9 @@ def test(run: str | Path | Run, name: str | None = None, overrides: tuple[str, .
             f"{part.weights}: is missing; finish the training with: diffnas train --resume {part.path.parents[1]}"
         )
     recipe = read_recipe(part.recipe, overrides)
+    changed = changed_keys(read_recipe(part.recipe), recipe)
+    if changed:
+        raise RecipeError(*(f"--set {key}: a test may change data.path and device only" for key in changed))
     genotype = read_genotype(part)
     data = load_data(recipe)
     shape = shape_of(data)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import warnings
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -20,18 +21,38 @@ from diffnas.runtime.files import write_bytes
 
 MAGIC = b"diffnas-checkpoint 1 "
 KEEP = 2
+# what torch.load raises on contents that nobody meant to be read; a digest is no proof against a forger
+UNREADABLE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    UnpicklingError,
+    ValueError,
+)
 log = logging.getLogger("diffnas")
 
 
 def save_checkpoint(folder: Path, position: int, state: dict[str, Any]) -> Path:
-    """Writes `state` as the checkpoint of `position` (a step count); keeps the one before it, removes older ones."""
+    """Writes `state` as the checkpoint of `position` (a step count), and keeps the one before it.
+
+    Removes older ones, and later ones, which could not be read when the run was resumed from an earlier one.
+    """
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getvalue()
     path = folder / f"{position:012d}.pt"
     write_bytes(path, MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
-    for old in _checkpoints(folder)[KEEP:]:
-        old.unlink()
+    before = [other for other in _checkpoints(folder) if _position(other) < position]
+    for other in _checkpoints(folder):
+        if other != path and other not in before[: KEEP - 1]:
+            other.unlink()
     return path
 
 
@@ -40,16 +61,18 @@ def load_checkpoint(folder: Path, device: str | torch.device = "cpu") -> dict[st
 
     A damaged file is passed over with a warning that names it; raises `CheckpointError` where all are damaged.
     """
-    paths = _checkpoints(folder)
-    for path in paths:
+    damaged: list[str] = []
+    for path in _checkpoints(folder):
         try:
-            return read_checkpoint(path, device)
+            state = read_checkpoint(path, device)
         except CheckpointError as error:
-            log.warning("%s; going back to the checkpoint before it", error)
-    if paths:
-        raise CheckpointError(
-            f"{folder}: none of its {len(paths)} checkpoints can be read; start anew in another folder"
-        )
+            damaged.append(str(error))
+            continue
+        for line in damaged:
+            log.warning("%s; going back to %s", line, path.name)
+        return state
+    if damaged:
+        raise CheckpointError(*damaged, f"{folder}: no checkpoint can be read; start anew in another folder")
     return None
 
 
@@ -64,8 +87,10 @@ def read_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict[str,
     if hashlib.sha256(content).hexdigest().encode() != header[len(MAGIC) :]:
         raise CheckpointError(f"{path}: damaged: its contents do not match its digest")
     try:
-        state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-    except (RuntimeError, UnpicklingError, EOFError, KeyError, ValueError, TypeError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of pickles it refuses a moment later
+            state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    except UNREADABLE:
         raise CheckpointError(f"{path}: refused: it holds more than plain data and tensors") from None
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: damaged, or not a checkpoint of diffnas")
@@ -74,4 +99,8 @@ def read_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict[str,
 
 def _checkpoints(folder: Path) -> list[Path]:
     """The checkpoint files, newest first."""
-    return sorted(folder.glob("[0-9]*.pt"), reverse=True)
+    return sorted((path for path in folder.glob("*.pt") if path.stem.isdecimal()), key=_position, reverse=True)
+
+
+def _position(path: Path) -> int:
+    return int(path.stem)

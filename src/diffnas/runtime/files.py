@@ -7,6 +7,22 @@ import tempfile
 from pathlib import Path
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether there is a file at `path`; False also for what cannot be a path (too long a name, say)."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether there is a folder at `path`; False also for what cannot be a path."""
+    try:
+        return Path(path).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes `content` to `path` so that a reader sees the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)

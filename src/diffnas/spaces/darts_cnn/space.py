@@ -37,8 +37,8 @@ class DartsCNN:
 
     name: ClassVar[str] = "darts-cnn"
 
-    channels: int = setting(16, "initial channels of the supernet (C)", ge=2)
-    layers: int = setting(8, "cells of the supernet (L); those at L/3 and 2L/3 reduce", ge=1)
+    channels: int = setting(16, "initial channels of the supernet (C)", ge=2, le=4096)
+    layers: int = setting(8, "cells of the supernet (L); those at L/3 and 2L/3 reduce", ge=1, le=1000)
     nodes: int = setting(4, "nodes of a cell", ge=1, le=16)
     inputs: int = setting(2, "inputs of a cell: the outputs of as many cells before it", ge=1, le=3)
     in_degree: int = setting(2, "edges that a derived node keeps", ge=1)
@@ -48,7 +48,7 @@ class DartsCNN:
     )
     excluded: tuple[str, ...] = setting(("none",), "ops that are never derived, though they take their share")
     concat: tuple[int, ...] | None = setting(None, "nodes that a cell puts out (null: all)")
-    stem_multiplier: int = setting(3, "channels of the stem, as a multiple of the initial channels", ge=1)
+    stem_multiplier: int = setting(3, "channels of the stem, as a multiple of the initial channels", ge=1, le=64)
 
     @property
     def size(self) -> Size:
@@ -95,21 +95,22 @@ class DartsCNN:
         """What cannot be built, as (setting, reason)."""
         size = size or self.size
         found = _channels(size.channels) + _side(shape.side, size.layers, "cifar")
-        unknown = sorted({*self.ops, *self.excluded} - set(PUBLISHED_OPS))
-        found += [("ops", f"{op!r} is unknown; known: {', '.join(PUBLISHED_OPS)}") for op in unknown]
+        for key, names in (("ops", self.ops), ("excluded", self.excluded)):
+            unknown = sorted(set(names) - set(PUBLISHED_OPS))
+            found += [(key, f"{op!r} is unknown; known: {', '.join(PUBLISHED_OPS)}") for op in unknown]
         if len(set(self.ops)) < len(self.ops):
             found.append(("ops", "an op is listed twice"))
         if not set(self.ops) - set(self.excluded):
             found.append(("ops", "every op is excluded from derivation; nothing is left to choose"))
-        if self.edge_ops is not None and set(self.edge_ops) != set(KINDS):
-            found.append(("edge_ops", "must have the keys normal and reduce"))
         if self.inputs > 2 and size.layers < 9:
             found.append(("inputs", "three inputs need at least 9 layers, or a cell would read across two reductions"))
+        if self.edge_ops is not None and set(self.edge_ops) != set(KINDS):
+            return [*found, ("edge_ops", "must have the keys normal and reduce")]
         try:
             self.cells  # noqa: B018 (its checks are wanted)
         except ValueError as error:
-            key = "concat" if str(error).startswith("concat") else "edge_ops"
-            found.append((key, str(error)))
+            what, _, reason = str(error).partition(": ")
+            found.append(("concat" if what == "concat" else "edge_ops", reason))
         return found
 
     def network_refusals(self, shape: Shape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -1,0 +1,200 @@
+"""What is wrong with a recipe: every key for itself, then what does not go together, all of it in one report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError, create_model
+
+from diffnas import sections
+from diffnas.core.space import Shape
+from diffnas.data import DATA
+from diffnas.keys import (
+    PLAIN,
+    REGISTRIES,
+    choice_class,
+    choice_model,
+    leaf_of,
+    model_keys,
+    must_be,
+    nearest,
+    section_of,
+)
+from diffnas.sections import Head
+from diffnas.yaml_text import shown
+
+Refusals = list[tuple[str, str]]
+"""(key, reason) pairs."""
+
+
+class Check:
+    """A check of raw `values`: `parts` holds what is sound, by name, `problems` a line per mistake."""
+
+    def __init__(self, name: str, values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
+        self.name, self.values, self.origins = name, values, origins
+        self.problems: list[str] = []
+        self.models = self._models()
+        self.keys = [key.name for section, model in self.models.items() for key in model_keys(model, f"{section}.")]
+        self.keys += Head.model_fields
+        for key in values:
+            if key not in {*Head.model_fields, *self.models}:
+                self._refuse(key, f"is unknown{nearest(key, [*self.models, *self.keys])}")
+        self.parts: dict[str, Any] = {}
+        head = self._sound(Head, {key: values[key] for key in Head.model_fields if key in values}, "")
+        self.parts |= dict(head or {})
+        for section, model in self.models.items():
+            self._section(section, model)
+        for key, reason in refusals(self.parts, [name for name in self.models if values.get(name) is not None]):
+            self._refuse(key, reason)
+
+    def _models(self) -> dict[str, type[BaseModel]]:
+        """The model of every section; those of a space or a method depend on which one the recipe names."""
+        models: dict[str, type[BaseModel]] = dict(PLAIN)
+        for section, registry in REGISTRIES.items():
+            values = self.values.get(section)
+            name = values.get("name") if isinstance(values, dict) else None
+            known = isinstance(name, str) and name in registry
+            # where the choice is not known, its keys cannot be either
+            models[section] = (
+                choice_model(section, str(name)) if known else create_model("Any", __config__={"extra": "allow"})
+            )
+        return models
+
+    def _section(self, section: str, model: type[BaseModel]) -> None:
+        """Adds the section to `parts` where it is sound, None where there is none."""
+        values = self.values.get(section, {} if section in ("data", "log") else None)
+        if values is None and section not in ("data", "log"):
+            self.parts[section] = None
+        elif not isinstance(values, dict):
+            self._refuse(section, f"must hold keys and values; got {shown(values)}")
+        elif section not in REGISTRIES:
+            found = self._sound(model, values, f"{section}.")
+            if found is not None:
+                self.parts[section] = found
+        else:
+            found = self._sound(model, {key: value for key, value in values.items() if key != "name"}, f"{section}.")
+            name, registry = values.get("name"), REGISTRIES[section]
+            if not (isinstance(name, str) and name in registry):
+                said = "must say which" if name is None else f"{shown(name)} is unknown{nearest(str(name), registry)}"
+                self._refuse(f"{section}.name", f"{said}; known: {', '.join(registry)}")
+            elif found is not None:
+                self.parts[section] = choice_class(section, name)(**dict(found))
+
+    def _sound(self, model: type[BaseModel], values: Mapping[str, Any], at: str) -> BaseModel | None:
+        """`values` as `model` reads them, None where there is a mistake."""
+        found, mistakes = read_settings(model, values, self.keys, at)
+        for key, reason in mistakes:
+            self._refuse(key, reason)
+        return found
+
+    def _refuse(self, key: str, reason: str) -> None:
+        """Adds a line that begins with where `key` was set."""
+        parts = key.split(".")
+        found = (self.origins.get(".".join(parts[:length])) for length in range(len(parts), 0, -1))
+        origin = next(filter(None, found), f"recipe {self.name}")
+        # an override says its key itself, unless it holds a whole section
+        says = origin.startswith("--set ") and origin[6:].partition("=")[0].strip() == key
+        line = sentence(origin if says else f"{origin}: {key}", reason)
+        if line not in self.problems:
+            self.problems.append(line)
+
+
+def sentence(key: str, reason: str) -> str:
+    """`KEY: must be ...`, or `KEY is unknown`."""
+    return f"{key}{' ' if reason.startswith('is unknown') else ': '}{reason}"
+
+
+def read_settings(
+    model: type[BaseModel], values: Mapping[str, Any], known: Iterable[str], at: str = ""
+) -> tuple[BaseModel | None, Refusals]:
+    """`values` as `model` reads them, None where there are mistakes, and the mistakes; `known` are the keys to hint at."""
+    try:
+        return model.model_validate(values), []
+    except ValidationError as error:
+        paths = dict.fromkeys(tuple(found["loc"]) for found in error.errors())
+        return None, [_mistake(model, values, path, known, at) for path in paths]
+
+
+def _mistake(
+    model: type[BaseModel], values: Mapping[str, Any], path: tuple[Any, ...], known: Iterable[str], at: str
+) -> tuple[str, str]:
+    keys, info = leaf_of(model, path)
+    dotted = at + ".".join(keys)
+    if info is None:
+        return dotted, f"is unknown{nearest(dotted, known)}"
+    value: Any = values
+    for key in keys:
+        value = value[key]
+    is_text = str in {info.annotation, *get_args(info.annotation)}
+    quote = "; put it in quotes" if is_text and isinstance(value, int | float) else ""
+    verb = "hold" if section_of(info) else "be"
+    return dotted, f"must {verb} {must_be(info)}; got {shown(value)}{quote}"
+
+
+def shape_of(data: sections.Data) -> Shape:
+    """The shape of its images as far as a recipe tells; the classes of a folder are known once it is read."""
+    info = DATA[data.name]
+    return Shape(info.classes or 2, info.channels, data.side or info.side or 32)
+
+
+def refusals(parts: Mapping[str, Any], named: list[str]) -> Refusals:
+    """What does not go together in `parts`, the sound sections by name; `named` are the sections that the recipe has."""
+    found: Refusals = []
+    data, space, method = parts.get("data"), parts.get("space"), parts.get("method")
+    search, train = parts.get("search"), parts.get("train")
+    if "search" in named:
+        found += [(f"{key}.name", "must be there: a search needs one") for key in REGISTRIES if key not in named]
+    if method is not None:
+        found += [(f"method.{key}", reason) for key, reason in method.refusals()]
+    if data is not None and data.name not in DATA:
+        found.append(
+            ("data.name", f"{shown(data.name)} is unknown{nearest(data.name, DATA)}; known: {', '.join(DATA)}")
+        )
+        data = None
+    if search is not None:
+        found += _rates("search.weights", search.weights) + _betas(search.arch.betas)
+    if train is not None:
+        found += _rates("train", train)
+    if data is None:
+        return found
+    found += _data(data)
+    if search is not None and space is not None:
+        found += [(f"space.{key}", reason) for key, reason in space.refusals(shape_of(data))]
+    if train is not None and space is not None:
+        settings = train.model_dump()
+        found += [(f"train.{key}", reason) for key, reason in space.network_refusals(shape_of(data), settings)]
+    side = shape_of(data).side
+    for name, section in (("search", search), ("train", train)):
+        if section is not None and section.cutout > side:
+            found.append((f"{name}.cutout", f"must not exceed the images' side, {side}; got {section.cutout}"))
+    return found
+
+
+def _data(data: sections.Data) -> Refusals:
+    found: Refusals = []
+    info, side = DATA[data.name], shape_of(data).side
+    if data.name == "folder" and data.path is None:
+        found.append(("data.path", "must say which folder of images to read"))
+    if info.side is not None and data.side not in (None, info.side) and data.name != "digits":
+        found.append(("data.side", f"{data.name} has images of side {info.side}; leave it out"))
+    if (data.crop or 0) >= side:
+        found.append(("data.crop", f"must be below the images' side, {side}; got {data.crop}"))
+    for key, value in (("data.mean", data.mean), ("data.std", data.std)):
+        if value is not None and len(value) != info.channels:
+            found.append((key, f"must hold one number per channel, {info.channels}; got {len(value)}"))
+    if any(deviation <= 0 for deviation in data.std or ()):
+        found.append(("data.std", "must be above 0 for every channel"))
+    return found
+
+
+def _rates(at: str, settings: sections.Weights | sections.Train) -> Refusals:
+    if settings.lr_min <= settings.lr:
+        return []
+    return [(f"{at}.lr_min", f"must not exceed {at}.lr, {settings.lr}; got {settings.lr_min}")]
+
+
+def _betas(betas: tuple[float, float]) -> Refusals:
+    if all(0 <= beta < 1 for beta in betas):
+        return []
+    return [("search.arch.betas", f"must both be at least 0 and below 1; got {shown(betas)}")]

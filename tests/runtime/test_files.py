@@ -1,0 +1,53 @@
+"""Files that are whole or absent."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from diffnas.runtime.files import is_file, is_folder, write_bytes, write_text
+
+
+def test_written_whole_with_its_folders(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "c.txt"
+    write_text(path, "é\n")
+    write_text(path, "two\n")
+    assert path.read_bytes() == b"two\n" and os.listdir(path.parent) == ["c.txt"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a"
+    write_bytes(path, b"old")
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for step in ("fsync", "replace", "chmod"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, step, full)
+            with pytest.raises(OSError, match="No space"):
+                write_bytes(path, b"new")
+        assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["a"]
+
+
+def test_a_folder_or_a_file_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        write_text(tmp_path / "file" / "x", "text")
+    with pytest.raises(OSError):
+        write_text(tmp_path, "text")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("path", ["", "gone", "x" * 5000, "a\0b"])
+def test_what_is_no_path_is_neither(path: str) -> None:
+    assert not is_file(path) and is_folder(path) == (path == "")
+
+
+def test_files_and_folders(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert is_file(tmp_path / "file") and not is_folder(tmp_path / "file")
+    assert is_folder(tmp_path) and not is_file(tmp_path) and not is_file(tmp_path / "file" / "x")
