@@ -45,7 +45,8 @@ def search_feeds(recipe: Recipe, data: ImageData, device: torch.device) -> dict[
     assert search is not None
     weights, arch = split_train(data.train, recipe.data.split, search.batch)
     images, augment = data.train.to(device), augmentation(recipe, data, search.cutout)
-    train = Feed(images, weights, search.batch, augment, seed=recipe.seed, name="train")
+    steps = _steps(len(weights), search.batch)
+    train = Feed(images, weights, search.batch, augment, seed=recipe.seed, name="train", steps=steps)
     return {
         "train": train,
         "valid": Feed(
@@ -67,7 +68,8 @@ def train_feed(recipe: Recipe, data: ImageData, device: torch.device) -> Feed:
     train = recipe.train
     assert train is not None
     augment = augmentation(recipe, data, train.cutout)
-    return Feed(data.train.to(device), None, train.batch, augment, seed=recipe.seed, name="train")
+    steps = _steps(len(data.train), train.batch)
+    return Feed(data.train.to(device), None, train.batch, augment, seed=recipe.seed, name="train", steps=steps)
 
 
 def test_feed(recipe: Recipe, data: ImageData, device: torch.device) -> Feed:
@@ -75,3 +77,9 @@ def test_feed(recipe: Recipe, data: ImageData, device: torch.device) -> Feed:
     augment = augmentation(recipe, data, 0)
     batch = 4 * recipe.train.batch if recipe.train is not None else 256
     return Feed(data.test.to(device), None, batch, augment, seed=recipe.seed, name="test", order="sequential")
+
+
+def _steps(count: int, batch: int) -> int:
+    """The batches of an epoch; a last one of a single image is left out, which normalisation could make nothing of."""
+    whole, rest = divmod(count, batch)
+    return whole + (rest > 1) if whole else 1
