@@ -7,7 +7,8 @@ import torch
 
 import diffnas
 from diffnas.core.space import Shape
-from diffnas.pipeline.images import augmentation, load_data, search_feeds, shape_of, test_feed, train_feed
+from diffnas.pipeline import images
+from diffnas.pipeline.images import augmentation, load_data, search_feeds, shape_of, train_feed
 
 CPU = torch.device("cpu")
 
@@ -44,5 +45,5 @@ def test_a_last_batch_of_one_is_left_out(limit: int, sizes: list[int]) -> None:
 
 def test_every_test_image_is_seen_once_in_order() -> None:
     data = load_data(recipe())
-    labels = torch.cat([batch.targets for batch in test_feed(recipe(), data, CPU).epoch(0)])
+    labels = torch.cat([batch.targets for batch in images.test_feed(recipe(), data, CPU).epoch(0)])
     assert torch.equal(labels, data.test.labels)
