@@ -22,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 import diffnas
 from diffnas.core.seeds import generator
 from diffnas.engine import random_genotype
+from diffnas.errors import DiffnasError, Interrupted
 from diffnas.pipeline.images import load_data
 from diffnas.runtime.console import start_console
 
@@ -76,12 +77,10 @@ def report(folder: Path, rows: dict, results: list[dict]) -> None:
     table = Table(title=f"Test accuracy on {rows['n']} digits held out", title_justify="left")
     for heading in ("model", "accuracy", "remark", "parameters"):
         table.add_column(heading)
-    table.add_row("linear (logistic regression)", f"{rows['linear']:.1f} %", "", "650")
+    table.add_row("linear model", f"{rows['linear']:.1f} %", "", "650")
     mean = statistics.mean(rows["random"])
-    table.add_row("mean of three random cells", f"{mean:.1f} %", spread, f"{statistics.mean(sizes[1:]):,.0f}")
-    table.add_row(
-        "the cell DARTS found", f"{rows['found']:.1f} %", f"95 % interval {low:.1f} to {high:.1f}", f"{sizes[0]:,}"
-    )
+    table.add_row("three random cells, mean", f"{mean:.1f} %", spread, f"{statistics.mean(sizes[1:]):,.0f}")
+    table.add_row("the cell DARTS found", f"{rows['found']:.1f} %", f"95 %: {low:.1f} to {high:.1f}", f"{sizes[0]:,}")
     Console().print(table)
     print(f"One seed each: differences of a point are noise here. {rows['seconds']:.0f} seconds in all,")
     print(f"{rows['search_train_test_seconds']:.0f} of them from the first step of the search to the test of its cell.")
@@ -91,4 +90,9 @@ def report(folder: Path, rows: dict, results: list[dict]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/demo"))
+    try:
+        main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/demo"))
+    except Interrupted:
+        sys.exit("stopped; make demo begins anew")
+    except DiffnasError as error:
+        sys.exit(f"demo: {error}")
