@@ -39,13 +39,17 @@ def main(folder: Path) -> None:
     """Runs the demo in `folder`, which is emptied first if an earlier demo left it."""
     start_console()
     started = time.monotonic()
-    if (folder / "demo.json").is_file() or (folder / "search").is_dir():
+    marker = folder / "demo.txt"
+    if marker.is_file():  # nothing but what an earlier demo left is ever removed
         shutil.rmtree(folder)
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        sys.exit(f"{folder} holds something else; name another folder: make demo RUN=FOLDER")
     recipe = diffnas.read_recipe("darts-digits")
 
     run = diffnas.search(recipe, folder)
+    marker.write_text("made by examples/demo.py, which empties this folder when it runs again\n")
     searched = time.monotonic()
-    diffnas.train(diffnas.load_genotype(run.path), recipe, folder, name="found")
+    diffnas.train(run, recipe, folder, name="found")
     found = diffnas.test(run, "found")
     whole = time.monotonic() - started
 
@@ -79,14 +83,15 @@ def report(folder: Path, rows: dict, results: list[dict]) -> None:
         table.add_column(heading)
     table.add_row("linear model", f"{rows['linear']:.1f} %", "", "650")
     mean = statistics.mean(rows["random"])
-    table.add_row("three random cells, mean", f"{mean:.1f} %", spread, f"{statistics.mean(sizes[1:]):,.0f}")
+    table.add_row("three random cells, mean", f"{mean:.1f} %", spread, f"{min(sizes[1:]):,} to {max(sizes[1:]):,}")
     table.add_row("the cell DARTS found", f"{rows['found']:.1f} %", f"95 %: {low:.1f} to {high:.1f}", f"{sizes[0]:,}")
     Console().print(table)
     print(f"One seed each: differences of a point are noise here. {rows['seconds']:.0f} seconds in all,")
     print(f"{rows['search_train_test_seconds']:.0f} of them from the first step of the search to the test of its cell.")
     print(f"the cell:   {folder / 'search' / 'cells.png'}")
     print(f"everything: {folder}/")
-    print("next:       diffnas list recipes; diffnas show darts-v2 --stats")
+    program = Path(sys.executable).with_name("diffnas")
+    print(f"next:       {program} list recipes; {program} show darts-v2 --stats")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ ARROWS = {
     "checks": {"keys", "sections", "yaml_text", "data", "core"},
     "recipe": {"checks", "keys", "sections", "yaml_text", "core"},
     "listing": {"recipe", "keys", "yaml_text", "spaces", "methods", "data", "core"},
-    "api": {"checks", "keys", "sections", "run", "runtime", "spaces", "core"},
+    "api": {"recipe", "checks", "keys", "sections", "run", "runtime", "spaces", "core"},
     "pipeline": {"recipe", "keys", "engine", "spaces", "tasks", "data", "draw", "runtime", "run", "core"},
     "cli": set(),
     "__main__": {"cli"},
@@ -119,3 +119,13 @@ def test_the_repository_names_no_places() -> None:
         path = root / name
         if path.suffix in {".py", ".md", ".toml", ".yaml", ".cff", ""} and path.is_file():
             assert not hosts.search(path.read_text(errors="ignore")), name
+
+
+def test_the_pages_are_finished() -> None:
+    root = SOURCE.parents[1]
+    pages = [root / "README.md", *(root / "docs").glob("*.md")]
+    for page in pages:
+        text = page.read_text()
+        assert not re.search(r"@[A-Z]+@|TODO|FIXME", text), page
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+            assert (page.parent / target).exists(), f"{page}: {target}"

@@ -186,7 +186,7 @@ def test_torch_stays_out_of_help_lists_and_refusals(tmp_path: Path) -> None:
         (["search", "darts-digit"], "did you mean darts-digits?"),
         (["search", TINY, "--set", "search.epochs=x"], "diffnas: --set search.epochs=x: must be a whole number"),
         (["search", TINY, "--set", "device=cuda:98"], "device: cuda:98 is not on this machine"),
-        (["search", TINY, "--set", "device=mps"], "device: mps is not on this machine; use cpu"),
+        (["search", TINY, "--set", "device=mps"], "--set device=mps: must be auto, cpu, cuda or cuda:N"),
         (["search", TINY, "--set", "search.batch=500"], "search.batch 500"),
         (["search", TINY, "--set", "data.split=0.999"], "leaves none of the 256 training images"),
         (["search", TINY, "--set", "data.train_limit=5"], "the train split lacks classes"),

@@ -2,7 +2,7 @@
 
     recipe = diffnas.read_recipe("darts-digits", ["search.epochs=5"])
     run = diffnas.search(recipe)
-    run = diffnas.train(diffnas.load_genotype(run.path), recipe, run=run.path)
+    run = diffnas.train(run, recipe, run)
     print(diffnas.test(run)["accuracy"])
 
 The names below are stable.  They are loaded on first use, so that `import diffnas` is immediate and needs no torch.
@@ -15,12 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from diffnas import interop
-    from diffnas.api import build_network, build_supernet, load_genotype
+    from diffnas.api import build_network, build_supernet, load_genotype, search, test, train
     from diffnas.core.count import Counts, count
     from diffnas.core.genotype import Genotype
-    from diffnas.pipeline.search import search
-    from diffnas.pipeline.test import test
-    from diffnas.pipeline.train import train
     from diffnas.recipe import Recipe, read_recipe
     from diffnas.run import Run
 
@@ -37,9 +34,9 @@ _HOMES = {
     "interop": "diffnas.interop",
     "load_genotype": "diffnas.api",
     "read_recipe": "diffnas.recipe",
-    "search": "diffnas.pipeline.search",
-    "test": "diffnas.pipeline.test",
-    "train": "diffnas.pipeline.train",
+    "search": "diffnas.api",
+    "test": "diffnas.api",
+    "train": "diffnas.api",
 }
 
 __all__ = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ from diffnas.core.known import PUBLISHED, published
 from diffnas.core.space import Shape, Space
 from diffnas.errors import GenotypeError, RecipeError, RunError
 from diffnas.keys import choice_class, nearest, settings_model
-from diffnas.run import open_run
+from diffnas.recipe import Recipe, read_recipe
+from diffnas.run import Run, open_run
 from diffnas.runtime.files import is_file, is_folder
 from diffnas.sections import Train
 from diffnas.spaces import SPACES
@@ -21,12 +23,64 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def load_genotype(text: str | Path) -> Genotype:
+def search(recipe: Recipe | str | Path | None, run: Run | str | Path | None = None, resume: bool = False) -> Run:
+    """Searches as `recipe` (or the recipe of that name or file) says and returns the run folder: `diffnas search`.
+
+    The genotype found is `RUN/search/genotype.json`.  With `resume`, goes on in the folder `run`; `recipe` may then be None,
+    or differ in limits (epochs, minutes) only.  Raises `UserError` for input that cannot be used and `Interrupted` after a
+    signal, with a checkpoint written.
+    """
+    from diffnas.pipeline import search as pipeline
+
+    return pipeline.search(_recipe(recipe), _path(run), resume)
+
+
+def train(
+    genotype: Genotype | Run | str | Path | None,
+    recipe: Recipe | str | Path | None,
+    run: Run | str | Path | None = None,
+    resume: bool = False,
+    name: str | None = None,
+) -> Run:
+    """Trains `genotype` (or what `load_genotype` makes of it) by `recipe` and returns the run folder: `diffnas train`.
+
+    The weights are `RUN/train/NAME/weights.safetensors`; NAME is `name`, or the recipe's name and seed.  With `resume`, goes
+    on in the folder `run` (with the training `name`, or its only one), and the rest is read from there.  Raises as `search`.
+    """
+    from diffnas.pipeline import train as pipeline
+
+    found = None if genotype is None or resume else load_genotype(genotype)
+    return pipeline.train(found, _recipe(recipe), _path(run), resume, name)
+
+
+def test(run: Run | str | Path, name: str | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Tests the training `name` of `run` (its only one by default); writes and returns its test.json: `diffnas test`.
+
+    Accuracies are in percent, `interval` is the 95 % interval.  `overrides` may move the data or the device.  Raises
+    `UserError` where the training has not finished or its files are damaged.
+    """
+    from diffnas.pipeline.test import test as pipeline
+
+    return pipeline(_path(run) or "", name, tuple(overrides))
+
+
+def _recipe(recipe: Recipe | str | Path | None) -> Recipe | None:
+    return read_recipe(recipe) if isinstance(recipe, str | Path) else recipe
+
+
+def _path(run: Run | str | Path | None) -> str | Path | None:
+    return run.path if isinstance(run, Run) else run
+
+
+def load_genotype(text: str | Path | Run | Genotype) -> Genotype:
     """The genotype that `text` names or holds.
 
-    A published name (`darts-v2`), a file of our JSON or of older `Genotype(...)` text, a run folder, or either text itself.
-    Nothing is executed.  Raises `GenotypeError` in one line where it is none of these.
+    A published name (`darts-v2`), a file of our JSON or of older `Genotype(...)` text, a run folder, or either text itself; a
+    genotype is given back.  Nothing is executed.  Raises `GenotypeError` in one line where it is none of these.
     """
+    if isinstance(text, Genotype):
+        return text
+    text = text.path if isinstance(text, Run) else text
     if isinstance(text, str) and text in PUBLISHED:
         return published(text)
     if is_folder(text):
@@ -56,7 +110,7 @@ def _genotype_of_run(path: Path) -> Genotype:
 
 
 def build_network(
-    genotype: Genotype | str,
+    genotype: Genotype | Run | str | Path,
     *,
     channels: int = 36,
     layers: int = 20,
@@ -76,7 +130,7 @@ def build_network(
     (P-DARTS; DARTS lacks it).  With `drop_path`, write the probability into the buffer `network.drop_path` each epoch.
     Raises `GenotypeError` for a genotype that is not legal, `RecipeError` for a size that cannot be built.
     """
-    genotype = load_genotype(genotype) if isinstance(genotype, str) else genotype
+    genotype = load_genotype(genotype)
     if genotype.space not in SPACES:
         raise GenotypeError(f"genotype: its space {genotype.space!r} is unknown; known: {', '.join(SPACES)}")
     space: Space = choice_class("space", genotype.space)()

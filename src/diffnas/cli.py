@@ -8,6 +8,7 @@ torch is loaded only by commands that compute, so that help and refusals are imm
 from __future__ import annotations
 
 import json
+import shlex
 import traceback
 from collections.abc import Iterable
 from enum import StrEnum
@@ -16,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from diffnas.errors import DiffnasError, Interrupted, RunError, UserError
+from diffnas.errors import DiffnasError, Diverged, Interrupted, RunError, UserError
 
 app = typer.Typer(
     name="diffnas",
@@ -82,7 +83,7 @@ def search(
     found = pipeline.search(chosen, resume or run, resume=resume is not None)
     typer.echo(f"run folder: {found.path}")
     typer.echo(f"genotype:   {found.search.genotype}")
-    typer.echo(f"next:       diffnas train {found.path}")
+    typer.echo(f"next:       {shlex.join(['diffnas', 'train', str(found.path)])}")
 
 
 @app.command()
@@ -137,7 +138,7 @@ def train(
         part = done.train(name or f"{chosen.name}-seed{chosen.seed}")
     typer.echo(f"run folder: {done.path}")
     typer.echo(f"weights:    {part.weights}")
-    typer.echo(f"next:       diffnas test {done.path}")
+    typer.echo(f"next:       {shlex.join(['diffnas', 'test', str(done.path)])}")
 
 
 @app.command()
@@ -262,6 +263,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (Interrupted, KeyboardInterrupt, typer.Abort) as error:
         typer.echo(f"diffnas: {str(error) or 'stopped'}", err=True)
         return 130
+    except Diverged as error:
+        typer.echo(f"diffnas: {error}", err=True)
+        return 1
     except OSError as error:
         # a place the caller named: no permission, too long a name, a full disk
         return _refused([f"{error.filename!s:.200}: {error.strerror}"]) if error.filename else _failed(error)

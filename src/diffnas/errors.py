@@ -8,6 +8,7 @@
     │   ├── RunError         a run folder
     │   ├── CheckpointError  no checkpoint that can be trusted
     │   └── WeightsError     weights that do not fit a module
+    ├── Diverged             a loss that is no longer finite; exit code 1
     └── Interrupted          stopped by a signal after a checkpoint was written; exit code 130
 
 A message names the file, the key and the remedy, one line per mistake.
@@ -50,6 +51,10 @@ class CheckpointError(UserError):
 
 class WeightsError(UserError):
     """A state dict does not fit the module that it is loaded into."""
+
+
+class Diverged(DiffnasError):  # noqa: N818 (the word for it)
+    """A loss is not finite any more; nothing of its epoch was written."""
 
 
 class Interrupted(DiffnasError):  # noqa: N818 (it is no error)

@@ -82,6 +82,7 @@ def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
 
     Raises `RecipeError` with one line per mistake, all of them at once.
     """
+    overrides = (overrides,) if isinstance(overrides, str) else overrides
     values, origins = _read_with_base(str(name_or_path))
     problems: list[str] = []
     for text in overrides:

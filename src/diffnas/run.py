@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from diffnas.errors import RunError
@@ -124,7 +125,7 @@ class Run:
         if name in names:
             return self.train(str(name))
         if not names:
-            raise RunError(f"{self.path}: holds no training; make one with: diffnas train {self.path}")
+            raise RunError(f"{self.path}: holds no training; make one with: diffnas train {quote(str(self.path))}")
         asked = "holds several trainings" if name is None else f"holds no training {name!r}"
         raise RunError(f"{self.path}: {asked}; choose one with --train: {', '.join(names)}")
 
@@ -166,9 +167,11 @@ def claim(part: Part, command: str) -> None:
     run = part.path.parent if command == "search" else part.path.parent.parent
     if is_file(run):
         raise RunError(f"--run {run}: is a file; name a folder")
+    if is_folder(run) and any(run.iterdir()) and not (is_folder(run / "search") or is_folder(run / "train")):
+        raise RunError(f"--run {run}: holds other things; name a new folder, or an empty one")
     if is_file(part.path) or (is_folder(part.path) and any(part.path.iterdir())):
         raise RunError(
-            f"{part.path}: is not empty; go on with: diffnas {command} --resume {run}, or name another with --run"
+            f"{part.path}: is not empty; go on with: diffnas {command} --resume {quote(str(run))}, or name another with --run"
         )
     try:
         part.path.mkdir(parents=True, exist_ok=True)

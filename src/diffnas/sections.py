@@ -47,8 +47,8 @@ class Head(Section):
     seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of every random stream")
     device: str = Field(
         "auto",
-        pattern=r"^(auto|cpu|cuda(:(0|[1-9]\d?))?|mps)$",
-        title="auto, cpu, cuda, cuda:N or mps",
+        pattern=r"^(auto|cpu|cuda(:(0|[1-9]\d?))?)$",
+        title="auto, cpu, cuda or cuda:N",
         description="where to compute; auto takes a GPU where there is one",
     )
     precision: Literal["float32", "bfloat16"] = Field("float32", description="precision of forward passes")

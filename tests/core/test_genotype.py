@@ -229,7 +229,7 @@ def test_files(tmp_path: Path) -> None:
     assert read_genotype_file(path) == parse_genotype(TEXT)
     for content, said in [
         (b"\xff\xfe\x00", "not a text file (UTF-8)"),
-        (b"", "neither JSON nor a Genotype(...) text"),
+        (b"", "expected Genotype(normal="),
         (b"{" + b" " * 2**20, "larger than 1 MiB"),
     ]:
         path.write_bytes(content)
@@ -238,3 +238,16 @@ def test_files(tmp_path: Path) -> None:
         assert said in str(caught.value)
     with pytest.raises(GenotypeError, match="cannot be read: Is a directory"):
         read_genotype_file(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DARTS_V2 = Genotype(normal=[('skip_connect', 0), ('none', 1)], normal_concat=[2], reduce=[('none', 0), ('none', 1)], reduce_concat=range(2, 3))",
+        "Genotype([('skip_connect', 0), ('none', 1)], [2], [('none', 0), ('none', 1)], range(2, 3, 1))",
+        "genotypes.Genotype([('skip_connect', 0), ('none', 1)], tuple(range(2, 3)), reduce_concat=(2,), reduce=[('none', 0), ('none', 1)])",
+    ],
+)
+def test_texts_as_people_paste_them(text: str) -> None:
+    cells = parse_genotype(text).cells
+    assert cells["normal"].inputs == ((("skip_connect", 0), ("none", 1)),) and cells["reduce"].concat == (2,)

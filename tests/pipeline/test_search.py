@@ -16,10 +16,11 @@ import diffnas
 from diffnas.core.space import Size
 from diffnas.engine import Search
 from diffnas.engine.method import Method, Phase, Stage, Turn
-from diffnas.errors import Interrupted, RecipeError, RunError
+from diffnas.errors import CheckpointError, Diverged, Interrupted, RecipeError, RunError
 from diffnas.methods.darts import DARTS
 from diffnas.recipe import Recipe
-from diffnas.runtime.checkpoint import load_checkpoint
+from diffnas.runtime.checkpoint import load_checkpoint, save_checkpoint
+from diffnas.runtime.lock import only_one
 
 TINY = ["space.channels=2", "space.layers=1", "space.nodes=1", "data.train_limit=128", "data.test_limit=100"]
 
@@ -186,6 +187,57 @@ def test_a_narrowed_stage_keeps_weights_and_momentum(tmp_path: Path) -> None:
     assert all(before[0][name] == tensor for name, tensor in after[0].items())  # ... the rest is untouched
     assert after[1] > 0 and after[2] == before[2]
     assert seen[2, "first step"][1] == 0  # a fresh stage has no momentum
+
+
+def test_names_serve_as_well_as_values(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(tiny("search.epochs=1", "train.epochs=1").to_yaml())
+    run = diffnas.search(path, str(tmp_path / "run"))
+    assert diffnas.load_genotype(run) == diffnas.load_genotype(str(run.path))
+    trained = diffnas.train(run, str(path), run)
+    assert diffnas.test(trained)["n"] == 100 and trained == run
+    assert diffnas.build_network(run.search.genotype, channels=4, layers=2) is not None
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(RunError, match="holds other things"):
+        diffnas.search(tiny(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    run = diffnas.search(tiny("search.epochs=1"), tmp_path / "run")
+    with only_one(run.search.path), pytest.raises(RunError, match="another process is working in it"):
+        diffnas.search(None, run.path, resume=True)
+
+
+def test_a_search_that_diverges_says_so(tmp_path: Path) -> None:
+    with pytest.raises(Diverged, match="the loss of epoch 1 is not finite: .* lower the learning rate"):
+        diffnas.search(tiny("search.weights.lr=1e30", "search.weights.clip=null"), tmp_path / "run")
+    assert diffnas.Run(tmp_path / "run").search.metrics() == []
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda c: c["state"]["search"]["clock"].update(stage=7),
+        lambda c: c["state"]["search"]["clock"].update(step=-1),
+        lambda c: c["state"]["search"]["clock"].update(epoch="x"),
+        lambda c: c["state"]["search"]["weights"].popitem(),
+        lambda c: c["state"].pop("search"),
+        lambda c: c.update(rng=torch.zeros(3, dtype=torch.uint8)),
+        lambda c: c.update(meter=3),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(forge: Any, tmp_path: Path) -> None:
+    run = diffnas.search(tiny("search.epochs=1"), tmp_path / "run")
+    checkpoint = load_checkpoint(run.search.checkpoints)
+    assert checkpoint is not None
+    forge(checkpoint)
+    save_checkpoint(run.search.checkpoints, 10**12, checkpoint)
+    with pytest.raises(CheckpointError, match="does not fit the recipe beside it"):
+        diffnas.search(None, run.path, resume=True)
 
 
 def test_the_api_refuses_what_cannot_be(tmp_path: Path) -> None:

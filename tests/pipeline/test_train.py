@@ -47,8 +47,9 @@ def test_what_a_training_leaves(tmp_path: Path) -> None:
         assert (part.path / name).is_file(), name
     with safe_open(part.weights, "pt") as file:
         metadata = file.metadata()
-    assert diffnas.load_genotype(metadata["genotype"]) == genotype
-    assert json.loads(metadata["classes"]) == [str(digit) for digit in range(10)]
+    inside = json.loads(metadata["diffnas"])
+    assert diffnas.load_genotype(inside["genotype"]) == genotype
+    assert inside["classes"] == [str(digit) for digit in range(10)]
     assert [row["epoch"] for row in rows(run)] == [0, 1] and {"train_loss", "test_accuracy"} <= set(rows(run)[1])
     result = diffnas.test(run)
     assert result == json.loads((part.path / "test.json").read_text())
@@ -95,6 +96,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(at: int, tmp_path: Path, monkeyp
     part = diffnas.train(None, None, tmp_path / "part", resume=True)
     ours, theirs = load_file(part.training().weights), load_file(whole.training().weights)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs) and rows(part) == rows(whole)
+    assert part.training().weights.read_bytes() == whole.training().weights.read_bytes()
 
 
 def test_drop_path_grows_and_cutout_cuts(tmp_path: Path, monkeypatch: Any) -> None:

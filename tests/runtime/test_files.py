@@ -51,3 +51,12 @@ def test_files_and_folders(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert is_file(tmp_path / "file") and not is_folder(tmp_path / "file")
     assert is_folder(tmp_path) and not is_file(tmp_path) and not is_file(tmp_path / "file" / "x")
+
+
+def test_the_umask_is_kept(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        write_bytes(tmp_path / "private", b"x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "private").stat().st_mode & 0o777 == 0o600

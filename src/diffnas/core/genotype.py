@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeGuard
 
 from diffnas.errors import GenotypeError
 
@@ -192,14 +192,16 @@ def parse_original(text: str, where: str = "genotype") -> Genotype:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what older code writes within strings is no concern of the caller
-            call = ast.parse(text.strip(), mode="eval").body
+            call = _expression(ast.parse(text.strip()).body)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else error
         raise GenotypeError(f"{where}: neither JSON nor a Genotype(...) text ({reason})") from None
-    if not isinstance(call, ast.Call) or call.args or not isinstance(call.func, ast.Name | ast.Attribute):
+    if not _calls_genotype(call) or len(call.args) > 4:
         raise GenotypeError(f"{where}: expected Genotype(normal=[...], normal_concat=[...], ...)")
     values: dict[str, Any] = {}
-    for keyword in call.keywords:
+    names = ("normal", "normal_concat", "reduce", "reduce_concat")  # the order of the original's fields
+    positional = [ast.keyword(name, value) for name, value in zip(names, call.args, strict=False)]
+    for keyword in [*positional, *call.keywords]:
         try:
             values[_name(keyword.arg)] = _literal(keyword.value)
         except (GenotypeError, ValueError, TypeError, RecursionError, MemoryError):
@@ -214,14 +216,30 @@ def parse_original(text: str, where: str = "genotype") -> Genotype:
         return Genotype("darts-cnn", cells, {"source": "Genotype(...) text"})
 
 
+def _calls_genotype(node: ast.expr | None) -> TypeGuard[ast.Call]:
+    """Whether `node` reads `Genotype(...)` or `module.Genotype(...)`."""
+    match node:
+        case ast.Call(ast.Name("Genotype")) | ast.Call(ast.Attribute(_, "Genotype")):
+            return True
+    return False
+
+
+def _expression(statements: list[ast.stmt]) -> ast.expr | None:
+    """What stands alone in a text, or on the right of its only assignment (`DARTS_V2 = Genotype(...)`)."""
+    match statements:
+        case [ast.Expr(value)] | [ast.Assign([_], value)]:
+            return value
+    return None
+
+
 def _literal(node: ast.expr) -> Any:
-    """A literal, or `range(a, b)` and `list(range(a, b))`, which older code writes for a concat."""
+    """A literal, or a `range(a, b)`, perhaps in `list` or `tuple`, which older code writes for a concat."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
-        if node.func.id == "list" and len(node.args) == 1:
+        if node.func.id in ("list", "tuple") and len(node.args) == 1:
             return list(_literal(node.args[0]))
-        if node.func.id == "range" and 1 <= len(node.args) <= 2:
+        if node.func.id == "range" and 1 <= len(node.args) <= 3:
             bounds = [_index(ast.literal_eval(arg)) for arg in node.args]
-            if max(map(abs, bounds)) > 1000:
+            if max(map(abs, bounds)) > 1000 or bounds[2:] not in ([], [1]):
                 raise ValueError("range too long")
             return list(range(*bounds))
     return ast.literal_eval(node)

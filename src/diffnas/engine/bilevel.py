@@ -191,11 +191,15 @@ def _central_difference(
     """(dL_train(w + eps v) - dL_train(w - eps v)) / (2 eps) in the mixture's tensors, eps = 0.01 / |v|."""
     eps = 0.01 / torch.nn.utils.get_total_norm(vector)
     devices = [search.device] if search.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):  # both passes draw the same dropout noise
-        _write(search.weights, base, vector, eps)
-        plus = gradients(search, mixture, train, {"mixture"}, "batch").mixture
-    _write(search.weights, base, vector, -eps)
-    minus = gradients(search, mixture, train, {"mixture"}, "batch").mixture
+    precision, search.precision = search.precision, torch.float32  # a difference of bfloat16 passes is mostly rounding
+    try:
+        with torch.random.fork_rng(devices):  # both passes draw the same dropout noise
+            _write(search.weights, base, vector, eps)
+            plus = gradients(search, mixture, train, {"mixture"}, "batch").mixture
+        _write(search.weights, base, vector, -eps)
+        minus = gradients(search, mixture, train, {"mixture"}, "batch").mixture
+    finally:
+        search.precision = precision
     return [(p - m) / (2.0 * eps) for p, m in zip(plus, minus, strict=True)]
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,13 @@ from diffnas.errors import RecipeError, RunError
 from diffnas.pipeline.environment import record_attempt, version_of
 from diffnas.pipeline.images import load_data, search_feeds, shape_of
 from diffnas.pipeline.resume import resumed_recipe
-from diffnas.pipeline.session import Session
+from diffnas.pipeline.session import Session, require_counts
 from diffnas.recipe import Recipe
 from diffnas.run import Run, claim, new_run
 from diffnas.runtime.console import duration, log, progress
 from diffnas.runtime.device import PRECISIONS, pick_device, place
 from diffnas.runtime.files import write_text
+from diffnas.runtime.lock import only_one
 from diffnas.runtime.stop import Stop
 from diffnas.tasks.images import ImageTask
 
@@ -53,10 +55,11 @@ def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = 
     if where is None:
         where = new_run(run, recipe.name)
         claim(where.search, "search")
-    write_text(where.search.recipe, recipe.to_yaml())
     log.info("run folder: %s", where.path)
-    with Stop(recipe.search.checkpoint_every) as stop:
-        session = Session(where.search, stop, device, f"diffnas search --resume {where.path}")
+    with only_one(where.search.path), Stop(recipe.search.checkpoint_every) as stop:
+        write_text(where.search.recipe, recipe.to_yaml())
+        go_on = shlex.join(["diffnas", "search", "--resume", str(where.path)])
+        session = Session(where.search, stop, device, go_on)
         _Searcher(recipe, shape_of(data), feeds, session).run()
     return where
 
@@ -74,8 +77,10 @@ class _Searcher:
         if checkpoint is not None:
             try:
                 clock = Clock(**checkpoint["state"]["search"]["clock"])
+                require_counts(**asdict(clock))
+                self.stages[clock.stage]  # noqa: B018 (is there such a stage?)
                 space = _narrowed(space, checkpoint["state"]["allowed"])
-            except (KeyError, TypeError) as error:
+            except (KeyError, TypeError, ValueError, IndexError) as error:
                 raise session.misfit() from error
         clock = replace(clock, epochs=self._span(clock.stage))  # a resumed run may have more of them
         at = f"epoch {clock.total + 1}, step {clock.step}"
@@ -176,7 +181,7 @@ class _Searcher:
         for index in range(clock.phase, len(self._stage.phases)):
             self._phase(self._stage.phases[index], started)
             search.advance(phase=index + 1, step=0)
-        row: dict[str, Any] = {"epoch": clock.total, "stage": clock.stage, "lr": lr, **self.session.meter.means()}
+        row: dict[str, Any] = {"epoch": clock.total, "stage": clock.stage, "lr": lr, **self.session.means(clock.total)}
         row |= self._validate()
         search.advance(stage_epoch=clock.stage_epoch + 1, epoch=clock.epoch + 1, phase=0, step=0, total=clock.total + 1)
         genotype = self._write_genotype()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffnas.core.batch import Loss
-from diffnas.errors import CheckpointError, Interrupted
+from diffnas.errors import CheckpointError, Diverged, Interrupted
 from diffnas.run import Part
 from diffnas.runtime.checkpoint import load_checkpoint, save_checkpoint
 from diffnas.runtime.stop import Stop
@@ -87,16 +88,26 @@ class Session:
         try:
             state.load_state_dict(checkpoint["state"])
             self.meter.load_state_dict(checkpoint["meter"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            self.meter.sums = {name: pair.to(self.device) for name, pair in self.meter.sums.items()}
+            torch.set_rng_state(checkpoint["rng"])
+            if self.device.type == "cuda" and "cuda_rng" in checkpoint:
+                torch.cuda.set_rng_state(checkpoint["cuda_rng"], self.device)
+        except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
             raise self.misfit() from error
-        self.meter.sums = {name: pair.to(self.device) for name, pair in self.meter.sums.items()}
-        torch.set_rng_state(checkpoint["rng"])
-        if self.device.type == "cuda" and "cuda_rng" in checkpoint:
-            torch.cuda.set_rng_state(checkpoint["cuda_rng"], self.device)
 
     def misfit(self) -> CheckpointError:
         """What to raise where a checkpoint is whole but not of this run."""
         return CheckpointError(f"{self.part.checkpoints}: does not fit the recipe beside it; was a file exchanged?")
+
+    def means(self, epoch: int) -> dict[str, float]:
+        """The means of `epoch`; raises `Diverged` where one is not finite, before anything of the epoch is written."""
+        means = self.meter.means()
+        if not all(map(math.isfinite, means.values())):
+            raise Diverged(
+                f"the loss of epoch {epoch + 1} is not finite: the training has diverged; lower the learning rate"
+                f" ({self.part.path} keeps what came before)"
+            )
+        return means
 
     def check(self, position: int, state: Stateful) -> None:
         """Between two steps: writes a checkpoint where one is due, and stops where a signal asked to."""
@@ -110,3 +121,10 @@ class Session:
             raise Interrupted(
                 f"stopped by {self.stop.requested}; a checkpoint is written; go on with: {self.resume_with}"
             )
+
+
+def require_counts(**counts: object) -> None:
+    """Raises `ValueError` where one of a checkpoint's counts is not a whole number of at least 0."""
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise ValueError(f"{name} is {value!r}")

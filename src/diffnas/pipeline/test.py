@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from safetensors import SafetensorError
@@ -29,7 +30,7 @@ def test(run: str | Path | Run, name: str | None = None, overrides: tuple[str, .
     part = (run if isinstance(run, Run) else open_run(run)).training(name)
     if not part.weights.is_file():
         raise RunError(
-            f"{part.weights}: is missing; finish the training with: diffnas train --resume {part.path.parents[1]}"
+            f"{part.weights}: is missing; finish the training with: diffnas train --resume {quote(str(part.path.parents[1]))}"
         )
     recipe = read_recipe(part.recipe, overrides)
     changed = changed_keys(read_recipe(part.recipe), recipe)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from diffnas import draw
@@ -27,12 +28,13 @@ from diffnas.pipeline.evaluate import evaluate
 from diffnas.pipeline.images import load_data, shape_of, test_feed, train_feed
 from diffnas.pipeline.network import build
 from diffnas.pipeline.resume import resumed_recipe
-from diffnas.pipeline.session import Session
+from diffnas.pipeline.session import Session, require_counts
 from diffnas.recipe import Recipe
 from diffnas.run import Part, Run, claim, new_run
 from diffnas.runtime.console import duration, log, progress
 from diffnas.runtime.device import PRECISIONS, pick_device, place
-from diffnas.runtime.files import write_text
+from diffnas.runtime.files import write_bytes, write_text
+from diffnas.runtime.lock import only_one
 from diffnas.runtime.stop import Stop
 from diffnas.tasks.images import ImageTask
 
@@ -70,16 +72,15 @@ def train(
         claim(part, "train")
         write_text(part.genotype, genotype.to_json())
     assert where is not None
-    write_text(part.recipe, recipe.to_yaml())
     log.info("run folder: %s", where.path)
-    with Stop(recipe.train.checkpoint_every) as stop:
-        go_on = f"diffnas train --resume {where.path}" + (
-            f" --train {part.path.name}" if len(where.trainings()) > 1 else ""
-        )
+    with only_one(part.path), Stop(recipe.train.checkpoint_every) as stop:
+        write_text(part.recipe, recipe.to_yaml())
+        which = ["--train", part.path.name] if len(where.trainings()) > 1 else []
+        go_on = shlex.join(["diffnas", "train", "--resume", str(where.path), *which])
         trainer = _Trainer(recipe, place(network, device), data, Session(part, stop, device, go_on))
         trainer.run()
-    save_weights(part, network, genotype, shape_of(data), data.train.names)
-    draw.write_cells(genotype, part.path)
+        save_weights(part, network, genotype, shape_of(data), data.train.names)
+        draw.write_cells(genotype, part.path)
     return where
 
 
@@ -94,11 +95,10 @@ def read_genotype(part: Part) -> Genotype:
 
 def save_weights(part: Part, network: nn.Module, genotype: Genotype, shape: Shape, names: tuple[str, ...]) -> None:
     """Writes the weights with the genotype, the shape and the classes' names inside, whole or not at all."""
-    metadata = {"genotype": genotype.to_json(), "shape": json.dumps(asdict(shape)), "classes": json.dumps(list(names))}
+    inside = {"genotype": genotype.to_json(), "shape": asdict(shape), "classes": list(names)}
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
-    beside = part.weights.with_suffix(".tmp")
-    save_file(tensors, beside, metadata=metadata)
-    beside.replace(part.weights)
+    # one entry: safetensors writes several in an order that changes, and equal runs shall leave equal files
+    write_bytes(part.weights, save(tensors, metadata={"diffnas": json.dumps(inside)}))
 
 
 class _Trainer:
@@ -138,7 +138,7 @@ class _Trainer:
         if self.step == 0:
             torch.manual_seed(stream_seed(self.recipe.seed, "noise", epoch))
         self._steps(started)
-        row: dict[str, Any] = {"epoch": epoch, "lr": lr, **self.session.meter.means()}
+        row: dict[str, Any] = {"epoch": epoch, "lr": lr, **self.session.means(epoch)}
         last = epoch + 1 == settings.epochs
         if last or (settings.test_every and (epoch + 1) % settings.test_every == 0):
             found = evaluate(self.network, self.task, self.test, PRECISIONS[self.recipe.precision])
@@ -192,6 +192,7 @@ class _Trainer:
         self.network.load_state_dict(state["network"])
         load_optimizer_state(self.optimizer, self.network, state["optimizer"])
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+        require_counts(epoch=self.epoch, step=self.step)
 
 
 def _line(row: dict[str, Any], epochs: int) -> str:

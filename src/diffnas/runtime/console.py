@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.highlighter import NullHighlighter
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 log = logging.getLogger("diffnas")
 log.addHandler(logging.NullHandler())
@@ -31,7 +33,9 @@ def start_console(quiet: bool = False) -> None:
     handler: logging.Handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     if _console is not None:
-        handler = RichHandler(console=_console, show_time=False, show_level=False, show_path=False, markup=False)
+        handler = RichHandler(
+            console=_console, highlighter=NullHighlighter(), show_time=False, show_level=False, show_path=False
+        )
     log.handlers = [handler]
     log.setLevel(logging.WARNING if quiet else logging.INFO)
     log.propagate = False
@@ -43,8 +47,16 @@ def progress(title: str, total: int, every: float) -> Iterator[Say]:
     if _console is None:
         yield _lines(title, total, every)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[text]}"), console=_console, transient=True) as bar:
+    fixed = Column(no_wrap=True)
+    columns = (
+        TextColumn("{task.description}", table_column=fixed),
+        BarColumn(bar_width=12),
+        MofNCompleteColumn(table_column=fixed),
+        TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True, min_width=5)),
+        # the losses take what room is left
+        TextColumn("{task.fields[text]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+    )
+    with Progress(*columns, console=_console, transient=True) as bar:
         task = bar.add_task(title, total=total, text="")
         drawn = 0.0
 
