@@ -240,12 +240,15 @@ def test_files(tmp_path: Path) -> None:
         read_genotype_file(tmp_path)
 
 
+EDGES = "[('skip_connect', 0), ('none', 1)]"
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        "DARTS_V2 = Genotype(normal=[('skip_connect', 0), ('none', 1)], normal_concat=[2], reduce=[('none', 0), ('none', 1)], reduce_concat=range(2, 3))",
-        "Genotype([('skip_connect', 0), ('none', 1)], [2], [('none', 0), ('none', 1)], range(2, 3, 1))",
-        "genotypes.Genotype([('skip_connect', 0), ('none', 1)], tuple(range(2, 3)), reduce_concat=(2,), reduce=[('none', 0), ('none', 1)])",
+        f"DARTS_V2 = Genotype(normal={EDGES}, normal_concat=[2], reduce={EDGES}, reduce_concat=range(2, 3))",
+        f"Genotype({EDGES}, [2], {EDGES}, range(2, 3, 1))",
+        f"genotypes.Genotype({EDGES}, tuple(range(2, 3)), reduce_concat=(2,), reduce={EDGES})",
     ],
 )
 def test_texts_as_people_paste_them(text: str) -> None:

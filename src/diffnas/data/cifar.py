@@ -197,7 +197,9 @@ def _import_datasets() -> Any:
     try:
         import datasets
     except (ImportError, RuntimeError) as error:  # RuntimeError: a torch extension that does not fit
-        raise DataError(f"parquet files and the hub need: pip install 'diffnas[data]' ({error})") from None
+        raise DataError(
+            f"parquet files and the hub need: pip install datasets, the library that reads them ({error})"
+        ) from None
     return datasets
 
 

@@ -189,7 +189,8 @@ def _central_difference(
     search: Search, mixture: Mixture, train: Batch, base: list[Tensor], vector: list[Tensor]
 ) -> list[Tensor]:
     """(dL_train(w + eps v) - dL_train(w - eps v)) / (2 eps) in the mixture's tensors, eps = 0.01 / |v|."""
-    eps = 0.01 / torch.nn.utils.get_total_norm(vector)
+    norm = torch.nn.utils.get_total_norm(vector)
+    eps = 0.01 / norm.clamp_min(torch.finfo(norm.dtype).tiny)  # no direction, no difference: 0, not nan
     devices = [search.device] if search.device.type == "cuda" else []
     precision, search.precision = search.precision, torch.float32  # a difference of bfloat16 passes is mostly rounding
     try:
