@@ -197,17 +197,16 @@ def show(
 
     if is_file(out):
         raise RunError(f"--out {out}: is a file; name a folder")
-    written = write_cells(found, out, f"{Path(_short(genotype)).stem or 'genotype'}-cells")
-    typer.echo(found.to_text())
+    lines = []
     if stats:
         from diffnas.pipeline.sizes import size_lines
 
         by = recipe or (_recipe_of(Path(genotype)) if is_folder(genotype) else None)
         with named(_short(genotype)):
-            for line in size_lines(found, by):
-                typer.echo(line)
-    for path in written:
-        typer.echo(f"picture: {path}")
+            lines = list(size_lines(found, by))  # what cannot be counted is refused before anything is drawn
+    written = write_cells(found, out, f"{Path(_short(genotype)).stem or 'genotype'}-cells")
+    for line in [found.to_text(), *lines, *(f"picture: {path}" for path in written)]:
+        typer.echo(line)
 
 
 class Listing(StrEnum):

@@ -189,6 +189,17 @@ def test_a_narrowed_stage_keeps_weights_and_momentum(tmp_path: Path) -> None:
     assert seen[2, "first step"][1] == 0  # a fresh stage has no momentum
 
 
+def test_a_dial_that_the_supernet_lacks_is_refused_by_name(tmp_path: Path) -> None:
+    class Dialled(DARTS):
+        def dials(self, clock: Any) -> dict[str, float]:
+            return {"skip_dropout": 0.5}
+
+    recipe = tiny()
+    object.__setattr__(recipe, "method", Dialled())
+    with pytest.raises(RecipeError, match="space darts-cnn has no skip_dropout in its supernet"):
+        diffnas.search(recipe, tmp_path / "run")
+
+
 def test_names_serve_as_well_as_values(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(tiny("search.epochs=1", "train.epochs=1").to_yaml())

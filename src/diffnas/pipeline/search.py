@@ -175,7 +175,10 @@ class _Searcher:
         lr = cosine(clock.epoch, clock.epochs, weights.lr, weights.lr_min)
         set_learning_rate(search.weights_optimizer, lr)
         for name, value in self.method.dials(clock).items():
-            search.supernet.get_buffer(name).fill_(value)
+            dial = dict(search.supernet.named_buffers(recurse=False)).get(name)
+            if dial is None:
+                raise RecipeError(f"method {self.method.name}: space {search.space.name} has no {name} in its supernet")
+            dial.fill_(value)
         if clock.phase == clock.step == 0:
             search.reseed()
         for index in range(clock.phase, len(self._stage.phases)):

@@ -39,11 +39,10 @@ class Meter:
         return found
 
     def text(self) -> str:
-        """The means for a progress bar."""
+        """The means for a progress bar, short enough for 80 columns."""
         means = self.means()
-        return "  ".join(
-            f"{name} loss {means[f'{name}_loss']:.3f} acc {means[f'{name}_accuracy']:.1f}%" for name in self.sums
-        )
+        parts = [f"{name} {means[f'{name}_loss']:.3f} {means[f'{name}_accuracy']:.1f}%" for name in sorted(self.sums)]
+        return f"loss and accuracy: {'  '.join(parts)}"
 
     def state_dict(self) -> dict[str, Any]:
         """The sums so far."""

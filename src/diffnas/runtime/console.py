@@ -50,7 +50,7 @@ def progress(title: str, total: int, every: float) -> Iterator[Say]:
     fixed = Column(no_wrap=True)
     columns = (
         TextColumn("{task.description}", table_column=fixed),
-        BarColumn(bar_width=12),
+        BarColumn(bar_width=12, table_column=Column(width=12)),
         MofNCompleteColumn(table_column=fixed),
         TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True, min_width=5)),
         # the losses take what room is left
