@@ -42,7 +42,7 @@ class Meter:
         """The means for a progress bar, short enough for 80 columns."""
         means = self.means()
         parts = [f"{name} {means[f'{name}_loss']:.3f} {means[f'{name}_accuracy']:.1f}%" for name in sorted(self.sums)]
-        return f"loss and accuracy: {'  '.join(parts)}"
+        return "  ".join(parts)
 
     def state_dict(self) -> dict[str, Any]:
         """The sums so far."""

@@ -47,12 +47,15 @@ def progress(title: str, total: int, every: float) -> Iterator[Say]:
     if _console is None:
         yield _lines(title, total, every)
         return
-    fixed = Column(no_wrap=True)
+
+    def fixed(width: int) -> Column:
+        return Column(no_wrap=True, min_width=width, width=width)
+
     columns = (
-        TextColumn("{task.description}", table_column=fixed),
-        BarColumn(bar_width=12, table_column=Column(width=12)),
-        MofNCompleteColumn(table_column=fixed),
-        TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True, min_width=5)),
+        TextColumn("{task.description}", table_column=fixed(len(title))),
+        BarColumn(bar_width=10, table_column=fixed(10)),
+        MofNCompleteColumn(table_column=fixed(2 * len(str(total)) + 1)),
+        TimeRemainingColumn(compact=True, table_column=fixed(5)),
         # the losses take what room is left
         TextColumn("{task.fields[text]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
     )
