@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
 
 import diffnas
 from diffnas.runtime.checkpoint import load_checkpoint
@@ -74,7 +73,7 @@ def test_train(tmp_path: Path) -> None:
     kill_after("000001000002.pt", *arguments, "--run", "part", folder=tmp_path, part=tmp_path / "part" / training)
     assert not (tmp_path / "part" / training / "weights.safetensors").exists()
     run_to_end("train", "--resume", "part", folder=tmp_path)
-    files = [load_file(tmp_path / name / training / "weights.safetensors") for name in ("whole", "part")]
-    assert same_tensors(files[0], files[1])
+    whole, part = ((tmp_path / name / training / "weights.safetensors").read_bytes() for name in ("whole", "part"))
+    assert whole == part
     tests = [diffnas.test(tmp_path / name) for name in ("whole", "part")]
     assert tests[0] == tests[1]
