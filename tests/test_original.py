@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -139,6 +140,15 @@ def test_derivations(record: Any) -> None:
 
 
 def test_supernet_sizes(record: Any) -> None:
-    supernet = DartsCNN().supernet(Shape(10))
-    assert sum(p.numel() for p in supernet.parameters()) == 1_930_618
-    assert record("counts")["torch"]
+    sizes = [
+        re.fullmatch(r"DARTS search C=(\d+) L=(\d+) classes=(\d+)", row["network"])
+        for row in record("counts")["search"]
+    ]
+    rows = [(size, row) for size, row in zip(sizes, record("counts")["search"], strict=True) if size]
+    assert len(rows) >= 3
+    for size, row in rows:
+        channels, layers, classes = map(int, size.groups())
+        supernet = diffnas.build_supernet("darts-cnn", channels=channels, layers=layers, classes=classes)
+        assert sum(p.numel() for p in supernet.parameters()) == row["weights"]
+        assert sum(b.numel() for b in supernet.buffers()) == row["buffers"]
+    assert sum(p.numel() for p in DartsCNN().supernet(Shape(10)).parameters()) == 1_930_618
