@@ -63,20 +63,13 @@ class Genotype:
 
     def to_json(self) -> str:
         """The JSON text that `load_genotype` reads, a line per node."""
-        cells = {}
-        for kind, nodes in self.cells.items():
-            inputs = [[[op, source] for op, source in node] for node in nodes.inputs]
-            cells[kind] = {"first": nodes.first, "inputs": inputs, "concat": list(nodes.concat)}
         head = {"format": FORMAT, "space": self.space, "provenance": dict(self.provenance)}
-        lines = [json.dumps(head, indent=1)[:-2] + ',\n "cells": {']
-        for kind, cell in cells.items():
-            rows = ",\n    ".join(json.dumps(row) for row in cell["inputs"])  # type: ignore[attr-defined]
-            tail = "," if kind != list(cells)[-1] else ""
-            lines.append(
-                f'  {json.dumps(kind)}: {{"first": {cell["first"]}, "concat": {json.dumps(cell["concat"])},'
-                f' "inputs": [\n    {rows}\n  ]}}{tail}'
-            )
-        return "\n".join([*lines, " }", "}"]) + "\n"
+        cells = []
+        for kind, nodes in self.cells.items():
+            rows = ",\n    ".join(json.dumps(node) for node in nodes.inputs)
+            start = f'  {json.dumps(kind)}: {{"first": {nodes.first}, "concat": {json.dumps(nodes.concat)}, "inputs": ['
+            cells.append(f"{start}\n    {rows}\n  ]}}")
+        return json.dumps(head, indent=1)[:-2] + ',\n "cells": {\n' + ",\n".join(cells) + "\n }\n}\n"
 
     def to_text(self) -> str:
         """One line per node, for people: `normal 2 = sep_conv_3x3(0) + skip_connect(1)`."""
