@@ -30,7 +30,7 @@ ARROWS = {
     "run": {"runtime"},
     "yaml_text": set(),
     "sections": set(),
-    "keys": {"sections", "spaces", "methods"},
+    "keys": {"sections", "spaces", "methods", "core"},
     "checks": {"keys", "sections", "yaml_text", "data", "core"},
     "recipe": {"checks", "keys", "sections", "yaml_text", "core"},
     "listing": {"recipe", "keys", "yaml_text", "spaces", "methods", "data", "core"},

@@ -12,7 +12,7 @@ from diffnas.core.genotype import Genotype, parse_genotype, read_genotype_file
 from diffnas.core.known import PUBLISHED, published
 from diffnas.core.space import Shape, Space
 from diffnas.errors import GenotypeError, RecipeError, RunError
-from diffnas.keys import choice_class, nearest, settings_model
+from diffnas.keys import choice_class, nearest, settings_model, space_of
 from diffnas.recipe import Recipe, read_recipe
 from diffnas.run import Run, open_run
 from diffnas.runtime.files import is_file, is_folder
@@ -131,9 +131,7 @@ def build_network(
     Raises `GenotypeError` for a genotype that is not legal, `RecipeError` for a size that cannot be built.
     """
     genotype = load_genotype(genotype)
-    if genotype.space not in SPACES:
-        raise GenotypeError(f"genotype: its space {genotype.space!r} is unknown; known: {', '.join(SPACES)}")
-    space: Space = choice_class("space", genotype.space)()
+    space = space_of(genotype)
     shape = Shape(classes, in_channels, side or (32 if stem == "cifar" else 224))
     size = {"channels": channels, "layers": layers, "auxiliary": auxiliary, "stem": stem, "pool_norm": pool_norm}
     _refuse(read_settings(Train, size, size)[1])

@@ -17,6 +17,9 @@ from pydantic import BaseModel, Field, create_model
 from pydantic.fields import FieldInfo
 
 from diffnas import sections
+from diffnas.core.genotype import Genotype
+from diffnas.core.space import Space
+from diffnas.errors import GenotypeError
 from diffnas.methods import METHODS
 from diffnas.sections import Section
 from diffnas.spaces import SPACES
@@ -61,6 +64,14 @@ def choice_class(section: str, name: str) -> Any:
     """The class registered as `name` in the registry of `section`; raises `KeyError` for another name."""
     module, _, attribute = REGISTRIES[section][name].partition(":")
     return getattr(import_module(module), attribute)
+
+
+def space_of(genotype: Genotype) -> Space:
+    """The space a genotype belongs to, with default settings; raises `GenotypeError` where it is unknown."""
+    if genotype.space not in SPACES:
+        raise GenotypeError(f"genotype: its space {genotype.space!r} is unknown; known: {', '.join(SPACES)}")
+    space: Space = choice_class("space", genotype.space)()
+    return space
 
 
 def choice_model(section: str, name: str) -> type[Section]:

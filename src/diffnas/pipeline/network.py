@@ -6,19 +6,10 @@ import torch
 from torch import nn
 
 from diffnas.core.genotype import Genotype
-from diffnas.core.space import Shape, Space
-from diffnas.errors import GenotypeError, RecipeError
-from diffnas.keys import choice_class
+from diffnas.core.space import Shape
+from diffnas.errors import RecipeError
+from diffnas.keys import space_of
 from diffnas.recipe import Recipe
-from diffnas.spaces import SPACES
-
-
-def space_of(genotype: Genotype) -> Space:
-    """The space a genotype belongs to, with default settings; raises `GenotypeError` where it is unknown."""
-    if genotype.space not in SPACES:
-        raise GenotypeError(f"genotype: its space {genotype.space!r} is unknown; known: {', '.join(SPACES)}")
-    space: Space = choice_class("space", genotype.space)()
-    return space
 
 
 def build(genotype: Genotype, recipe: Recipe, shape: Shape, seed: int | None = None) -> nn.Module:

@@ -9,7 +9,8 @@ import torch
 from diffnas.core.count import RULE, count
 from diffnas.core.genotype import Genotype
 from diffnas.core.space import Shape
-from diffnas.pipeline.network import build, space_of
+from diffnas.keys import space_of
+from diffnas.pipeline.network import build
 from diffnas.recipe import Recipe, read_recipe
 
 USUAL = {
