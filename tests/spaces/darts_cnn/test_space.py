@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from diffnas.core.space import Shape, Size
-from diffnas.spaces.darts_cnn.space import OPS, DartsCNN
-from diffnas.spaces.darts_cnn.trunk import reductions
+from diffnas.spaces.darts_cnn.space import OPS, DartsCNN, reductions
 
 PER_EDGE = {"normal": [["skip_connect", "sep_conv_3x3"]] * 14, "reduce": [["skip_connect"]] * 14}
 

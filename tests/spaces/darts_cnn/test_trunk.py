@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from diffnas.spaces.darts_cnn.ops import FactorizedReduce, ReLUConvBN
-from diffnas.spaces.darts_cnn.trunk import CellPlan, plan_cells, preprocess, reductions
+from diffnas.spaces.darts_cnn.space import reductions
+from diffnas.spaces.darts_cnn.trunk import CellPlan, plan_cells, preprocess
 
 
 @pytest.mark.parametrize(

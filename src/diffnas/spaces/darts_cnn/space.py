@@ -31,6 +31,11 @@ KINDS = ("normal", "reduce")
 PUBLISHED_OPS = (*OPS, "sep_conv_7x7", "conv_7x1_1x7")  # what published cells use besides
 
 
+def reductions(layers: int) -> tuple[int, ...]:
+    """The indices of the reduction cells in a chain of `layers` cells: at one third and two thirds."""
+    return tuple(sorted({layers // 3, 2 * layers // 3}))
+
+
 @dataclass(frozen=True)
 class DartsCNN:
     """Two kinds of cell, `normal` and `reduce`, in which every node reads every earlier state (14 edges of 8 ops)."""
@@ -118,7 +123,7 @@ class DartsCNN:
         layers, stem = settings["layers"], settings["stem"]
         found = _channels(settings["channels"]) + _side(shape.side, layers, stem)
         if settings["auxiliary"] and not found:
-            side = shape.side // (1 if stem == "cifar" else 8) // 2 ** len(_reductions(layers))
+            side = shape.side // (1 if stem == "cifar" else 8) // 2 ** len(reductions(layers))
             need = 8 if stem == "cifar" else 7
             if side != need:
                 reason = (
@@ -128,17 +133,13 @@ class DartsCNN:
         return found
 
 
-def _reductions(layers: int) -> set[int]:
-    return {layers // 3, 2 * layers // 3}
-
-
 def _channels(channels: int) -> list[tuple[str, str]]:
     return [("channels", f"must be even, not {channels}: halving the resolution splits them")] if channels % 2 else []
 
 
 def _side(side: int, layers: int, stem: str) -> list[tuple[str, str]]:
     """Sides must halve evenly at every reduction (and three times in an ImageNet stem)."""
-    need = 2 ** len(_reductions(layers)) * (1 if stem == "cifar" else 8)
+    need = 2 ** len(reductions(layers)) * (1 if stem == "cifar" else 8)
     if side % need:
         return [("layers", f"{layers} layers need images whose side is a multiple of {need}, not {side}")]
     return []

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from diffnas.spaces.darts_cnn.ops import FactorizedReduce, ReLUConvBN
+from diffnas.spaces.darts_cnn.space import reductions
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,6 @@ class CellPlan:
     def stride(self) -> int:
         """The stride of the edges that leave the cell's inputs."""
         return 2 if self.kind == "reduce" else 1
-
-
-def reductions(layers: int) -> tuple[int, ...]:
-    """The indices of the reduction cells in a chain of `layers` cells."""
-    return tuple(sorted({layers // 3, 2 * layers // 3}))
 
 
 def plan_cells(
