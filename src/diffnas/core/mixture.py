@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -23,12 +24,18 @@ class Mix:
     """The mixture of one kind of cell.
 
     `op` [E, O] is the share of each op on each edge; `edge` [E] scales whole edges (None: 1); `active` [E, O] bool is a
-    promise: a False entry adds neither value nor gradient, so a supernet may skip it (None: all active).
+    promise: a False entry adds neither value nor gradient, so a supernet skips it, running statistics included (None: all
+    active).
     """
 
     op: Tensor
     edge: Tensor | None = None
     active: Tensor | None = None
+
+    @cached_property
+    def live(self) -> tuple[tuple[bool, ...], ...] | None:
+        """`active` on the host, read once (None: all active)."""
+        return None if self.active is None else tuple(map(tuple, self.active.tolist()))
 
     def shares(self) -> Tensor:
         """[E, O]: `op` with the inactive entries set to 0, their gradient cut."""

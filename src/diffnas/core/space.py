@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype
@@ -28,10 +28,17 @@ class Shape:
 
 @dataclass(frozen=True)
 class Size:
-    """What a stage of a search may change in the supernet: initial channels and number of cells."""
+    """What a stage of a search may change in the supernet: initial channels, number of cells, and K = `partial`: ops see
+    one in K channels of a state."""
 
     channels: int
     layers: int
+    partial: int = 1
+
+
+Form = Literal["fast", "plain"]
+"""Which of its supernets a space builds: they give the same values and gradients under the same names.  `fast` is once
+differentiable; `plain` is written to be read."""
 
 
 class Space(Protocol):
@@ -49,7 +56,7 @@ class Space(Protocol):
     def cells(self) -> Mapping[str, Cell]:
         """What may be chosen, by kind of cell."""
 
-    def supernet(self, shape: Shape, size: Size | None = None) -> nn.Module:
+    def supernet(self, shape: Shape, size: Size | None = None, form: Form = "plain") -> nn.Module:
         """The module `supernet(inputs, mixture) -> logits [N, classes]` with fresh weights."""
 
     def network(self, genotype: Genotype, shape: Shape, **settings: Any) -> nn.Module:

@@ -64,7 +64,8 @@ def gradients(search: Search, mixture: Mixture, batch: Batch, wrt: set[str], nor
     The task's extra loss counts only where the weights' gradient alone is asked for: that is the weight step.
     """
     mixture = mixture.leaves() if "mixture" in wrt else mixture.detach()
-    loss = _loss(search, mixture, batch, norm)
+    with _constant([] if "weights" in wrt else search.weights):
+        loss = _loss(search, mixture, batch, norm)
     targets = (search.weights if "weights" in wrt else []) + (mixture.tensors() if "mixture" in wrt else [])
     found = _grad(loss.total() if wrt == {"weights"} else loss.value, targets)
     split = len(search.weights) if "weights" in wrt else 0
@@ -120,7 +121,21 @@ def _loss(search: Search, mixture: Mixture, batch: Batch, norm: Norm) -> Loss:
         return search.task.loss(lambda inputs: search.supernet(inputs, mixture), batch)
 
 
+@contextlib.contextmanager
+def _constant(weights: Sequence[Tensor]) -> Iterator[None]:
+    """Runs a forward pass in which `weights` are numbers: nothing is kept, and later computed, for their gradients."""
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(True)
+
+
 def _grad(loss: Tensor, targets: Sequence[Tensor], create_graph: bool = False) -> list[Tensor]:
+    if not loss.requires_grad:  # nothing that is asked for takes part
+        return [torch.zeros_like(t) for t in targets]
     found = torch.autograd.grad(loss, list(targets), allow_unused=True, create_graph=create_graph)
     return [torch.zeros_like(t) if g is None else g for g, t in zip(found, targets, strict=True)]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype
 from diffnas.core.settings import setting
-from diffnas.core.space import Shape, Size
+from diffnas.core.space import Form, Shape, Size
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -53,12 +53,13 @@ class DartsCNN:
     )
     excluded: tuple[str, ...] = setting(("none",), "ops that are never derived, though they take their share")
     concat: tuple[int, ...] | None = setting(None, "nodes that a cell puts out (null: all)")
+    partial: int = setting(1, "K: ops see one in K channels, the others pass by (PC-DARTS: 4)", ge=1, le=64)
     stem_multiplier: int = setting(3, "channels of the stem, as a multiple of the initial channels", ge=1, le=64)
 
     @property
     def size(self) -> Size:
         """The supernet's size where a stage asks for no other."""
-        return Size(self.channels, self.layers)
+        return Size(self.channels, self.layers, self.partial)
 
     @property
     def cells(self) -> Mapping[str, Cell]:
@@ -76,11 +77,13 @@ class DartsCNN:
             for kind in KINDS
         }
 
-    def supernet(self, shape: Shape, size: Size | None = None) -> nn.Module:
-        """The plain supernet with fresh weights."""
+    def supernet(self, shape: Shape, size: Size | None = None, form: Form = "plain") -> nn.Module:
+        """The supernet with fresh weights, the same ones in both forms."""
+        from diffnas.spaces.darts_cnn.fast import FastSupernet
         from diffnas.spaces.darts_cnn.supernet import Supernet
 
-        return Supernet(self.cells, shape, size or self.size, self.stem_multiplier)
+        built = FastSupernet if form == "fast" else Supernet
+        return built(self.cells, shape, size or self.size, self.stem_multiplier)
 
     def network(self, genotype: Genotype, shape: Shape, **settings: Any) -> nn.Module:
         """The network of `genotype`; `settings` are those of `Network`.  Raises `GenotypeError` where it is not legal."""
@@ -100,6 +103,8 @@ class DartsCNN:
         """What cannot be built, as (setting, reason)."""
         size = size or self.size
         found = _channels(size.channels) + _side(shape.side, size.layers, "cifar")
+        if size.channels % size.partial:
+            found.append(("partial", f"must divide the {size.channels} channels; {size.partial} does not"))
         for key, names in (("ops", self.ops), ("excluded", self.excluded)):
             unknown = sorted(set(names) - set(PUBLISHED_OPS))
             found += [(key, f"{op!r} is unknown; known: {', '.join(PUBLISHED_OPS)}") for op in unknown]

@@ -7,7 +7,8 @@ Every edge computes all of its allowed ops and adds them up by the shares of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,23 +33,27 @@ class MixedEdge(nn.Module):
         self.ops = nn.ModuleDict(built)
         self.stride = stride
 
-    def forward(self, x: Tensor, op_O: Tensor) -> Tensor:
-        """The sum of the ops' outputs, weighted by `op_O` [O]."""
-        terms = [op_O[self.columns[name]] * op(x) for name, op in self.ops.items()]
+    def forward(self, x: Tensor, op_O: Tensor, live: Sequence[bool] | None = None) -> Tensor:
+        """The sum of the ops' outputs, weighted by `op_O` [O]; those that are not `live` do not run."""
+        names = [name for name in self.ops if live is None or live[self.columns[name]]]
+        terms = [op_O[self.columns[name]] * self.ops[name](x) for name in names]
         return sum(terms[1:], terms[0]) if terms else x[:, :, :: self.stride, :: self.stride] * 0.0
 
 
 class MixedCell(nn.Module):
-    """One cell of the supernet: its inputs, fitted to its channels, then its nodes, in order."""
+    """One cell of the supernet: its inputs, fitted to its channels, then its nodes, in order.
 
-    def __init__(self, cell: Cell, plan: CellPlan) -> None:
+    With `partial` K > 1, the ops of every edge see the first C/K channels; the others pass by (pooled where the edge has a
+    stride), and the K groups of channels are interleaved (Xu et al., PC-DARTS, 2020, equation 2).
+    """
+
+    def __init__(self, cell: Cell, plan: CellPlan, partial: int = 1) -> None:
         super().__init__()
-        self.cell = cell
+        self.cell, self.stride, self.partial = cell, plan.stride, partial
         self.preprocess = preprocess(plan, affine=False)
-        strides = [plan.stride if source < cell.inputs else 1 for source, _ in cell.edges]
         self.edges = nn.ModuleList(
-            MixedEdge(cell.ops, allowed, plan.channels, stride)
-            for allowed, stride in zip(cell.allowed, strides, strict=True)
+            MixedEdge(cell.ops, allowed, plan.channels // partial, self.stride_of(source))
+            for allowed, (source, _) in zip(cell.allowed, cell.edges, strict=True)
         )
 
     def forward(self, inputs: list[Tensor], mix: Mix) -> Tensor:
@@ -58,10 +63,30 @@ class MixedCell(nn.Module):
         for node in self.cell.nodes:
             flows = []
             for e in self.cell.edges_into(node):
-                flow = self.edges[e](states[self.cell.edges[e][0]], shares_EO[e])
+                source = self.cell.edges[e][0]
+                seen, passed = self.split(states[source], source)
+                mixed = self.edges[e](seen, shares_EO[e], None if mix.live is None else mix.live[e])
+                flow = mixed if passed is None else interleave(torch.cat([mixed, passed], dim=1), self.partial)
                 flows.append(flow if mix.edge is None else mix.edge[e] * flow)
             states.append(sum(flows[1:], flows[0]))
         return torch.cat([states[i] for i in self.cell.concat], dim=1)
+
+    def stride_of(self, source: int) -> int:
+        """The stride of the edges that leave state `source`."""
+        return self.stride if source < self.cell.inputs else 1
+
+    def split(self, x: Tensor, source: int) -> tuple[Tensor, Tensor | None]:
+        """What the ops on the edges that leave state `source` see of it, and what passes by (None: nothing)."""
+        if self.partial == 1:
+            return x, None
+        seen, passed = x.tensor_split([x.shape[1] // self.partial], dim=1)
+        stride = self.stride_of(source)
+        return seen, passed if stride == 1 else nn.functional.max_pool2d(passed, stride, stride)
+
+
+def interleave(x: Tensor, groups: int) -> Tensor:
+    """The channels of `groups` equal groups in turns: 1 of each, then 2 of each, ... [N, C, H, W] -> the same."""
+    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
 
 
 class Supernet(nn.Module):
@@ -69,6 +94,8 @@ class Supernet(nn.Module):
 
     The stem's normalisation is the only affine one.  Sides must be divisible by 4 (two halvings).
     """
+
+    cell: ClassVar[type[MixedCell]] = MixedCell
 
     def __init__(self, cells: Mapping[str, Cell], shape: Shape, size: Size, stem_multiplier: int = 3) -> None:
         super().__init__()
@@ -82,7 +109,7 @@ class Supernet(nn.Module):
         plans, last = plan_cells(size.layers, size.channels, [(width, 0)] * inputs, outputs)
         self.inputs = inputs
         self.kinds = [plan.kind for plan in plans]
-        self.cells = nn.ModuleList(MixedCell(cells[plan.kind], plan) for plan in plans)
+        self.cells = nn.ModuleList(self.cell(cells[plan.kind], plan, size.partial) for plan in plans)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(last, shape.classes)
 
