@@ -1,10 +1,10 @@
 """Depthwise "same" convolutions and their two gradients, each by the fastest exact route the device has.
 
-On a CPU the library's own backward is slow wherever a kernel is wider than three columns, dilated or strided (it leaves its
-depthwise code for a general one, ten times slower).  These re-expressions stay on the fast path:
+On a CPU the library's own backward is slow wherever a kernel is wider than three columns or dilated (it leaves its depthwise
+code for a general one, ten times slower).  These re-expressions stay on the fast path:
 
-    gradient to the input    the forward convolution with the flipped kernel
-    stride 2                 the undilated case on a gradient with zeros put between its pixels
+    gradient to the input    the forward convolution with the flipped kernel (for stride 2, on a gradient with zeros
+                             between its pixels)
     dilation 2               the undilated case on the four phase images (even and odd rows and columns)
     kernels of 5, 7 columns  three columns at a time, on shifted images
 
@@ -13,11 +13,32 @@ Images are [N, C, H, W] in channels_last, kernels [C, 1, k, k] with k odd; paddi
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 _SMALLEST = 4  # below this side shifts and phases would run out of image
+
+
+class Source:
+    """An image [N, C, H, W] that convolutions read, and its re-arrangements, each made once."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+        self._shifted: dict[int, Tensor] = {}
+
+    @cached_property
+    def phases(self) -> Source:
+        """Its four phase images."""
+        return Source(phases(self.x))
+
+    def shifted(self, columns: int) -> Tensor:
+        """[N, C, H, W + 2]: what a kernel of 3 columns without padding reads to stand `columns` off the middle."""
+        if columns not in self._shifted:
+            self._shifted[columns] = F.pad(self.x, (1 - columns, 1 + columns))
+        return self._shifted[columns]
 
 
 def depthwise(x: Tensor, kernel: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
@@ -28,21 +49,22 @@ def depthwise(x: Tensor, kernel: Tensor, stride: int = 1, dilation: int = 1) -> 
 
 def input_gradient(g: Tensor, x: Tensor, kernel: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
     """The gradient to `x` [N, C, H, W] from the gradient `g` to `depthwise(x, kernel, stride, dilation)`."""
-    if g.device.type != "cpu":
-        return _library(g, x, kernel, stride, dilation, (True, False))
+    if g.device.type != "cpu" or (stride > 1 and dilation == 1):
+        return _library(g, x, kernel, stride, dilation, _same(kernel, dilation), (True, False))
     return depthwise(_unstrided(g, x, stride), kernel.flip(2, 3), 1, dilation)
 
 
-def kernel_gradient(g: Tensor, x: Tensor, kernel: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
-    """The gradient to `kernel` [C, 1, k, k] from the gradient `g` to `depthwise(x, kernel, stride, dilation)`."""
+def kernel_gradient(g: Tensor, source: Source, kernel: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
+    """The gradient to `kernel` [C, 1, k, k] from the gradient `g` to `depthwise(source.x, kernel, stride, dilation)`."""
+    x = source.x
     height, width = x.shape[2:]
     fits = dilation == 1 or (dilation == 2 and height % 2 == width % 2 == 0)
-    if g.device.type != "cpu" or not fits or min(height, width) < _SMALLEST * dilation:
-        return _library(g, x, kernel, stride, dilation, (False, True))
+    if g.device.type != "cpu" or (stride > 1 and dilation == 1) or not fits or min(height, width) < _SMALLEST * dilation:
+        return _library(g, x, kernel, stride, dilation, _same(kernel, dilation), (False, True))
     g = _unstrided(g, x, stride)
     if dilation == 2:
-        g, x = phases(g), phases(x)
-    return _columns(g, x, kernel)
+        g, source = phases(g), source.phases
+    return _by_columns(g, source, kernel)
 
 
 def phases(x: Tensor) -> Tensor:
@@ -52,18 +74,16 @@ def phases(x: Tensor) -> Tensor:
     return split.permute(2, 4, 0, 1, 3, 5).reshape(4 * n, h // 2, w // 2, c).permute(0, 3, 1, 2)
 
 
-def _columns(g: Tensor, x: Tensor, kernel: Tensor) -> Tensor:
+def _by_columns(g: Tensor, source: Source, kernel: Tensor) -> Tensor:
     """The undilated kernel gradient, three columns of the kernel at a time (neighbouring triples share a column)."""
     size = kernel.shape[-1]
     if size <= 3:
-        return _library(g, x, kernel, 1, 1, (False, True))
+        return _library(g, source.x, kernel, 1, 1, _same(kernel), (False, True))
     found = torch.empty_like(kernel)
-    room = size // 2 - 1  # as far as any triple is shifted, so that no pixel falls off the border
-    g = F.pad(g, (room, room))
     for first in range(0, size - 2, 2):
-        shift = first - room
-        moved = F.pad(x, (room - shift, room + shift))
-        found[..., first : first + 3] = _library(g, moved, kernel[..., first : first + 3], 1, 1, (False, True))
+        triple = kernel[..., first : first + 3]
+        shifted = source.shifted(first + 1 - size // 2)
+        found[..., first : first + 3] = _library(g, shifted, triple, 1, 1, [size // 2, 0], (False, True))
     return found
 
 
@@ -76,9 +96,14 @@ def _unstrided(g: Tensor, x: Tensor, stride: int) -> Tensor:
     return spread
 
 
-def _library(g: Tensor, x: Tensor, kernel: Tensor, stride: int, dilation: int, wanted: tuple[bool, bool]) -> Tensor:
+def _same(kernel: Tensor, dilation: int = 1) -> list[int]:
+    return [dilation * (side // 2) for side in kernel.shape[-2:]]
+
+
+def _library(
+    g: Tensor, x: Tensor, kernel: Tensor, stride: int, dilation: int, padding: list[int], wanted: tuple[bool, bool]
+) -> Tensor:
     """The library's backward: the gradient to the input or to the kernel, as `wanted` says."""
-    padding = [dilation * (side // 2) for side in kernel.shape[-2:]]
     found = torch.ops.aten.convolution_backward(
         g, x, kernel, None, [stride] * 2, padding, [dilation] * 2, False, [0, 0], x.shape[1], [*wanted, False]
     )

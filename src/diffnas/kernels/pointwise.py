@@ -51,44 +51,43 @@ class Affine:
 class Pulled:
     """What a gradient G to s (A d + b) becomes, term by term.
 
-    `share` [n, C] sums up to the gradient of s.  `weight` [n, C, K].  The gradient to d is, row by row of P,
+    `share` [n, C] sums up to the gradient of s.  `weight` [n, C, K] (None: not wanted).  The gradient to d is, row by row of P,
     G `from_g` + d `from_d` + `constant`, with `from_g` [n, C, K], `from_d` [n, K, K] and `constant` [n, K].
     """
 
     share: Tensor
-    weight: Tensor
+    weight: Tensor | None
     from_g: Tensor
     from_d: Tensor | None
     constant: Tensor | None
 
-    def input(self, g: Tensor, d: Tensor, part: slice) -> Tensor:
-        """The gradient to `d` [P, w * K] of the w terms `part`, from `g` [P, w * C]."""
-        from_g = self.from_g[part].to(g.dtype)
+    def input(self, g: Tensor, d: Tensor, first: int, last: int) -> Tensor:
+        """The gradient to `d` [P, w * K] from `g` [P, w * C], the terms `first` to `last` - 1 side by side."""
+        from_g = self.from_g[first:last].to(g.dtype)
         if self.from_d is None or self.constant is None:
             return mapped(g, from_g.mT)
-        constant = self.constant[part].flatten().to(g.dtype)
-        if len(from_g) == 1:
+        constant = self.constant[first:last].flatten().to(g.dtype)
+        if last - first == 1:
             found = torch.addmm(constant, g, from_g[0])
         else:
-            found = constant.repeat(len(g), 1)
-            add_mapped(found, g, from_g.mT)
-        add_mapped(found, d, self.from_d[part].to(g.dtype))
+            found = mapped(g, from_g.mT)
+            found += constant
+        add_mapped(found, d, self.from_d[first:last].to(g.dtype))
         return found
 
 
-def centred_moments(ds: Sequence[Tensor], widths: Sequence[int]) -> Moments:
-    """The moments of the matrices `ds` [P, w * K], which hold as many terms side by side as `widths` says.
+def centred_moments(d: Tensor, width: int) -> Moments:
+    """The mean, and the covariance times P, of `d` [P, w * K], `width` terms side by side.  Centres it in place."""
+    mean = at_least_float32(d).mean(0)
+    d -= mean.to(d.dtype)
+    return Moments(mean.view(width, -1), products(d, d, width), len(d))
 
-    Centres them in place.
-    """
-    means, covariances = [], []
-    count = ds[0].shape[0]
-    for d, width in zip(ds, widths, strict=True):
-        mean = at_least_float32(d).mean(0)
-        d -= mean.to(d.dtype)
-        means.append(mean.view(width, -1))
-        covariances.append(products(d, d, width))
-    return Moments(torch.cat(means), torch.cat(covariances) / count, count)
+
+def joined(parts: Sequence[Moments]) -> Moments:
+    """The moments of `centred_moments`, all terms together and divided by their number."""
+    count = parts[0].count
+    means = torch.cat([part.mean for part in parts])
+    return Moments(means, torch.cat([part.covariance for part in parts]) / count, count)
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -121,7 +120,9 @@ def fold_given(W: Tensor, mean: Tensor, var: Tensor, eps: float) -> Affine:
     return Affine(W * inv.unsqueeze(-1), -mean * inv, mean, var, inv)
 
 
-def pull(W: Tensor, affine: Affine, moments: Moments | None, Q: Tensor, q: Tensor, s: Tensor | None) -> Pulled:
+def pull(
+    W: Tensor, affine: Affine, moments: Moments | None, Q: Tensor, q: Tensor, s: Tensor | None, weight: bool = True
+) -> Pulled:
     """The gradients of s (A d + b) from Q = sum G d' [n, C, K] and q = sum G [n, C]; `s` [n] (None: 1).
 
     `moments` are those the terms were normalised by; None where the statistics were given, and so have no gradient.
@@ -132,12 +133,14 @@ def pull(W: Tensor, affine: Affine, moments: Moments | None, Q: Tensor, q: Tenso
         share = share + affine.b * q
     from_g = W * scale.unsqueeze(-1)
     if moments is None:
-        return Pulled(share, scale.unsqueeze(-1) * Q, from_g, None, None)
+        return Pulled(share, scale.unsqueeze(-1) * Q if weight else None, from_g, None, None)
     back = from_g.mT / moments.count
-    inner = Q - share.unsqueeze(-1) * (affine.A @ moments.covariance)
     from_d = -(back * share.unsqueeze(-2)) @ affine.A
     constant = -(back @ q.unsqueeze(-1)).squeeze(-1)
-    return Pulled(share, scale.unsqueeze(-1) * inner, from_g, from_d, constant)
+    to_weight = None
+    if weight:
+        to_weight = scale.unsqueeze(-1) * (Q - share.unsqueeze(-1) * (affine.A @ moments.covariance))
+    return Pulled(share, to_weight, from_g, from_d, constant)
 
 
 def products(g: Tensor, d: Tensor, width: int) -> Tensor:

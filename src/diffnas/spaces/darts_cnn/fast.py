@@ -5,21 +5,22 @@ It overrides only how a cell is computed: state by state (see `outflow`) instead
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 
 from diffnas.core.cell import Cell
 from diffnas.core.mixture import Mix
+from diffnas.core.space import Shape, Size
+from diffnas.kernels.memory import keep_freed_memory
 from diffnas.spaces.darts_cnn.outflow import Outflow, Plan, kind_of
 from diffnas.spaces.darts_cnn.parts import Term
 from diffnas.spaces.darts_cnn.supernet import MixedCell, MixedEdge, Supernet, interleave
 from diffnas.spaces.darts_cnn.trunk import CellPlan
 
-import os
-CACHE = int(os.environ.get("CACHE", 2**18))
 CHANNELS = 16  # what a CPU's convolutions take at a time: fewer cost as much
+CACHE = 2**18  # numbers that a CPU's cache holds: smaller images are computed together
 
 
 class FastCell(MixedCell):
@@ -110,3 +111,7 @@ class FastSupernet(Supernet):
     """The supernet of fast cells."""
 
     cell = FastCell
+
+    def __init__(self, cells: Mapping[str, Cell], shape: Shape, size: Size, stem_multiplier: int = 3) -> None:
+        super().__init__(cells, shape, size, stem_multiplier)
+        keep_freed_memory()

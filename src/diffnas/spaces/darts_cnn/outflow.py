@@ -12,7 +12,7 @@ cost more than arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,15 +25,17 @@ from diffnas.kernels.pointwise import rows
 from diffnas.spaces.darts_cnn.ops import FactorizedReduce
 from diffnas.spaces.darts_cnn.parts import (
     Dilated,
-    Family,
     Halving,
     Identity,
+    Moves,
     Part,
     Pool,
     Separable,
     Slopes,
+    State,
     Sums,
     Term,
+    Terms,
     Wanted,
 )
 
@@ -49,43 +51,43 @@ class Plan:
     width: int
 
     @cached_property
-    def families(self) -> tuple[Family, ...]:
-        """The terms, those that are computed alike together: two depthwise pairs, one, halvings, and each even op."""
-        alike: dict[tuple[str, int], list[Term]] = {}
+    def groups(self) -> tuple[Terms, ...]:
+        """The terms that are computed alike: each pool, the identity, halvings, two depthwise pairs, one."""
+        alike: dict[tuple[int, int], list[Term]] = {}
         for term in sorted(self.terms, key=lambda term: (term.column, term.edge)):
-            kind = kind_of(term.op)
-            alike.setdefault((kind, term.column if kind in ("pool", "identity") else -1), []).append(term)
-        widths = {"separable": self.width, "dilated": self.width}
-        return tuple(Family(tuple(terms), widths.get(kind, 1)) for (kind, _), terms in alike.items())
+            kind = list(_PARTS).index(str(kind_of(term.op)))
+            alike.setdefault((kind, term.column if kind < 2 else -1), []).append(term)
+        return tuple(tuple(alike[key]) for key in sorted(alike))
 
     @cached_property
     def weights(self) -> tuple[Tensor, ...]:
-        """The weights of all terms, family by family: what `Outflow` takes."""
-        return tuple(layer.weight for f in self.families for term in f.terms for layer in term.convolutions)
+        """The weights of all terms, group by group: what `Outflow` takes."""
+        return tuple(weight for group in self.groups for term in group for weight in term.weights)
 
     @cached_property
-    def _places(self) -> dict[torch.device, tuple[Tensor, ...]]:
+    def _places(self) -> dict[torch.device, Tensor]:
         return {}
 
-    def places(self, device: torch.device) -> tuple[Tensor, ...]:
-        """Per family, where the shares of its terms stand in [E * O]."""
+    def places(self, device: torch.device) -> Tensor:
+        """Where the shares of the terms, group by group, stand in [E * O]."""
         if device not in self._places:
-            lists = [[term.edge * self.ops + term.column for term in f.terms] for f in self.families]
-            self._places[device] = tuple(torch.tensor(places, device=device) for places in lists)
+            places = [term.edge * self.ops + term.column for group in self.groups for term in group]
+            self._places[device] = torch.tensor(places, device=device)
         return self._places[device]
 
     def parts(self) -> list[Part]:
-        """A fresh part for each family."""
-        return [_PARTS[kind_of(family.terms[0].op)](family, self.stride) for family in self.families]
+        """A fresh part for each group."""
+        return [_PARTS[str(kind_of(group[0].op))](group, self.stride, self.width) for group in self.groups]
 
 
-_PARTS: dict[str, Callable[[Family, int], Part]] = {
+_PARTS: dict[str, Callable[[Terms, int, int], Part]] = {
+    "identity": lambda terms, stride, width: Identity(terms),
+    "pool": lambda terms, stride, width: Pool(terms, stride),
+    "halving": lambda terms, stride, width: Halving(terms),
     "separable": Separable,
     "dilated": Dilated,
-    "halving": lambda family, stride: Halving(family),
-    "pool": Pool,
-    "identity": lambda family, stride: Identity(family),
 }
+"""How each kind of op is computed; the first two are told apart by column, since all of their edges share one tensor."""
 
 
 def kind_of(op: nn.Module) -> str | None:
@@ -113,11 +115,13 @@ class Outflow(torch.autograd.Function):
         """Keeps small matrices in the parts and images among the saved tensors."""
         n, c, h, w = x.shape
         h, w = -(-h // plan.stride), -(-w // plan.stride)
-        sums = Sums(x, n * h * w, plan.edges, plan.width)
+        state, sums, moves = State(x), Sums(x, n * h * w, plan.edges, plan.width == 1), Moves()
         ctx.plan, ctx.parts = plan, plan.parts()
-        ctx.shares = [s.detach().flatten()[places] for places in plan.places(s.device)]
-        r = x.relu()
-        saved = [part.forward(x, r, share, sums) for part, share in zip(ctx.parts, ctx.shares, strict=True)]
+        ctx.shares = s.detach().flatten()[plan.places(s.device)].split([len(part.terms) for part in ctx.parts])
+        saved = [
+            part.forward(state, share, sums, moves) for part, share in zip(ctx.parts, ctx.shares, strict=True)
+        ]
+        moves.take()
         ctx.counts = [len(images) for images in saved]
         ctx.save_for_backward(x, *(image for images in saved for image in images), *weights)
         return tuple(each.view(n, h, w, c).permute(0, 3, 1, 2) for each in sums.finished())
@@ -129,31 +133,29 @@ class Outflow(torch.autograd.Function):
         plan, needs = ctx.plan, ctx.needs_input_grad
         x, *images = ctx.saved_tensors
         wanted = Wanted(needs[2], any(needs[3:]))
+        state = State(x)
         slopes = Slopes([rows(g.contiguous(memory_format=torch.channels_last)) for g in grads])
-        ds = x.new_zeros(plan.edges * plan.ops, dtype=ctx.shares[0].dtype)
-        to_x: list[Tensor] = []
-        to_r: list[Tensor] = []
+        shares: list[Tensor] = []
         weights: list[Tensor] = []
-        r = x.relu()
+        to_x: Tensor | None = None
+        to_relu: Tensor | None = None
         at = 0
-        for part, share, places, count in zip(ctx.parts, ctx.shares, plan.places(x.device), ctx.counts, strict=True):
-            found = part.backward(x, r, images[at : at + count], share, slopes, wanted)
+        for part, share, count in zip(ctx.parts, ctx.shares, ctx.counts, strict=True):
+            found = part.backward(state, images[at : at + count], share, slopes, wanted)
             at += count
-            ds[places] = found.shares
-            to_x += found.x
-            to_r += found.r
+            shares.append(found.shares)
             weights += [weight for term in found.weights for weight in term]
-        dx = None
-        if wanted.state:
-            if to_r:
-                to_x.append(torch.ops.aten.threshold_backward(_total(to_r), r, 0))
-            dx = _total(to_x)
-        return None, ds.view(plan.edges, plan.ops), dx, *(weights or [None] * len(plan.weights))
+            to_x, to_relu = _plus(to_x, found.x), _plus(to_relu, found.relu)
+        if to_relu is not None:
+            to_x = _plus(to_x, torch.ops.aten.threshold_backward(to_relu, state.relu, 0))
+        ds = shares[0].new_zeros(plan.edges * plan.ops)
+        ds[plan.places(x.device)] = torch.cat(shares)
+        return None, ds.view(plan.edges, plan.ops), to_x, *(weights or [None] * len(plan.weights))
 
 
-def _total(parts: Sequence[Tensor]) -> Tensor:
-    """Their sum, in the memory of the first."""
-    total = parts[0]
-    for part in parts[1:]:
-        total += part
+def _plus(total: Tensor | None, part: Tensor | None) -> Tensor | None:
+    """Their sum, in the memory of the first; None is 0."""
+    if total is None or part is None:
+        return part if total is None else total
+    total += part
     return total

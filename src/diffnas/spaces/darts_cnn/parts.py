@@ -1,22 +1,21 @@
-"""The parts of what flows out of a state: ops that are computed alike, on all of its edges.
+"""The parts of what flows out of a state: ops that are computed alike, forward and backward.
 
-A part works for one pass.  `forward(x, r, s, sums)` adds its ops, by their shares `s` [n], to the sums of the edges, given
-the state `x` [N, C, H, W] and its ReLU `r`, and returns the images that its backward needs.  `backward` turns the gradients
-of those sums into the gradients of the shares, of `x` and `r`, and of the weights.
+A part works for one pass.  `forward(state, s, sums, moves)` adds its terms, by their shares `s` [n], to the sums of their
+edges and returns the images that its backward needs.  `backward` turns the gradients of those sums into those of the shares,
+of the state and of the weights.  Small matrices of all terms are worked on together, images chunk by chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from diffnas.kernels import pointwise
-from diffnas.kernels.depthwise import depthwise, input_gradient, kernel_gradient
+from diffnas.kernels.depthwise import Source, depthwise, input_gradient, kernel_gradient
 from diffnas.kernels.pointwise import Affine, Moments, add_mapped, at_least_float32, image, mapped, products, rows
 
 
@@ -29,129 +28,136 @@ class Term:
     op: nn.Module
     convolutions: tuple[nn.Conv2d, ...]
     norms: tuple[nn.BatchNorm2d, ...]
-    pool: nn.MaxPool2d | nn.AvgPool2d | None
 
     @classmethod
     def of(cls, column: int, edge: int, op: nn.Module) -> Term:
         """The layers of `op`."""
         layers = list(op.modules())
         convolutions = tuple(layer for layer in layers if isinstance(layer, nn.Conv2d))
-        norms = tuple(layer for layer in layers if isinstance(layer, nn.BatchNorm2d))
-        pools = [layer for layer in layers if isinstance(layer, nn.MaxPool2d | nn.AvgPool2d)]
-        return cls(column, edge, op, convolutions, norms, pools[0] if pools else None)
+        return cls(column, edge, op, convolutions, tuple(layer for layer in layers if isinstance(layer, nn.BatchNorm2d)))
+
+    @property
+    def weights(self) -> tuple[Tensor, ...]:
+        """The weights of its convolutions."""
+        return tuple(layer.weight for layer in self.convolutions)
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Terms `first` to `last` - 1 of a family: one op on neighbouring edges, the first of them `edge`, in one call."""
+Terms = tuple[Term, ...]
+
+
+class Chunk(NamedTuple):
+    """Terms `first` to `last` - 1 of a part: one op on neighbouring edges, side by side in one call."""
 
     first: int
     last: int
     edge: int
-    dilation: int
 
     @property
     def width(self) -> int:
-        """Edges side by side."""
+        """How many edges."""
         return self.last - self.first
 
-    @property
-    def terms(self) -> slice:
-        """Its part of the family."""
-        return slice(self.first, self.last)
+
+def chunked(terms: Terms, width: int) -> tuple[Chunk, ...]:
+    """`terms`, sorted by column and edge, in chunks of at most `width`."""
+    found: list[Chunk] = []
+    for i, term in enumerate(terms):
+        before = terms[i - 1] if i else None
+        joins = before is not None and (before.column, before.edge + 1) == (term.column, term.edge)
+        if joins and found[-1].width < width:
+            found[-1] = found[-1]._replace(last=i + 1)
+        else:
+            found.append(Chunk(i, i + 1, term.edge))
+    return tuple(found)
 
 
-@dataclass(frozen=True)
-class Family:
-    """Terms that are computed alike, sorted by column and edge; at most `width` neighbouring edges in one call."""
+class Moves:
+    """Steps of running statistics, taken all at once at the end of a pass."""
 
-    terms: tuple[Term, ...]
-    width: int = 1
+    def __init__(self) -> None:
+        self.layers: list[nn.BatchNorm2d] = []
+        self.means: list[Tensor] = []
+        self.variances: list[Tensor] = []
 
-    @cached_property
-    def chunks(self) -> tuple[Chunk, ...]:
-        """The terms in runs of neighbouring edges with the same op."""
-        found: list[Chunk] = []
-        for i, term in enumerate(self.terms):
-            before = self.terms[i - 1] if i else None
-            joins = before is not None and (before.column, before.edge + 1) == (term.column, term.edge)
-            if joins and found[-1].width < self.width:
-                found[-1] = Chunk(found[-1].first, i + 1, found[-1].edge, found[-1].dilation)
-            else:
-                found.append(Chunk(i, i + 1, term.edge, int(term.convolutions[0].dilation[0])))
-        return tuple(found)
+    def add(self, layers: Sequence[nn.BatchNorm2d], mean: Tensor, var: Tensor, count: int) -> None:
+        """Notes the batch's `mean` and `var` [w, C] over `count` pixels, where the layers keep running statistics."""
+        if layers[0].track_running_stats:
+            self.layers += layers
+            self.means += mean.unbind()
+            self.variances += (var * (count / max(count - 1, 1))).unbind()
 
-    def norm(self, index: int) -> Normalisation:
-        """The `index`-th normalisation of its terms."""
-        return Normalisation([term.norms[index] for term in self.terms])
-
-    def weights(self, index: int) -> list[Tensor]:
-        """The weights of the `index`-th convolution of each term."""
-        return [term.convolutions[index].weight for term in self.terms]
-
-
-class Normalisation:
-    """The same layer of each of some terms: their statistics, and whether they or the batch's count."""
-
-    buffers = ("running_mean", "running_var")
-
-    def __init__(self, layers: Sequence[nn.BatchNorm2d]) -> None:
-        self.layers, self.batch, self.eps = layers, layers[0].training, layers[0].eps
-
-    def fold(self, W: Tensor, moments: Moments | None) -> Affine:
-        """The affine maps of `W` [n, C, K] by the batch's `moments` (None: by the running statistics)."""
-        if moments is None:
-            return pointwise.fold_given(W, *self.running(), self.eps)
-        affine = pointwise.fold(W, moments, self.eps)
-        self.move(affine.mean, affine.var, moments.count)
-        return affine
-
-    def running(self) -> tuple[Tensor, Tensor]:
-        """The running means and variances [n, C]."""
-        mean, var = (torch.stack([getattr(layer, name) for layer in self.layers]) for name in self.buffers)
-        return mean, var
-
-    def move(self, mean: Tensor, var: Tensor, count: int) -> None:
-        """Moves the running statistics as `nn.BatchNorm2d` does, by `mean` and `var` [n, C] of a batch of `count` pixels."""
-        if not self.layers[0].track_running_stats:
+    def take(self) -> None:
+        """Moves the running statistics as `nn.BatchNorm2d` does."""
+        if not self.layers:
             return
         step = self.layers[0].momentum
-        for name, news in zip(self.buffers, (mean, var * (count / max(count - 1, 1))), strict=True):
-            olds = [getattr(layer, name) for layer in self.layers]
-            torch._foreach_lerp_(olds, list(news.expand(len(olds), -1).unbind()), step)
+        torch._foreach_lerp_([layer.running_mean for layer in self.layers], self.means, step)
+        torch._foreach_lerp_([layer.running_var for layer in self.layers], self.variances, step)
         torch._foreach_add_([layer.num_batches_tracked for layer in self.layers], 1)
+
+
+class State:
+    """The state that edges leave, [N, C, H, W], and what several parts need of it."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x, self.relu = x, x.relu()
+        self._wide = {1: Source(self.relu)}
+
+    def wide(self, width: int) -> Source:
+        """Its ReLU `width` times side by side, [N, width * C, H, W]."""
+        if width not in self._wide:
+            repeated = torch.cat([rows(self.relu)] * width, dim=1)
+            self._wide[width] = Source(image(repeated, self.relu))
+        return self._wide[width]
+
+    def gathered(self, grads: Iterable[Tensor | None]) -> Tensor | None:
+        """The sum of gradients to `wide` as the gradient to the ReLU; None where they are."""
+        totals: dict[int, Tensor] = {}
+        for g in grads:
+            if g is not None and g.shape[1] in totals:
+                totals[g.shape[1]] += g
+            elif g is not None:
+                totals[g.shape[1]] = g
+        c = self.x.shape[1]
+        found: Tensor | None = None
+        for channels, g in totals.items():
+            if channels > c:  # a product is faster than a sum of few
+                adder = torch.eye(c, dtype=g.dtype, device=g.device).repeat(channels // c, 1)
+                g = image(rows(g) @ adder, g)
+            found = g if found is None else found.add_(g)
+        return found
 
 
 class Sums:
     """What flows along each edge that leaves a state: a matrix [P, C] per edge, which neighbours have side by side."""
 
-    def __init__(self, x: Tensor, pixels: int, edges: int, width: int) -> None:
+    def __init__(self, x: Tensor, pixels: int, edges: int, apart: bool) -> None:
         self.channels = x.shape[1]
-        if width == 1:  # apart, because a product is slower where the rows of its sum are far from one another
+        if apart:  # a product is slower where the rows of its sum are far from one another
             self.each = [x.new_empty(pixels, self.channels) for _ in range(edges)]
         else:
             self.whole = x.new_empty(pixels, edges * self.channels)
             self.each = list(self.whole.chunk(edges, dim=1))
         self.begun = [False] * edges
 
-    def add(self, family: Family, ds: Sequence[Tensor], affine: Affine, s: Tensor) -> None:
-        """Adds s (A d + b) for every term of `family`; `ds` [P, width * K] per chunk, `s` [n]."""
-        maps = (affine.A * s[:, None, None]).to(ds[0].dtype)
-        for term in family.terms:
+    def add(self, terms: Terms, chunks: Sequence[Chunk], ds: Sequence[Tensor], affine: Affine, s: Tensor) -> None:
+        """Adds s (A d + b) to the edges of `terms`; `ds` [P, w * K] per chunk, `s` [n]."""
+        for term in terms:
             self._begin(term.edge)
-        for chunk, d in zip(family.chunks, ds, strict=True):
-            add_mapped(self._of(chunk), d, maps[chunk.terms])
+        maps = (affine.A * s[:, None, None]).to(ds[0].dtype)
+        for chunk, d in zip(chunks, ds, strict=True):
+            add_mapped(self._of(chunk), d, maps[chunk.first : chunk.last])
         if affine.b is not None:
-            for term, shift in zip(family.terms, (affine.b * s[:, None]).to(ds[0].dtype), strict=True):
+            for term, shift in zip(terms, (affine.b * s[:, None]).to(ds[0].dtype), strict=True):
                 self.each[term.edge] += shift
 
-    def add_even(self, term: Term, f: Tensor, scale: Tensor) -> None:
-        """Adds f [P, C] times `scale` [C] or [] to the term's edge."""
-        if self.begun[term.edge]:
-            self.each[term.edge].addcmul_(f, scale)
+    def add_scaled(self, edge: int, f: Tensor, scale: Tensor) -> None:
+        """Adds f [P, C] times `scale` [C] or [] to the edge."""
+        if self.begun[edge]:
+            self.each[edge].addcmul_(f, scale)
         else:
-            torch.mul(f, scale, out=self.each[term.edge])
-            self.begun[term.edge] = True
+            torch.mul(f, scale, out=self.each[edge])
+            self.begun[edge] = True
 
     def finished(self) -> list[Tensor]:
         """The sums; 0 where nothing was added."""
@@ -179,7 +185,7 @@ class Slopes:
         self._totals: dict[int, Tensor] = {}
 
     def of(self, chunk: Chunk) -> Tensor:
-        """Those of a chunk side by side, [P, width * C]."""
+        """Those of a chunk side by side, [P, w * C]."""
         if chunk.width == 1:
             return self.each[chunk.edge]
         key = chunk.edge, chunk.width
@@ -187,12 +193,12 @@ class Slopes:
             self._joined[key] = torch.cat(self.each[chunk.edge : chunk.edge + chunk.width], dim=1)
         return self._joined[key]
 
-    def totals(self, family: Family) -> Tensor:
-        """The sums over pixels for each term, [n, C]."""
-        for term in family.terms:
+    def totals(self, terms: Terms) -> Tensor:
+        """Their sums over pixels, [n, C]."""
+        for term in terms:
             if term.edge not in self._totals:
                 self._totals[term.edge] = at_least_float32(self.each[term.edge]).sum(0)
-        return torch.stack([self._totals[term.edge] for term in family.terms])
+        return torch.stack([self._totals[term.edge] for term in terms])
 
 
 @dataclass(frozen=True)
@@ -205,263 +211,269 @@ class Wanted:
 
 @dataclass
 class Found:
-    """What a backward found: the shares' gradients [n], those to the state and to its ReLU, those to each term's weights."""
+    """What a backward found: the shares' gradients [n], those to the state and to its ReLU [N, C, H, W] (None where not
+    wanted, or none), and those to each term's weights."""
 
     shares: Tensor
-    x: list[Tensor] = field(default_factory=list)
-    r: list[Tensor] = field(default_factory=list)
+    x: Tensor | None = None
+    relu: Tensor | None = None
     weights: list[tuple[Tensor, ...]] = field(default_factory=list)
 
 
 class Part(Protocol):
     """See the top of this file."""
 
-    family: Family
+    terms: Terms
 
-    def forward(self, x: Tensor, r: Tensor, s: Tensor, sums: Sums) -> list[Tensor]:
-        """Adds its ops to `sums`; returns what `backward` needs."""
+    def forward(self, state: State, s: Tensor, sums: Sums, moves: Moves) -> list[Tensor]:
+        """Adds its op to `sums`; returns what `backward` needs."""
 
-    def backward(self, x: Tensor, r: Tensor, saved: Sequence[Tensor], s: Tensor, slopes: Slopes, wanted: Wanted) -> Found:
-        """The gradients, given `slopes`: those to the sums of the edges."""
+    def backward(self, state: State, saved: Sequence[Tensor], s: Tensor, slopes: Slopes, wanted: Wanted) -> Found:
+        """The gradients, given `slopes`."""
 
 
-class _Stage:
-    """Depthwise convolutions and the normalised 1x1 convolutions after them: the first or second pair of a family."""
+class _Pairs:
+    """Depthwise convolutions and the normalised 1x1 convolutions after them, one pair per term."""
 
-    def __init__(self, family: Family, pair: int, stride: int) -> None:
-        self.chunks, self.stride = family.chunks, stride if pair == 0 else 1
-        kernels = family.weights(2 * pair)
-        self.kernels = [kernels[c.first] if c.width == 1 else torch.cat(kernels[c.terms]) for c in self.chunks]
-        self.weight = torch.stack(family.weights(2 * pair + 1)).flatten(2)
-        self.norm = family.norm(pair)
+    def __init__(self, terms: Terms, chunks: Sequence[Chunk], first: int, stride: int) -> None:
+        self.chunks, self.stride = chunks, stride
+        self.dilations = [int(terms[chunk.first].convolutions[first].dilation[0]) for chunk in chunks]
+        kernels = [term.convolutions[first].weight for term in terms]
+        self.kernels = [kernels[c.first] if c.width == 1 else torch.cat(kernels[c.first : c.last]) for c in chunks]
+        self.weight = torch.stack([term.convolutions[first + 1].weight for term in terms]).flatten(2)
+        self.norms = [term.norms[first // 2] for term in terms]
         self.moments: Moments | None = None
         self.affine: Affine
 
-    def forward(self, input_of: Callable[[int], Tensor]) -> list[Tensor]:
-        """The depthwise outputs, an image [N, width * C, H', W'] per chunk; leaves `affine` behind."""
-        ds = []
-        for i, (kernel, chunk) in enumerate(zip(self.kernels, self.chunks, strict=True)):
-            x = input_of(i)
-            d = depthwise(x, kernel.to(x.dtype), self.stride, chunk.dilation)
-            ds.append(d.contiguous(memory_format=torch.channels_last))
-        if self.norm.batch:
-            self.moments = pointwise.centred_moments([rows(d) for d in ds], [c.width for c in self.chunks])
-        self.affine = self.norm.fold(self.weight, self.moments)
+    def forward(self, xs: Sequence[Tensor], moves: Moves) -> list[Tensor]:
+        """The depthwise outputs, an image per chunk (centred, where the batch counts); leaves `affine` behind."""
+        ds, moments = [], []
+        for x, kernel, dilation, chunk in zip(xs, self.kernels, self.dilations, self.chunks, strict=True):
+            d = depthwise(x, kernel.to(x.dtype), self.stride, dilation).contiguous(memory_format=torch.channels_last)
+            if self.norms[0].training:
+                moments.append(pointwise.centred_moments(rows(d), chunk.width))
+            ds.append(d)
+        self.moments = pointwise.joined(moments) if moments else None
+        self.affine = normalised(self.norms, self.weight, self.moments, moves)
         return ds
 
-    def activated(self, d: Tensor, index: int) -> Tensor:
-        """ReLU of the normalised output of chunk `index`, an image."""
-        terms = self.chunks[index].terms
-        flat = mapped(rows(d), self.affine.A[terms].to(d.dtype))
+    def activated(self, ds: Sequence[Tensor]) -> list[Tensor]:
+        """ReLU of the normalised outputs, an image per chunk."""
+        A = self.affine.A.to(ds[0].dtype)
+        flats = [mapped(rows(d), A[c.first : c.last]) for d, c in zip(ds, self.chunks, strict=True)]
         if self.affine.b is not None:
-            flat += self.affine.b[terms].flatten().to(d.dtype)
-        return image(flat.relu_(), d)
+            for flat, c in zip(flats, self.chunks, strict=True):
+                flat += self.affine.b[c.first : c.last].flatten().to(flat.dtype)
+        return [image(flat.relu_(), d) for flat, d in zip(flats, ds, strict=True)]
 
     def backward(
         self,
-        input_of: Callable[[int], Tensor],
+        sources: Sequence[Source],
         ds: Sequence[Tensor],
         gs: Sequence[Tensor],
         totals: Tensor,
         s: Tensor | None,
         wanted: Wanted,
-    ) -> tuple[Tensor, list[Tensor], list[tuple[Tensor, Tensor]]]:
-        """From the gradients `gs` [P, width * C] to s (A d + b), chunk by chunk, and their `totals` [n, C]: those to the
-        shares [n], to the inputs (an image per chunk) and to the weights (kernel and 1x1 kernel per term); the last two
-        empty where not wanted."""
-        Q = torch.cat([products(g, rows(d), c.width) for g, d, c in zip(gs, ds, self.chunks, strict=True)])
-        pulled = pointwise.pull(self.weight, self.affine, self.moments, Q, totals, s)
-        inputs: list[Tensor] = []
-        kernels: list[Tensor] = []
-        for i, (d, g, chunk) in enumerate(zip(ds, gs, self.chunks, strict=True)):
-            if not (wanted.state or wanted.weights):
-                break
-            dd = image(pulled.input(g, rows(d), chunk.terms), d)
-            x = input_of(i)
-            kernel = self.kernels[i].to(x.dtype)
-            if wanted.weights:
-                found = kernel_gradient(dd, x, kernel, self.stride, chunk.dilation)
-                kernels += found.to(self.weight.dtype).chunk(chunk.width)
-            if wanted.state:
-                inputs.append(input_gradient(dd, x, kernel, self.stride, chunk.dilation))
-        return pulled.share.sum(-1), inputs, list(zip(kernels, pulled.weight[..., None, None].unbind(), strict=False))
+    ) -> tuple[Tensor, Iterator[Tensor | None], list[tuple[Tensor, Tensor]]]:
+        """From the gradients `gs` [P, w * C] to s (A d + b), chunk by chunk, and their `totals` [n, C]: those to the shares
+        [n]; those to the inputs, image by image as they are asked for, in the course of which the last result, the gradients
+        to the weights (kernel and 1x1 kernel per term), fills."""
+        flats = [rows(d) for d in ds]
+        Q = torch.cat([products(g, d, c.width) for g, d, c in zip(gs, flats, self.chunks, strict=True)])
+        pulled = pointwise.pull(self.weight, self.affine, self.moments, Q, totals, s, wanted.weights)
+        weights: list[tuple[Tensor, Tensor]] = []
+
+        def inputs() -> Iterator[Tensor | None]:
+            for i, chunk in enumerate(self.chunks):
+                x, kernel = sources[i].x, self.kernels[i].to(gs[i].dtype)
+                dd = image(pulled.input(gs[i], flats[i], chunk.first, chunk.last), ds[i])
+                if pulled.weight is not None:
+                    found = kernel_gradient(dd, sources[i], kernel, self.stride, self.dilations[i])
+                    points = pulled.weight[chunk.first : chunk.last, ..., None, None].unbind()
+                    weights.extend(zip(found.to(self.weight.dtype).chunk(chunk.width), points, strict=True))
+                yield input_gradient(dd, x, kernel, self.stride, self.dilations[i]) if wanted.state else None
+
+        return pulled.share.sum(-1), inputs(), weights
 
 
 class Separable:
-    """Ops of two depthwise separable convolutions."""
+    """Two depthwise separable convolutions."""
 
-    def __init__(self, family: Family, stride: int) -> None:
-        self.family = family
-        self.first, self.second = _Stage(family, 0, stride), _Stage(family, 1, stride)
+    def __init__(self, terms: Terms, stride: int, width: int) -> None:
+        self.terms, self.chunks = terms, chunked(terms, width)
+        self.first, self.second = _Pairs(terms, self.chunks, 0, stride), _Pairs(terms, self.chunks, 2, 1)
 
-    def forward(self, x: Tensor, r: Tensor, s: Tensor, sums: Sums) -> list[Tensor]:
+    def forward(self, state: State, s: Tensor, sums: Sums, moves: Moves) -> list[Tensor]:
         """Saves both depthwise outputs and what is between them."""
-        wide = _Wide(r, self.family)
-        first = self.first.forward(wide.of)
-        between = [self.first.activated(d, i) for i, d in enumerate(first)]
-        second = self.second.forward(between.__getitem__)
-        sums.add(self.family, [rows(d) for d in second], self.second.affine, s)
+        first = self.first.forward([state.wide(chunk.width).x for chunk in self.chunks], moves)
+        between = self.first.activated(first)
+        second = self.second.forward(between, moves)
+        sums.add(self.terms, self.chunks, [rows(d) for d in second], self.second.affine, s)
         return [*first, *between, *second]
 
-    def backward(self, x: Tensor, r: Tensor, saved: Sequence[Tensor], s: Tensor, slopes: Slopes, wanted: Wanted) -> Found:
+    def backward(self, state: State, saved: Sequence[Tensor], s: Tensor, slopes: Slopes, wanted: Wanted) -> Found:
         """Through the second pair, the ReLU between, and the first pair."""
-        n = len(self.family.chunks)
+        n = len(self.chunks)
         first, between, second = saved[:n], saved[n : 2 * n], saved[2 * n :]
-        gs = [slopes.of(chunk) for chunk in self.family.chunks]
         through = Wanted(wanted.state or wanted.weights, wanted.weights)
-        shares, inner, last = self.second.backward(
-            between.__getitem__, second, gs, slopes.totals(self.family), s, through
-        )
+        gs, totals = [slopes.of(chunk) for chunk in self.chunks], slopes.totals(self.terms)
+        sources = [Source(z) for z in between]
+        shares, inner, last = self.second.backward(sources, second, gs, totals, s, through)
         if not through.state:
             return Found(shares)
         gs = [rows(torch.ops.aten.threshold_backward(g, z, 0)) for g, z in zip(inner, between, strict=True)]
-        totals = torch.cat([at_least_float32(g).sum(0).view(c.width, -1) for g, c in zip(gs, self.family.chunks)])
-        wide = _Wide(r, self.family)
-        _, outer, weights = self.first.backward(wide.of, first, gs, totals, None, wanted)
-        pairs = [(*a, *b) for a, b in zip(weights, last, strict=True)]
-        return Found(shares, r=wide.gathered(outer), weights=pairs)
+        totals = torch.cat([at_least_float32(g).sum(0).view(c.width, -1) for g, c in zip(gs, self.chunks, strict=True)])
+        sources = [state.wide(chunk.width) for chunk in self.chunks]
+        _, outer, weights = self.first.backward(sources, first, gs, totals, None, wanted)
+        found = Found(shares, relu=state.gathered(outer))
+        found.weights = [(*a, *b) for a, b in zip(weights, last, strict=True)]
+        return found
 
 
 class Dilated:
-    """Ops of one depthwise separable convolution."""
+    """One depthwise separable convolution."""
 
-    def __init__(self, family: Family, stride: int) -> None:
-        self.family, self.only = family, _Stage(family, 0, stride)
+    def __init__(self, terms: Terms, stride: int, width: int) -> None:
+        self.terms, self.chunks = terms, chunked(terms, width)
+        self.only = _Pairs(terms, self.chunks, 0, stride)
 
-    def forward(self, x: Tensor, r: Tensor, s: Tensor, sums: Sums) -> list[Tensor]:
+    def forward(self, state: State, s: Tensor, sums: Sums, moves: Moves) -> list[Tensor]:
         """Saves the depthwise outputs."""
-        ds = self.only.forward(_Wide(r, self.family).of)
-        sums.add(self.family, [rows(d) for d in ds], self.only.affine, s)
+        ds = self.only.forward([state.wide(chunk.width).x for chunk in self.chunks], moves)
+        sums.add(self.terms, self.chunks, [rows(d) for d in ds], self.only.affine, s)
         return ds
 
-    def backward(self, x: Tensor, r: Tensor, saved: Sequence[Tensor], s: Tensor, slopes: Slopes, wanted: Wanted) -> Found:
+    def backward(self, state: State, saved: Sequence[Tensor], s: Tensor, slopes: Slopes, wanted: Wanted) -> Found:
         """Through the one pair."""
-        wide = _Wide(r, self.family)
-        gs = [slopes.of(chunk) for chunk in self.family.chunks]
-        shares, inner, weights = self.only.backward(wide.of, saved, gs, slopes.totals(self.family), s, wanted)
-        return Found(shares, r=wide.gathered(inner), weights=list(weights))
+        gs, totals = [slopes.of(chunk) for chunk in self.chunks], slopes.totals(self.terms)
+        sources = [state.wide(chunk.width) for chunk in self.chunks]
+        shares, inner, weights = self.only.backward(sources, saved, gs, totals, s, wanted)
+        found = Found(shares)
+        if wanted.state or wanted.weights:
+            found.relu = state.gathered(inner)
+            found.weights = list(weights)
+        return found
 
 
 class Halving:
     """`FactorizedReduce` on every edge: its two 1x1 convolutions read the even and the odd pixels of one state."""
 
-    def __init__(self, family: Family) -> None:
-        even, odd = (torch.stack(family.weights(i)).flatten(2) for i in range(2))
+    def __init__(self, terms: Terms) -> None:
+        even, odd = (torch.stack([term.convolutions[i].weight for term in terms]).flatten(2) for i in range(2))
         n, self.half, self.inputs = even.shape
-        self.family, self.norm = family, family.norm(0)
+        self.terms, self.norms = terms, [term.norms[0] for term in terms]
         self.weight = even.new_zeros(n, 2 * self.half, 2 * self.inputs)
         self.weight[:, : self.half, : self.inputs] = even
         self.weight[:, self.half :, self.inputs :] = odd
         self.moments: Moments | None = None
         self.affine: Affine
 
-    def forward(self, x: Tensor, r: Tensor, s: Tensor, sums: Sums) -> list[Tensor]:
+    def forward(self, state: State, s: Tensor, sums: Sums, moves: Moves) -> list[Tensor]:
         """Saves the even and odd pixels side by side."""
-        if x.shape[2] % 2 or x.shape[3] % 2:
-            raise ValueError(f"halving the resolution needs even sides, not {x.shape[2]} x {x.shape[3]}")
+        r = state.relu
+        if r.shape[2] % 2 or r.shape[3] % 2:
+            raise ValueError(f"halving the resolution needs even sides, not {r.shape[2]} x {r.shape[3]}")
         d = torch.cat([rows(r[:, :, ::2, ::2]), rows(r[:, :, 1::2, 1::2])], dim=1)
-        if self.norm.batch:
-            self.moments = pointwise.centred_moments([d], [1])
-        self.affine = self.norm.fold(self.weight, self.moments)
-        sums.add(self.family, [d] * len(self.family.terms), self.affine, s)
+        if self.norms[0].training:
+            self.moments = pointwise.joined([pointwise.centred_moments(d, 1)])
+        self.affine = normalised(self.norms, self.weight, self.moments, moves)
+        chunks = [Chunk(i, i + 1, term.edge) for i, term in enumerate(self.terms)]
+        sums.add(self.terms, chunks, [d] * len(chunks), self.affine, s)
         return [d]
 
-    def backward(self, x: Tensor, r: Tensor, saved: Sequence[Tensor], s: Tensor, slopes: Slopes, wanted: Wanted) -> Found:
+    def backward(self, state: State, saved: Sequence[Tensor], s: Tensor, slopes: Slopes, wanted: Wanted) -> Found:
         """All edges read one matrix, so their gradients to it are summed before they are spread over the pixels."""
         (d,) = saved
-        gs = [slopes.each[term.edge] for term in self.family.terms]
+        gs = [slopes.each[term.edge] for term in self.terms]
         Q = torch.cat([products(g, d, 1) for g in gs])
-        pulled = pointwise.pull(self.weight, self.affine, self.moments, Q, slopes.totals(self.family), s)
+        pulled = pointwise.pull(
+            self.weight, self.affine, self.moments, Q, slopes.totals(self.terms), s, wanted.weights
+        )
         found = Found(pulled.share.sum(-1))
-        if wanted.weights:
+        if pulled.weight is not None:
             half, inputs = self.half, self.inputs
             found.weights = [(w[:half, :inputs, None, None], w[half:, inputs:, None, None]) for w in pulled.weight]
         if wanted.state:
-            dd = pulled.input(gs[0], d, slice(0, 1))
+            dd = pulled.input(gs[0], d, 0, 1)
             for i, g in enumerate(gs[1:], 1):
-                dd += pulled.input(g, d, slice(i, i + 1))
-            spread = torch.zeros_like(r)
-            for at, part in enumerate(dd.chunk(2, dim=1)):
-                target = spread[:, :, at::2, at::2]
-                target.copy_(image(part.contiguous(), target))
-            found.r = [spread]
+                dd += pulled.input(g, d, i, i + 1)
+            found.relu = torch.zeros_like(state.relu)
+            for at, half_of_dd in enumerate(dd.chunk(2, dim=1)):
+                pixels = found.relu[:, :, at::2, at::2]
+                pixels.copy_(image(half_of_dd.contiguous(), pixels))
         return found
 
 
 class Identity:
     """The state itself on every edge."""
 
-    def __init__(self, family: Family) -> None:
-        self.family = family
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
 
-    def forward(self, x: Tensor, r: Tensor, s: Tensor, sums: Sums) -> list[Tensor]:
+    def forward(self, state: State, s: Tensor, sums: Sums, moves: Moves) -> list[Tensor]:
         """Saves nothing."""
-        for term, share in zip(self.family.terms, s.to(x.dtype), strict=True):
-            sums.add_even(term, rows(x), share)
+        for term, share in zip(self.terms, s.to(state.x.dtype), strict=True):
+            sums.add_scaled(term.edge, rows(state.x), share)
         return []
 
-    def backward(self, x: Tensor, r: Tensor, saved: Sequence[Tensor], s: Tensor, slopes: Slopes, wanted: Wanted) -> Found:
+    def backward(self, state: State, saved: Sequence[Tensor], s: Tensor, slopes: Slopes, wanted: Wanted) -> Found:
         """The share's gradient is an inner product of images."""
-        gs = [slopes.each[term.edge] for term in self.family.terms]
-        found = Found(torch.stack([_products(g, rows(x)).sum() for g in gs]))
+        gs = [slopes.each[term.edge] for term in self.terms]
+        found = Found(torch.stack([_products(g, rows(state.x)).sum() for g in gs]))
         if wanted.state:
-            total = gs[0] * s[0].to(x.dtype)
-            for g, share in zip(gs[1:], s[1:].to(x.dtype), strict=True):
-                total.addcmul_(g, share)
-            found.x = [image(total, x)]
+            found.x = image(_scaled_sum(gs, s), state.x)
         return found
 
 
 class Pool:
-    """One pool and its normalisation, the same on every edge but for the running statistics."""
+    """A pool and its normalisation, the same on every edge but for the running statistics."""
 
-    def __init__(self, family: Family, stride: int) -> None:
-        self.family, self.stride = family, stride
-        self.norm = family.norm(0)
+    def __init__(self, terms: Terms, stride: int) -> None:
+        self.terms, self.stride = terms, stride
+        self.is_max = any(isinstance(layer, nn.MaxPool2d) for layer in terms[0].op.modules())
+        self.norms = [term.norms[0] for term in terms]
         self.inv: Tensor
         self.b: Tensor | None = None
 
-    def forward(self, x: Tensor, r: Tensor, s: Tensor, sums: Sums) -> list[Tensor]:
+    def forward(self, state: State, s: Tensor, sums: Sums, moves: Moves) -> list[Tensor]:
         """Saves the pooled state (centred, where the batch's statistics count) and where its maxima were."""
-        pooled, where = self._pool(x)
+        pooled, where = self._pool(state.x)
         pooled = pooled.contiguous(memory_format=torch.channels_last)
         flat = rows(pooled)
-        n = len(self.family.terms)
-        if self.norm.batch:
+        if self.norms[0].training:
             mean = at_least_float32(flat).mean(0)
-            exact = at_least_float32(flat.sub_(mean.to(flat.dtype)))
+            flat -= mean.to(flat.dtype)
+            exact = at_least_float32(flat)
             var = (exact * exact).mean(0)
-            self.norm.move(mean, var, len(flat))
-            self.inv = torch.rsqrt(var + self.norm.eps).expand(n, -1)
+            moves.add(self.norms, *(v.expand(len(self.terms), -1) for v in (mean, var)), len(flat))
+            self.inv = torch.rsqrt(var + self.norms[0].eps).expand(len(self.terms), -1)
         else:
-            mean, var = self.norm.running()
-            self.inv = torch.rsqrt(var + self.norm.eps)
+            mean, var = _running(self.norms)
+            self.inv = torch.rsqrt(var + self.norms[0].eps)
             self.b = -mean * self.inv
-        for i, (term, scale) in enumerate(zip(self.family.terms, s[:, None] * self.inv, strict=True)):
-            sums.add_even(term, flat, scale.to(flat.dtype))
+        for i, (term, scale) in enumerate(zip(self.terms, s[:, None] * self.inv, strict=True)):
+            sums.add_scaled(term.edge, flat, scale.to(flat.dtype))
             if self.b is not None:
                 sums.each[term.edge] += (s[i] * self.b[i]).to(flat.dtype)
         return [pooled, *where]
 
-    def backward(self, x: Tensor, r: Tensor, saved: Sequence[Tensor], s: Tensor, slopes: Slopes, wanted: Wanted) -> Found:
+    def backward(self, state: State, saved: Sequence[Tensor], s: Tensor, slopes: Slopes, wanted: Wanted) -> Found:
         """Normalised once for all edges, then pooled back once."""
         pooled, *where = saved
         flat = rows(pooled)
-        gs = [slopes.each[term.edge] for term in self.family.terms]
+        gs = [slopes.each[term.edge] for term in self.terms]
         shares = torch.stack([_products(g, flat) for g in gs]) * self.inv
-        q = slopes.totals(self.family)
+        q = slopes.totals(self.terms)
         if self.b is not None:
             shares = shares + self.b * q
         found = Found(shares.sum(-1))
         if wanted.state:
             scale = s[:, None] * self.inv
-            total = gs[0] * scale[0].to(flat.dtype)
-            for g, a in zip(gs[1:], scale[1:].to(flat.dtype), strict=True):
-                total.addcmul_(g, a)
+            total = _scaled_sum(gs, scale)
             if self.b is None:
-                total.addcmul_(flat, -((scale * self.inv * shares).mean(0) * (len(gs) / len(flat))).to(flat.dtype))
+                total.addcmul_(flat, -((scale * self.inv * shares).sum(0) / len(flat)).to(flat.dtype))
                 total -= ((scale * q).sum(0) / len(flat)).to(flat.dtype)
-            found.x = [self._pool_gradient(image(total, pooled), x, where)]
+            found.x = self._pool_gradient(image(total, pooled), state.x, where)
         return found
 
     @property
@@ -469,7 +481,7 @@ class Pool:
         return [3, 3], [self.stride] * 2, [1, 1]
 
     def _pool(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        if isinstance(self.family.terms[0].pool, nn.MaxPool2d):
+        if self.is_max:
             pooled, where = torch.ops.aten.max_pool2d_with_indices(x, *self._sizes)
             return pooled, [where]
         return torch.ops.aten.avg_pool2d(x, *self._sizes, False, False), []
@@ -480,32 +492,27 @@ class Pool:
         return torch.ops.aten.avg_pool2d_backward(g, x, *self._sizes, False, False, None)
 
 
-class _Wide:
-    """A state repeated along its channels, as wide as each chunk of a family is."""
+def normalised(norms: Sequence[nn.BatchNorm2d], W: Tensor, moments: Moments | None, moves: Moves) -> Affine:
+    """The affine maps of `W` [w, C, K] by the batch's `moments` (None: by the running statistics)."""
+    if moments is None:
+        return pointwise.fold_given(W, *_running(norms), norms[0].eps)
+    affine = pointwise.fold(W, moments, norms[0].eps)
+    moves.add(norms, affine.mean, affine.var, moments.count)
+    return affine
 
-    def __init__(self, x: Tensor, family: Family) -> None:
-        self.x, self.chunks = x, family.chunks
-        self._copies: dict[int, Tensor] = {1: x}
 
-    def of(self, index: int) -> Tensor:
-        """The input of chunk `index`: [N, width * C, H, W]."""
-        width = self.chunks[index].width
-        if width not in self._copies:
-            self._copies[width] = self.x.repeat(1, width, 1, 1).contiguous(memory_format=torch.channels_last)
-        return self._copies[width]
+def _running(norms: Sequence[nn.BatchNorm2d]) -> tuple[Tensor, Tensor]:
+    """The running means and variances [w, C]."""
+    return torch.stack([norm.running_mean for norm in norms]), torch.stack([norm.running_var for norm in norms])
 
-    def gathered(self, grads: Sequence[Tensor]) -> list[Tensor]:
-        """The gradients to the inputs of the chunks as gradients to the state."""
-        c = self.x.shape[1]
-        found = [g for g in grads if g.shape[1] == c]
-        wide: dict[int, Tensor] = {}
-        for g in grads:
-            if g.shape[1] > c:
-                wide[g.shape[1]] = wide[g.shape[1]] + g if g.shape[1] in wide else g
-        for width, g in wide.items():
-            adder = torch.eye(c, dtype=g.dtype, device=g.device).repeat(width // c, 1)  # a product is faster than a sum
-            found.append(image(rows(g) @ adder, g))
-        return found
+
+def _scaled_sum(gs: Sequence[Tensor], scales: Tensor) -> Tensor:
+    """The sum of `gs` [P, C] by `scales` [w] or [w, C]."""
+    first, *rest = scales.to(gs[0].dtype)
+    total = gs[0] * first
+    for g, scale in zip(gs[1:], rest, strict=True):
+        total.addcmul_(g, scale)
+    return total
 
 
 def _products(g: Tensor, f: Tensor) -> Tensor:
