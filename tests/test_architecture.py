@@ -19,7 +19,8 @@ CODE = {path: ast.parse(path.read_text()) for path in sorted(SOURCE.rglob("*.py"
 ARROWS = {
     "errors": set(),
     "core": set(),
-    "spaces": {"core"},
+    "kernels": set(),
+    "spaces": {"kernels", "core"},
     "engine": {"core"},
     "methods": {"engine", "core"},
     "tasks": {"core"},

@@ -227,6 +227,8 @@ OVERRIDES = [
     ("search.arch.betas=[0.5, 0.9, 0.1]", "must be a list of 2 numbers"),
     ("search.arch.betas=[1, 2]", "must both be at least 0 and below 1; got [1.0, 2.0]"),
     ("method.exact=true", "needs method.unrolled=true"),
+    ("search.supernet=slow", "must be fast or plain"),
+    ("space.partial=3", "must divide the"),
     ("space.channels=5", "must be even, not 5"),
     ("space.nodes=0", "must be a whole number from 1 to 16; got 0"),
     ("space.nodes=17", "must be a whole number from 1 to 16; got 17"),

@@ -152,6 +152,8 @@ def refusals(parts: Mapping[str, Any], named: list[str]) -> Refusals:
             ("data.name", f"{shown(data.name)} is unknown{nearest(data.name, DATA)}; known: {', '.join(DATA)}")
         )
         data = None
+    if search is not None and method is not None and method.twice and search.supernet != "plain":
+        found.append(("search.supernet", f"must be plain: method {method.name} as set here differentiates twice"))
     if search is not None:
         found += _rates("search.weights", search.weights) + _betas(search.arch.betas)
     if train is not None:

@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from diffnas.engine.method import Method
 
 RECIPES = Path(__file__).parent / "recipes"
-LIMITS = {"search.epochs", "train.epochs", "search.checkpoint_every", "train.checkpoint_every", "data.path", "device"}
+LIMITS = {
+    "search.epochs",
+    "train.epochs",
+    "search.checkpoint_every",
+    "train.checkpoint_every",
+    "search.supernet",
+    "data.path",
+    "device",
+}
 """What may change when a run is resumed (`log.*` besides): how far and where it runs, not what it computes."""
 LARGEST = 2**18  # bytes; the resolved recipe of the largest space is some 50,000
 

@@ -85,6 +85,11 @@ class Method:
         """Hyper-parameters that do not go together: (setting, reason) pairs."""
         return []
 
+    @property
+    def twice(self) -> bool:
+        """Whether its steps differentiate the supernet twice."""
+        return False
+
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
         """The stages of a search, given the recipe's `search.epochs` and the space's size: one."""
         return (Stage(epochs, size),)

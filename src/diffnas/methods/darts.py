@@ -35,6 +35,11 @@ class DARTS(Method):
         """`exact` is a way to compute the second order."""
         return [("exact", "needs method.unrolled=true")] if self.exact and not self.unrolled else []
 
+    @property
+    def twice(self) -> bool:
+        """`exact` does."""
+        return self.unrolled and self.exact
+
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
         """The architecture by the verb chosen, then the weights."""
         if not self.unrolled or "valid" not in batches:

@@ -129,7 +129,7 @@ class _Searcher:
         """The search of a stage with fresh weights and architecture."""
         seed, stage, settings = self.recipe.seed, self.stages[clock.stage], self.settings
         torch.manual_seed(stream_seed(seed, "weights", clock.stage))
-        supernet = place(space.supernet(self.shape, stage.size), self.session.device)
+        supernet = place(space.supernet(self.shape, stage.size, settings.supernet), self.session.device)
         arch = self.method.arch(space, generator(seed, "arch", clock.stage)).to(self.session.device)
         weights, adam = settings.weights, settings.arch
         return Search(

@@ -110,7 +110,7 @@ class FastCell(MixedCell):
 class FastSupernet(Supernet):
     """The supernet of fast cells."""
 
-    cell = FastCell
+    cell_class = FastCell
 
     def __init__(self, cells: Mapping[str, Cell], shape: Shape, size: Size, stem_multiplier: int = 3) -> None:
         super().__init__(cells, shape, size, stem_multiplier)

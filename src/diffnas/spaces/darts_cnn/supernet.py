@@ -95,7 +95,7 @@ class Supernet(nn.Module):
     The stem's normalisation is the only affine one.  Sides must be divisible by 4 (two halvings).
     """
 
-    cell: ClassVar[type[MixedCell]] = MixedCell
+    cell_class: ClassVar[type[MixedCell]] = MixedCell
 
     def __init__(self, cells: Mapping[str, Cell], shape: Shape, size: Size, stem_multiplier: int = 3) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class Supernet(nn.Module):
         plans, last = plan_cells(size.layers, size.channels, [(width, 0)] * inputs, outputs)
         self.inputs = inputs
         self.kinds = [plan.kind for plan in plans]
-        self.cells = nn.ModuleList(self.cell(cells[plan.kind], plan, size.partial) for plan in plans)
+        self.cells = nn.ModuleList(self.cell_class(cells[plan.kind], plan, size.partial) for plan in plans)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(last, shape.classes)
 
