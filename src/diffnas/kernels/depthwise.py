@@ -19,9 +19,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_SMALLEST = 4  # below this side shifts and phases would run out of image
-
-
 class Source:
     """An image [N, C, H, W] that convolutions read, and its re-arrangements, each made once."""
 
@@ -59,7 +56,7 @@ def kernel_gradient(g: Tensor, source: Source, kernel: Tensor, stride: int = 1, 
     x = source.x
     height, width = x.shape[2:]
     fits = dilation == 1 or (dilation == 2 and height % 2 == width % 2 == 0)
-    if g.device.type != "cpu" or (stride > 1 and dilation == 1) or not fits or min(height, width) < _SMALLEST * dilation:
+    if g.device.type != "cpu" or (stride > 1 and dilation == 1) or not fits:
         return _library(g, x, kernel, stride, dilation, _same(kernel, dilation), (False, True))
     g = _unstrided(g, x, stride)
     if dilation == 2:

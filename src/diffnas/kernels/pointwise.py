@@ -63,23 +63,23 @@ class Pulled:
 
     def input(self, g: Tensor, d: Tensor, first: int, last: int) -> Tensor:
         """The gradient to `d` [P, w * K] from `g` [P, w * C], the terms `first` to `last` - 1 side by side."""
-        from_g = self.from_g[first:last].to(g.dtype)
+        from_g = cast(self.from_g[first:last], g)
         if self.from_d is None or self.constant is None:
             return mapped(g, from_g.mT)
-        constant = self.constant[first:last].flatten().to(g.dtype)
+        constant = cast(self.constant[first:last].flatten(), g)
         if last - first == 1:
             found = torch.addmm(constant, g, from_g[0])
         else:
             found = mapped(g, from_g.mT)
             found += constant
-        add_mapped(found, d, self.from_d[first:last].to(g.dtype))
+        add_mapped(found, d, cast(self.from_d[first:last], g))
         return found
 
 
 def centred_moments(d: Tensor, width: int) -> Moments:
     """The mean, and the covariance times P, of `d` [P, w * K], `width` terms side by side.  Centres it in place."""
     mean = at_least_float32(d).mean(0)
-    d -= mean.to(d.dtype)
+    d -= cast(mean, d)
     return Moments(mean.view(width, -1), products(d, d, width), len(d))
 
 
@@ -93,6 +93,11 @@ def joined(parts: Sequence[Moments]) -> Moments:
 def at_least_float32(x: Tensor) -> Tensor:
     """`x`, widened where it is of half precision: sums over pixels and differences of them need the digits."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def cast(x: Tensor, like: Tensor) -> Tensor:
+    """`x` in the precision of `like`."""
+    return x if x.dtype == like.dtype else x.to(like.dtype)
 
 
 def rows(x: Tensor) -> Tensor:

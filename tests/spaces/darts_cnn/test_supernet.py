@@ -6,12 +6,16 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import diffnas
+from diffnas.core.cell import Cell
 from diffnas.core.mixture import Mix, Mixture
-from diffnas.core.space import Shape, Size
+from diffnas.core.space import Form, Shape, Size
+from diffnas.interop import load_weights, translate
 from diffnas.spaces.darts_cnn.space import OPS, DartsCNN
-from diffnas.spaces.darts_cnn.supernet import MixedEdge
+from diffnas.spaces.darts_cnn.supernet import MixedCell, MixedEdge, interleave
+from diffnas.spaces.darts_cnn.trunk import CellPlan
 
 SHAPES = [
     {},
@@ -113,3 +117,54 @@ def test_sizes_by_name() -> None:
     supernet = diffnas.build_supernet("darts-cnn", channels=4, layers=5, classes=7)
     assert supernet.classifier.out_features == 7 and len(supernet.cells) == 5
     assert len(DartsCNN().supernet(Shape(10), Size(2, 2)).cells) == 2
+
+
+def test_interleave_takes_the_groups_in_turns() -> None:
+    x = torch.arange(6.0).view(1, 6, 1, 1).expand(2, 6, 3, 4)
+    assert interleave(x, 2)[0, :, 0, 0].tolist() == [0, 3, 1, 4, 2, 5]
+    assert interleave(x, 3)[1, :, 2, 3].tolist() == [0, 2, 4, 1, 3, 5]
+    assert torch.equal(interleave(x, 1), x) and torch.equal(interleave(interleave(x, 2), 3), x)
+
+
+def test_of_partial_channels_the_rest_passes_by() -> None:
+    """With no op anywhere, the channels that ops do not see arrive all the same; pooled where the edge has a stride."""
+    x = torch.rand(2, 4, 4, 4) + 1.0
+    for kind, expected in [("normal", x), ("reduce", F.max_pool2d(x, 2))]:
+        cell = MixedCell(Cell.dense(("none",), 1, 1), CellPlan(kind, 4, ((4, 0),)), partial=2)
+        cell.preprocess[0] = torch.nn.Identity()
+        y = cell([x], Mix(torch.ones(1, 1), torch.full((1,), 0.5)))
+        assert torch.equal(y[:, 0::2], torch.zeros_like(y[:, 0::2]))  # what ops saw
+        assert torch.equal(y[:, 1::2], 0.5 * expected[:, 2:])
+
+
+@pytest.mark.parametrize("form", ["plain", "fast"])
+def test_the_recorded_supernet_of_pc_darts(form: Form, oracle: Any, close: Any) -> None:
+    """Xu et al.'s own, C = 8, K = 4: shares are softmax(alphas), edges softmax(betas) over what enters a node."""
+    call = oracle("d_pcdarts_search")
+    space = DartsCNN(channels=8, layers=5, partial=4)
+    supernet = space.supernet(Shape(10, 3, 16), form=form)
+    load_weights(supernet, call.state, "darts")
+    given = {name: t.requires_grad_() for name, t in call.given.items() if name.startswith(("alphas", "betas"))}
+    mixes = {}
+    for kind, cell in space.cells.items():
+        betas = [given[f"betas_{kind}"][list(cell.edges_into(node))].softmax(-1) for node in cell.nodes]
+        mixes[kind] = Mix(given[f"alphas_{kind}"].softmax(-1), torch.cat(betas))
+    logits = supernet(call.given["x"], Mixture(mixes))
+    loss = F.cross_entropy(logits, call.given["y"])
+    close(logits, call.found["logits"])
+    close(loss, call.found["loss"])
+    parameters = dict(supernet.named_parameters())
+    recorded = call.group("grad/")
+    ours = {
+        name: given[name] if name in given else parameters[translate(supernet, [name], "darts")[name]]
+        for name in recorded
+    }
+    slopes = dict(zip(ours, torch.autograd.grad(loss, list(ours.values())), strict=True))
+    for group in ("alphas", "betas"):  # the tolerance holds for all of a call together
+        close(*(torch.cat([t[f"{group}_{kind}"] for kind in space.cells]) for t in (slopes, recorded)))
+    for name in recorded:
+        close(slopes[name], recorded[name]) if name not in given else None
+    after, buffers = supernet.state_dict(), call.group("buffer_after/")
+    for theirs, name in translate(supernet, buffers, "darts").items():
+        close(after[name], buffers[theirs])
+    close(supernet.eval()(call.given["x"], Mixture(mixes)), call.found["logits_evalmode_after"])

@@ -59,9 +59,9 @@ class Plan:
             alike.setdefault((kind, term.column if kind < 2 else -1), []).append(term)
         return tuple(tuple(alike[key]) for key in sorted(alike))
 
-    @cached_property
+    @property
     def weights(self) -> tuple[Tensor, ...]:
-        """The weights of all terms, group by group: what `Outflow` takes."""
+        """The weights of all terms as they are now, group by group: what `Outflow` takes."""
         return tuple(weight for group in self.groups for term in group for weight in term.weights)
 
     @cached_property
@@ -132,7 +132,7 @@ class Outflow(torch.autograd.Function):
         """The gradients to the shares, the state and the weights."""
         plan, needs = ctx.plan, ctx.needs_input_grad
         x, *images = ctx.saved_tensors
-        wanted = Wanted(needs[2], any(needs[3:]))
+        wanted = Wanted(needs[1], needs[2], any(needs[3:]))
         state = State(x)
         slopes = Slopes([rows(g.contiguous(memory_format=torch.channels_last)) for g in grads])
         shares: list[Tensor] = []
@@ -143,14 +143,17 @@ class Outflow(torch.autograd.Function):
         for part, share, count in zip(ctx.parts, ctx.shares, ctx.counts, strict=True):
             found = part.backward(state, images[at : at + count], share, slopes, wanted)
             at += count
-            shares.append(found.shares)
+            shares += [] if found.shares is None else [found.shares]
             weights += [weight for term in found.weights for weight in term]
             to_x, to_relu = _plus(to_x, found.x), _plus(to_relu, found.relu)
         if to_relu is not None:
             to_x = _plus(to_x, torch.ops.aten.threshold_backward(to_relu, state.relu, 0))
-        ds = shares[0].new_zeros(plan.edges * plan.ops)
-        ds[plan.places(x.device)] = torch.cat(shares)
-        return None, ds.view(plan.edges, plan.ops), to_x, *(weights or [None] * len(plan.weights))
+        ds = None
+        if wanted.shares:
+            ds = shares[0].new_zeros(plan.edges * plan.ops)
+            ds[plan.places(x.device)] = torch.cat(shares)
+            ds = ds.view(plan.edges, plan.ops)
+        return None, ds, to_x, *(weights or [None] * len(plan.weights))
 
 
 def _plus(total: Tensor | None, part: Tensor | None) -> Tensor | None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from diffnas.kernels import pointwise
 from diffnas.kernels.depthwise import Source, depthwise, input_gradient, kernel_gradient
-from diffnas.kernels.pointwise import Affine, Moments, add_mapped, at_least_float32, image, mapped, products, rows
+from diffnas.kernels.pointwise import Affine, Moments, add_mapped, at_least_float32, cast, image, mapped, products, rows
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,16 @@ class Moves:
         self.variances: list[Tensor] = []
 
     def add(self, layers: Sequence[nn.BatchNorm2d], mean: Tensor, var: Tensor, count: int) -> None:
-        """Notes the batch's `mean` and `var` [w, C] over `count` pixels, where the layers keep running statistics."""
+        """Notes the batch's `mean` and `var` [w, C] over `count` pixels, where the layers keep running statistics.
+
+        Raises `ValueError` where one pixel is all there is, as `nn.BatchNorm2d` does.
+        """
+        if count < 2:
+            raise ValueError("a batch of one image of one pixel has no statistics to normalise by")
         if layers[0].track_running_stats:
             self.layers += layers
             self.means += mean.unbind()
-            self.variances += (var * (count / max(count - 1, 1))).unbind()
+            self.variances += (var * (count / (count - 1))).unbind()
 
     def take(self) -> None:
         """Moves the running statistics as `nn.BatchNorm2d` does."""
@@ -144,11 +149,11 @@ class Sums:
         """Adds s (A d + b) to the edges of `terms`; `ds` [P, w * K] per chunk, `s` [n]."""
         for term in terms:
             self._begin(term.edge)
-        maps = (affine.A * s[:, None, None]).to(ds[0].dtype)
+        maps = cast(affine.A * s[:, None, None], ds[0])
         for chunk, d in zip(chunks, ds, strict=True):
             add_mapped(self._of(chunk), d, maps[chunk.first : chunk.last])
         if affine.b is not None:
-            for term, shift in zip(terms, (affine.b * s[:, None]).to(ds[0].dtype), strict=True):
+            for term, shift in zip(terms, cast(affine.b * s[:, None], ds[0]), strict=True):
                 self.each[term.edge] += shift
 
     def add_scaled(self, edge: int, f: Tensor, scale: Tensor) -> None:
@@ -205,16 +210,17 @@ class Slopes:
 class Wanted:
     """Which gradients a backward is asked for."""
 
+    shares: bool
     state: bool
     weights: bool
 
 
 @dataclass
 class Found:
-    """What a backward found: the shares' gradients [n], those to the state and to its ReLU [N, C, H, W] (None where not
-    wanted, or none), and those to each term's weights."""
+    """What a backward found: the gradients to the shares [n], to the state and to its ReLU [N, C, H, W] (None where not
+    wanted, or none), and to each term's weights."""
 
-    shares: Tensor
+    shares: Tensor | None
     x: Tensor | None = None
     relu: Tensor | None = None
     weights: list[tuple[Tensor, ...]] = field(default_factory=list)
@@ -249,7 +255,7 @@ class _Pairs:
         """The depthwise outputs, an image per chunk (centred, where the batch counts); leaves `affine` behind."""
         ds, moments = [], []
         for x, kernel, dilation, chunk in zip(xs, self.kernels, self.dilations, self.chunks, strict=True):
-            d = depthwise(x, kernel.to(x.dtype), self.stride, dilation).contiguous(memory_format=torch.channels_last)
+            d = depthwise(x, cast(kernel, x), self.stride, dilation).contiguous(memory_format=torch.channels_last)
             if self.norms[0].training:
                 moments.append(pointwise.centred_moments(rows(d), chunk.width))
             ds.append(d)
@@ -259,11 +265,11 @@ class _Pairs:
 
     def activated(self, ds: Sequence[Tensor]) -> list[Tensor]:
         """ReLU of the normalised outputs, an image per chunk."""
-        A = self.affine.A.to(ds[0].dtype)
+        A = cast(self.affine.A, ds[0])
         flats = [mapped(rows(d), A[c.first : c.last]) for d, c in zip(ds, self.chunks, strict=True)]
         if self.affine.b is not None:
             for flat, c in zip(flats, self.chunks, strict=True):
-                flat += self.affine.b[c.first : c.last].flatten().to(flat.dtype)
+                flat += cast(self.affine.b[c.first : c.last].flatten(), flat)
         return [image(flat.relu_(), d) for flat, d in zip(flats, ds, strict=True)]
 
     def backward(
@@ -285,12 +291,12 @@ class _Pairs:
 
         def inputs() -> Iterator[Tensor | None]:
             for i, chunk in enumerate(self.chunks):
-                x, kernel = sources[i].x, self.kernels[i].to(gs[i].dtype)
+                x, kernel = sources[i].x, cast(self.kernels[i], gs[i])
                 dd = image(pulled.input(gs[i], flats[i], chunk.first, chunk.last), ds[i])
                 if pulled.weight is not None:
                     found = kernel_gradient(dd, sources[i], kernel, self.stride, self.dilations[i])
                     points = pulled.weight[chunk.first : chunk.last, ..., None, None].unbind()
-                    weights.extend(zip(found.to(self.weight.dtype).chunk(chunk.width), points, strict=True))
+                    weights.extend(zip(cast(found, self.weight).chunk(chunk.width), points, strict=True))
                 yield input_gradient(dd, x, kernel, self.stride, self.dilations[i]) if wanted.state else None
 
         return pulled.share.sum(-1), inputs(), weights
@@ -315,7 +321,7 @@ class Separable:
         """Through the second pair, the ReLU between, and the first pair."""
         n = len(self.chunks)
         first, between, second = saved[:n], saved[n : 2 * n], saved[2 * n :]
-        through = Wanted(wanted.state or wanted.weights, wanted.weights)
+        through = Wanted(wanted.shares, wanted.state or wanted.weights, wanted.weights)
         gs, totals = [slopes.of(chunk) for chunk in self.chunks], slopes.totals(self.terms)
         sources = [Source(z) for z in between]
         shares, inner, last = self.second.backward(sources, second, gs, totals, s, through)
@@ -412,14 +418,15 @@ class Identity:
 
     def forward(self, state: State, s: Tensor, sums: Sums, moves: Moves) -> list[Tensor]:
         """Saves nothing."""
-        for term, share in zip(self.terms, s.to(state.x.dtype), strict=True):
+        for term, share in zip(self.terms, cast(s, state.x), strict=True):
             sums.add_scaled(term.edge, rows(state.x), share)
         return []
 
     def backward(self, state: State, saved: Sequence[Tensor], s: Tensor, slopes: Slopes, wanted: Wanted) -> Found:
         """The share's gradient is an inner product of images."""
         gs = [slopes.each[term.edge] for term in self.terms]
-        found = Found(torch.stack([_products(g, rows(state.x)).sum() for g in gs]))
+        flat = rows(state.x)
+        found = Found(torch.stack([_products(g, flat).sum() for g in gs]) if wanted.shares else None)
         if wanted.state:
             found.x = image(_scaled_sum(gs, s), state.x)
         return found
@@ -442,7 +449,7 @@ class Pool:
         flat = rows(pooled)
         if self.norms[0].training:
             mean = at_least_float32(flat).mean(0)
-            flat -= mean.to(flat.dtype)
+            flat -= cast(mean, flat)
             exact = at_least_float32(flat)
             var = (exact * exact).mean(0)
             moves.add(self.norms, *(v.expand(len(self.terms), -1) for v in (mean, var)), len(flat))
@@ -452,9 +459,9 @@ class Pool:
             self.inv = torch.rsqrt(var + self.norms[0].eps)
             self.b = -mean * self.inv
         for i, (term, scale) in enumerate(zip(self.terms, s[:, None] * self.inv, strict=True)):
-            sums.add_scaled(term.edge, flat, scale.to(flat.dtype))
+            sums.add_scaled(term.edge, flat, cast(scale, flat))
             if self.b is not None:
-                sums.each[term.edge] += (s[i] * self.b[i]).to(flat.dtype)
+                sums.each[term.edge] += cast(s[i] * self.b[i], flat)
         return [pooled, *where]
 
     def backward(self, state: State, saved: Sequence[Tensor], s: Tensor, slopes: Slopes, wanted: Wanted) -> Found:
@@ -471,8 +478,8 @@ class Pool:
             scale = s[:, None] * self.inv
             total = _scaled_sum(gs, scale)
             if self.b is None:
-                total.addcmul_(flat, -((scale * self.inv * shares).sum(0) / len(flat)).to(flat.dtype))
-                total -= ((scale * q).sum(0) / len(flat)).to(flat.dtype)
+                total.addcmul_(flat, cast(-(scale * self.inv * shares).sum(0) / len(flat), flat))
+                total -= cast((scale * q).sum(0) / len(flat), flat)
             found.x = self._pool_gradient(image(total, pooled), state.x, where)
         return found
 
@@ -508,7 +515,7 @@ def _running(norms: Sequence[nn.BatchNorm2d]) -> tuple[Tensor, Tensor]:
 
 def _scaled_sum(gs: Sequence[Tensor], scales: Tensor) -> Tensor:
     """The sum of `gs` [P, C] by `scales` [w] or [w, C]."""
-    first, *rest = scales.to(gs[0].dtype)
+    first, *rest = cast(scales, gs[0])
     total = gs[0] * first
     for g, scale in zip(gs[1:], rest, strict=True):
         total.addcmul_(g, scale)
