@@ -11,7 +11,7 @@ VENV   ?= .venv
 TORCH  ?= torch>=2.11
 PY     := $(VENV)/bin/python
 RUN    ?= runs/demo
-TREES  := src tests examples
+TREES  := src tests examples benchmarks
 # uv does not look where pip was told to find wheels; this tells it.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Without bytecode every process would compile all imports anew.

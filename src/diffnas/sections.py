@@ -105,7 +105,8 @@ class Search(Section):
     epochs: int = Field(50, ge=1, le=9999, description="epochs; one is a pass over the half that trains weights")
     batch: int = Field(64, ge=2, le=2**20, description="images per step, of each half")
     supernet: Literal["fast", "plain"] = Field(
-        "fast", description="which supernet computes: the same results by fast routes, or edge by edge (differentiable twice)"
+        "fast",
+        description="which supernet computes: the same results by fast routes, or edge by edge (differentiable twice)",
     )
     sampling: Literal["fresh", "cycle"] = Field(
         "fresh",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +119,28 @@ def test_only_limits_may_change_on_resume(tmp_path: Path) -> None:
     longer = diffnas.search(tiny("search.epochs=3"), run.path, resume=True)
     assert [row["epoch"] for row in longer.search.metrics()] == [0, 1, 2]
     assert longer.search.metrics()[2]["lr"] < longer.search.metrics()[1]["lr"]
+
+
+@pytest.mark.parametrize("began", ["fast", "plain"])
+def test_the_supernets_may_be_exchanged_on_resume(began: str, tmp_path: Path) -> None:
+    run = diffnas.search(tiny(f"search.supernet={began}", "search.epochs=1"), tmp_path / "begun")
+    found = {}
+    for form in ("fast", "plain"):
+        shutil.copytree(run.path, tmp_path / form)
+        on = diffnas.search(tiny(f"search.supernet={form}"), tmp_path / form, resume=True)
+        state = load_checkpoint(on.search.checkpoints)
+        assert state is not None
+        found[form] = state["state"]["search"]["arch"], on.search.genotype.read_text()
+    assert found["fast"][1] == found["plain"][1]
+    for name, alpha in found["plain"][0].items():
+        torch.testing.assert_close(found["fast"][0][name], alpha, rtol=1e-3, atol=1e-6)
+
+
+def test_the_fast_supernet_is_refused_where_a_method_differentiates_twice(tmp_path: Path) -> None:
+    twice = ("method.unrolled=true", "method.exact=true")
+    with pytest.raises(RecipeError, match=r"search.supernet: must be plain: method darts .* differentiates twice"):
+        tiny(*twice)
+    diffnas.search(tiny(*twice, "search.supernet=plain", "search.epochs=1"), tmp_path / "run")
 
 
 @dataclass(frozen=True)

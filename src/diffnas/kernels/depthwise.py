@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+
 class Source:
     """An image [N, C, H, W] that convolutions read, and its re-arrangements, each made once."""
 

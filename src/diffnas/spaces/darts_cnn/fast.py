@@ -16,7 +16,7 @@ from diffnas.core.space import Shape, Size
 from diffnas.kernels.memory import keep_freed_memory
 from diffnas.spaces.darts_cnn.outflow import Outflow, Plan, kind_of
 from diffnas.spaces.darts_cnn.parts import Term
-from diffnas.spaces.darts_cnn.supernet import MixedCell, MixedEdge, Supernet, interleave
+from diffnas.spaces.darts_cnn.supernet import MixedCell, Supernet, interleave
 from diffnas.spaces.darts_cnn.trunk import CellPlan
 
 CHANNELS = 16  # what a CPU's convolutions take at a time: fewer cost as much
@@ -37,13 +37,16 @@ class FastCell(MixedCell):
         self.terms = [
             [
                 Term.of(edge.columns[name], place, op)
-                for place, edge in enumerate(self.edges[e] for e in edges)
+                for place, edge in enumerate(map(self.edge, edges))
                 for name, op in edge.ops.items()
                 if kind_of(op) is not None
             ]
             for edges in self.leaving
         ]
-        self.foreign = [[name for name, op in edge.ops.items() if kind_of(op) is None] for edge in self.edges]
+        self.foreign = [
+            [name for name, op in edge.ops.items() if kind_of(op) is None]
+            for edge in map(self.edge, range(len(self.edges)))
+        ]
         self._plans: dict[tuple[int, int], Plan] = {}
 
     def forward(self, inputs: list[Tensor], mix: Mix) -> Tensor:
@@ -86,7 +89,7 @@ class FastCell(MixedCell):
         with torch.autocast(x.device.type, enabled=False):
             flows = Outflow.apply(plan, shares_EO, x, *plan.weights) if plan.terms else [None] * len(edges)
         for place, (e, flow) in enumerate(zip(edges, flows, strict=True)):
-            edge, foreign = self.edges[e], self.foreign[e]
+            edge, foreign = self.edge(e), self.foreign[e]
             live = [name for name in foreign if mix.live is None or mix.live[e][edge.columns[name]]]
             parts = [shares_EO[place, edge.columns[name]] * edge.ops[name](x) for name in live]
             parts += [] if flow is None else [flow]

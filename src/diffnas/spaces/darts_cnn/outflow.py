@@ -118,9 +118,7 @@ class Outflow(torch.autograd.Function):
         state, sums, moves = State(x), Sums(x, n * h * w, plan.edges, plan.width == 1), Moves()
         ctx.plan, ctx.parts = plan, plan.parts()
         ctx.shares = s.detach().flatten()[plan.places(s.device)].split([len(part.terms) for part in ctx.parts])
-        saved = [
-            part.forward(state, share, sums, moves) for part, share in zip(ctx.parts, ctx.shares, strict=True)
-        ]
+        saved = [part.forward(state, share, sums, moves) for part, share in zip(ctx.parts, ctx.shares, strict=True)]
         moves.take()
         ctx.counts = [len(images) for images in saved]
         ctx.save_for_backward(x, *(image for images in saved for image in images), *weights)
@@ -136,7 +134,7 @@ class Outflow(torch.autograd.Function):
         state = State(x)
         slopes = Slopes([rows(g.contiguous(memory_format=torch.channels_last)) for g in grads])
         shares: list[Tensor] = []
-        weights: list[Tensor] = []
+        weights: list[Tensor | None] = []
         to_x: Tensor | None = None
         to_relu: Tensor | None = None
         at = 0
@@ -153,7 +151,7 @@ class Outflow(torch.autograd.Function):
             ds = shares[0].new_zeros(plan.edges * plan.ops)
             ds[plan.places(x.device)] = torch.cat(shares)
             ds = ds.view(plan.edges, plan.ops)
-        return None, ds, to_x, *(weights or [None] * len(plan.weights))
+        return None, ds, to_x, *(weights if wanted.weights else [None] * len(plan.weights))
 
 
 def _plus(total: Tensor | None, part: Tensor | None) -> Tensor | None:

@@ -34,7 +34,9 @@ class Term:
         """The layers of `op`."""
         layers = list(op.modules())
         convolutions = tuple(layer for layer in layers if isinstance(layer, nn.Conv2d))
-        return cls(column, edge, op, convolutions, tuple(layer for layer in layers if isinstance(layer, nn.BatchNorm2d)))
+        return cls(
+            column, edge, op, convolutions, tuple(layer for layer in layers if isinstance(layer, nn.BatchNorm2d))
+        )
 
     @property
     def weights(self) -> tuple[Tensor, ...]:
@@ -96,9 +98,10 @@ class Moves:
         if not self.layers:
             return
         step = self.layers[0].momentum
-        torch._foreach_lerp_([layer.running_mean for layer in self.layers], self.means, step)
-        torch._foreach_lerp_([layer.running_var for layer in self.layers], self.variances, step)
-        torch._foreach_add_([layer.num_batches_tracked for layer in self.layers], 1)
+        assert step is not None  # a mean over all batches instead; no supernet is built so
+        torch._foreach_lerp_(_buffers(self.layers, "running_mean"), self.means, step)
+        torch._foreach_lerp_(_buffers(self.layers, "running_var"), self.variances, step)
+        torch._foreach_add_(_buffers(self.layers, "num_batches_tracked"), 1)
 
 
 class State:
@@ -184,7 +187,7 @@ class Sums:
 class Slopes:
     """The gradients to the sums of `Sums`, one matrix [P, C] per edge."""
 
-    def __init__(self, each: Sequence[Tensor]) -> None:
+    def __init__(self, each: list[Tensor]) -> None:
         self.each = each
         self._joined: dict[tuple[int, int], Tensor] = {}
         self._totals: dict[int, Tensor] = {}
@@ -392,9 +395,7 @@ class Halving:
         (d,) = saved
         gs = [slopes.each[term.edge] for term in self.terms]
         Q = torch.cat([products(g, d, 1) for g in gs])
-        pulled = pointwise.pull(
-            self.weight, self.affine, self.moments, Q, slopes.totals(self.terms), s, wanted.weights
-        )
+        pulled = pointwise.pull(self.weight, self.affine, self.moments, Q, slopes.totals(self.terms), s, wanted.weights)
         found = Found(pulled.share.sum(-1))
         if pulled.weight is not None:
             half, inputs = self.half, self.inputs
@@ -452,8 +453,9 @@ class Pool:
             flat -= cast(mean, flat)
             exact = at_least_float32(flat)
             var = (exact * exact).mean(0)
-            moves.add(self.norms, *(v.expand(len(self.terms), -1) for v in (mean, var)), len(flat))
-            self.inv = torch.rsqrt(var + self.norms[0].eps).expand(len(self.terms), -1)
+            every = len(self.terms), -1
+            moves.add(self.norms, mean.expand(every), var.expand(every), len(flat))
+            self.inv = torch.rsqrt(var + self.norms[0].eps).expand(every)
         else:
             mean, var = _running(self.norms)
             self.inv = torch.rsqrt(var + self.norms[0].eps)
@@ -510,7 +512,11 @@ def normalised(norms: Sequence[nn.BatchNorm2d], W: Tensor, moments: Moments | No
 
 def _running(norms: Sequence[nn.BatchNorm2d]) -> tuple[Tensor, Tensor]:
     """The running means and variances [w, C]."""
-    return torch.stack([norm.running_mean for norm in norms]), torch.stack([norm.running_var for norm in norms])
+    return torch.stack(_buffers(norms, "running_mean")), torch.stack(_buffers(norms, "running_var"))
+
+
+def _buffers(norms: Sequence[nn.BatchNorm2d], name: str) -> list[Tensor]:
+    return [getattr(norm, name) for norm in norms]
 
 
 def _scaled_sum(gs: Sequence[Tensor], scales: Tensor) -> Tensor:

@@ -71,6 +71,12 @@ class MixedCell(nn.Module):
             states.append(sum(flows[1:], flows[0]))
         return torch.cat([states[i] for i in self.cell.concat], dim=1)
 
+    def edge(self, e: int) -> MixedEdge:
+        """Edge `e`."""
+        found = self.edges[e]
+        assert isinstance(found, MixedEdge)
+        return found
+
     def stride_of(self, source: int) -> int:
         """The stride of the edges that leave state `source`."""
         return self.stride if source < self.cell.inputs else 1
