@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from diffnas.spaces.darts_cnn.flow import Term
 from diffnas.spaces.darts_cnn.ops import OPS
 from diffnas.spaces.darts_cnn.outflow import Outflow, Plan, kind_of
-from diffnas.spaces.darts_cnn.parts import Term
 
 KINDS = {
     "max_pool_3x3": ("pool", "pool"),

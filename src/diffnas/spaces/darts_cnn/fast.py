@@ -14,8 +14,8 @@ from diffnas.core.cell import Cell
 from diffnas.core.mixture import Mix
 from diffnas.core.space import Shape, Size
 from diffnas.kernels.memory import keep_freed_memory
+from diffnas.spaces.darts_cnn.flow import Term
 from diffnas.spaces.darts_cnn.outflow import Outflow, Plan, kind_of
-from diffnas.spaces.darts_cnn.parts import Term
 from diffnas.spaces.darts_cnn.supernet import MixedCell, Supernet, interleave
 from diffnas.spaces.darts_cnn.trunk import CellPlan
 

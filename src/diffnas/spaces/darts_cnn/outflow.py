@@ -22,22 +22,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from diffnas.kernels.pointwise import rows
+from diffnas.spaces.darts_cnn.flow import Moves, Part, Slopes, State, Sums, Term, Terms, Wanted
 from diffnas.spaces.darts_cnn.ops import FactorizedReduce
-from diffnas.spaces.darts_cnn.parts import (
-    Dilated,
-    Halving,
-    Identity,
-    Moves,
-    Part,
-    Pool,
-    Separable,
-    Slopes,
-    State,
-    Sums,
-    Term,
-    Terms,
-    Wanted,
-)
+from diffnas.spaces.darts_cnn.parts import Dilated, Halving, Identity, Pool, Separable
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from diffnas.kernels.pointwise import Affine, rows
+from diffnas.spaces.darts_cnn.flow import Chunk, Moves, Slopes, State, Sums, Term, Terms, chunked
 from diffnas.spaces.darts_cnn.ops import OPS
-from diffnas.spaces.darts_cnn.parts import Chunk, Moves, Slopes, State, Sums, Term, Terms, chunked
 
 
 def terms_at(*places: tuple[int, int]) -> Terms:
