@@ -160,8 +160,8 @@ def build_supernet(
 ) -> nn.Module:
     """The supernet of `space` with fresh weights: `supernet(images, mixture) -> logits [N, classes]`.
 
-    `form` is "plain" (every edge for itself, differentiable twice) or "fast" (the same values, gradients and names several
-    times faster; searches use it).  `size` sets fields of the space: `channels`, `layers`, `nodes`, `ops`, `partial`, ...
+    `form` is "plain" (every edge for itself, differentiable twice) or "fast" (the same values, gradients and names in less
+    time and memory; searches use it).  `size` sets fields of the space: `channels`, `layers`, `nodes`, `ops`, `partial`, ...
     Raises `RecipeError` where a field is unknown or the size cannot be built.
     """
     if isinstance(space, str) and space not in SPACES:

@@ -5,9 +5,8 @@ convolutional op ends in a 1x1 convolution, a normalisation and a share, which `
 product, added straight onto the edge's sum: neither the outputs of single ops nor their normalised forms are ever made.
 What is kept for the backward are the outputs of the depthwise convolutions.
 
-Neighbouring edges are computed `width` at a time, their channels side by side and their 1x1 kernels as blocks on a diagonal:
-one edge on a CPU, whose cache holds one (more where it has fewer than 16 channels); all of a state on a GPU, where launches
-cost more than arithmetic.
+Neighbouring edges are computed `width` at a time, their channels side by side: as many as a CPU's cache holds; all of a
+state on a GPU, where launches cost more than arithmetic.
 """
 
 from __future__ import annotations
@@ -42,8 +41,8 @@ class Plan:
         """The terms that are computed alike: each pool, the identity, halvings, two depthwise pairs, one."""
         alike: dict[tuple[int, int], list[Term]] = {}
         for term in sorted(self.terms, key=lambda term: (term.column, term.edge)):
-            kind = list(_PARTS).index(str(kind_of(term.op)))
-            alike.setdefault((kind, term.column if kind < 2 else -1), []).append(term)
+            kind = str(kind_of(term.op))
+            alike.setdefault((list(_PARTS).index(kind), term.column if kind in _EVEN else -1), []).append(term)
         return tuple(tuple(alike[key]) for key in sorted(alike))
 
     @property
@@ -74,7 +73,8 @@ _PARTS: dict[str, Callable[[Terms, int, int], Part]] = {
     "separable": Separable,
     "dilated": Dilated,
 }
-"""How each kind of op is computed; the first two are told apart by column, since all of their edges share one tensor."""
+"""How each kind of op is computed, in the order they are."""
+_EVEN = ("identity", "pool")  # all edges share one tensor of each such op, so a part holds one op
 
 
 def kind_of(op: nn.Module) -> str | None:
@@ -138,7 +138,7 @@ class Outflow(torch.autograd.Function):
             ds = shares[0].new_zeros(plan.edges * plan.ops)
             ds[plan.places(x.device)] = torch.cat(shares)
             ds = ds.view(plan.edges, plan.ops)
-        return None, ds, to_x, *(weights if wanted.weights else [None] * len(plan.weights))
+        return None, ds, to_x, *(weights if wanted.weights else [None] * len(needs[3:]))
 
 
 def _plus(total: Tensor | None, part: Tensor | None) -> Tensor | None:
