@@ -31,6 +31,7 @@ LIMITS = {
     "search.checkpoint_every",
     "train.checkpoint_every",
     "search.supernet",
+    "search.compile",
     "data.path",
     "device",
 }

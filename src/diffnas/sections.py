@@ -108,6 +108,10 @@ class Search(Section):
         "fast",
         description="which supernet computes: the same results by fast routes, or edge by edge (differentiable twice)",
     )
+    compile: Literal["off", "on"] = Field(
+        "off",
+        description="compile what torch.compile can of the supernet; eager, with a warning, where there is no compiler",
+    )
     sampling: Literal["fresh", "cycle"] = Field(
         "fresh",
         description="architecture batches: drawn anew each step (as published), or permutations one after another",

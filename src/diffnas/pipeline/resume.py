@@ -20,7 +20,7 @@ def resumed_recipe(part: Part, recipe: Recipe | None, command: str) -> Recipe:
     recipe = recipe or earlier
     changed = changed_keys(earlier, recipe)
     if changed:
-        remedy = "a resumed run may change limits (epochs, minutes), search.supernet, device and data.path only"
+        remedy = "a resumed run may change limits (epochs, minutes), search.supernet, search.compile, device and data.path only"
         raise RecipeError(*(f"{part.recipe}: {key} differs from the run's; {remedy}" for key in changed))
     before = dict(leaves(earlier.values()))
     now = {key for key, value in leaves(recipe.values()) if value != before.get(key)}

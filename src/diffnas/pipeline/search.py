@@ -30,7 +30,7 @@ from diffnas.pipeline.session import Session, require_counts
 from diffnas.recipe import Recipe
 from diffnas.run import Run, claim, new_run
 from diffnas.runtime.console import duration, log, progress
-from diffnas.runtime.device import PRECISIONS, pick_device, place
+from diffnas.runtime.device import PRECISIONS, compiled, pick_device, place
 from diffnas.runtime.files import write_text
 from diffnas.runtime.lock import only_one
 from diffnas.runtime.stop import Stop
@@ -130,6 +130,8 @@ class _Searcher:
         seed, stage, settings = self.recipe.seed, self.stages[clock.stage], self.settings
         torch.manual_seed(stream_seed(seed, "weights", clock.stage))
         supernet = place(space.supernet(self.shape, stage.size, settings.supernet), self.session.device)
+        if settings.compile == "on":
+            supernet = compiled(supernet)
         arch = self.method.arch(space, generator(seed, "arch", clock.stage)).to(self.session.device)
         weights, adam = settings.weights, settings.arch
         return Search(

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from diffnas.errors import RecipeError
+from diffnas.runtime.console import log
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -23,3 +24,29 @@ def pick_device(name: str) -> torch.device:
 def place(module: nn.Module, device: torch.device) -> nn.Module:
     """`module` on `device`, its kernels channels last: depthwise convolutions on a CPU run several times faster so."""
     return module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def compiled(module: nn.Module) -> nn.Module:
+    """`module`, compiled by torch.compile as it runs; as it is, with one line of warning, where that cannot be."""
+    reason = _no_compiler(next(module.parameters()).device)
+    if reason is not None:
+        log.warning("search.compile: %s; the search goes on without", reason)
+        return module
+    # a supernet runs in as many forms as it has cells and passes, more than torch's default allows for one function
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 256)
+    module.compile(dynamic=False)
+    return module
+
+
+def _no_compiler(device: torch.device) -> str | None:
+    """Why nothing can be compiled for `device`; None where it can."""
+    try:
+        if device.type == "cpu":
+            from torch._inductor.cpp_builder import get_cpp_compiler
+
+            get_cpp_compiler()
+        else:
+            import triton  # noqa: F401
+    except Exception as error:  # torch names its own error types for a missing compiler, and they move
+        return f"no compiler ({str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__})"
+    return None

@@ -5,7 +5,7 @@ It overrides only how a cell is computed: state by state (see `outflow`) instead
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -78,7 +78,8 @@ class FastCell(MixedCell):
             return total
         return interleave(torch.cat([total, sum(passed[1:], passed[0])], dim=1), self.partial)
 
-    def _flows(self, x: Tensor, shares_EO: Tensor, state: int, mix: Mix) -> Iterator[Tensor]:
+    @torch.compiler.disable  # what it calls is a function with state of its own, which a tracer cannot follow
+    def _flows(self, x: Tensor, shares_EO: Tensor, state: int, mix: Mix) -> list[Tensor]:
         """What flows along each edge that leaves `state`, whose ops see `x`."""
         edges = self.leaving[state]
         width = max(1, CHANNELS // x.shape[1], CACHE // x.numel()) if x.device.type == "cpu" else len(edges)
@@ -88,12 +89,14 @@ class FastCell(MixedCell):
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, enabled=False):
             flows = Outflow.apply(plan, shares_EO, x, *plan.weights) if plan.terms else [None] * len(edges)
+        found = []
         for place, (e, flow) in enumerate(zip(edges, flows, strict=True)):
             edge, foreign = self.edge(e), self.foreign[e]
             live = [name for name in foreign if mix.live is None or mix.live[e][edge.columns[name]]]
             parts = [shares_EO[place, edge.columns[name]] * edge.ops[name](x) for name in live]
             parts += [] if flow is None else [flow]
-            yield sum(parts[1:], parts[0]) if parts else x[:, :, :: edge.stride, :: edge.stride] * 0.0
+            found.append(sum(parts[1:], parts[0]) if parts else x[:, :, :: edge.stride, :: edge.stride] * 0.0)
+        return found
 
     def _plan(self, state: int, width: int, mix: Mix) -> Plan:
         """The terms of `state` that are live; the plan of a mixture in which all are is made once."""
