@@ -47,6 +47,6 @@ def _no_compiler(device: torch.device) -> str | None:
             get_cpp_compiler()
         else:
             import triton  # noqa: F401
-    except Exception as error:  # torch names its own error types for a missing compiler, and they move
+    except Exception as error:  # noqa: BLE001 (torch names its own error types for a missing compiler, and they move)
         return f"no compiler ({str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__})"
     return None
