@@ -147,6 +147,12 @@ def refusals(parts: Mapping[str, Any], named: list[str]) -> Refusals:
         found += [(f"{key}.name", "must be there: a search needs one") for key in REGISTRIES if key not in named]
     if method is not None:
         found += [(f"method.{key}", reason) for key, reason in method.refusals()]
+    if method is not None and space is not None:
+        found += [(f"space.{key}", reason) for key, reason in method.misfits(space)]
+    if method is not None and space is not None and search is not None and data is not None and data.split == 1.0:
+        stages = method.stages(search.epochs, space.size)
+        if any({"valid", "score"} & set(phase.feeds) for stage in stages for phase in stage.phases):
+            found.append(("data.split", f"must be below 1: method {method.name} trains the architecture on the rest"))
     if data is not None and data.name not in DATA:
         found.append(
             ("data.name", f"{shown(data.name)} is unknown{nearest(data.name, DATA)}; known: {', '.join(DATA)}")

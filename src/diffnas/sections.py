@@ -67,7 +67,12 @@ class Data(Section):
     side: int | None = Field(
         None, ge=4, le=1024, description="side that images are resized to (null: the data set's own)"
     )
-    split: float = Field(0.5, gt=0, lt=1, description="share of the training images that trains weights in a search")
+    split: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="share of the training images that trains weights in a search (1: all, for single-level methods)",
+    )
     crop: int | None = Field(
         None, ge=0, description="padding in pixels before a random crop (null: the data set's own)"
     )
@@ -86,8 +91,10 @@ class Weights(Section):
     lr: float = Field(0.025, gt=0, description="first learning rate")
     lr_min: float = Field(0.001, ge=0, description="where the cosine ends")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum")
+    nesterov: bool = Field(False, description="SGD with Nesterov's momentum (GDAS, ENAS)")
     decay: float = Field(3e-4, ge=0, description="weight decay")
     clip: float | None = Field(5.0, gt=0, description="largest gradient norm (null: not clipped)")
+    warmup: int = Field(0, ge=0, description="first epochs whose learning rate grows linearly to the cosine's")
 
 
 class Arch(Section):
@@ -119,6 +126,12 @@ class Search(Section):
     weights: Weights = Field(Weights(), description="the weight optimizer")
     arch: Arch = Field(Arch(), description="the architecture optimizer")
     cutout: int = Field(0, ge=0, description="side of the square cut out of every training image (0: none)")
+    early_stop: bool = Field(
+        False, description="stop when skip connections take over the cell, with the genotype of the epoch before"
+    )
+    eigenvalue_every: int = Field(
+        0, ge=0, description="epochs between records of the largest Hessian eigenvalue in the architecture (0: never)"
+    )
     validate_every: int = Field(1, ge=0, description="epochs between evaluations on the architecture half (0: never)")
     checkpoint_every: float = Field(10.0, gt=0, description="minutes between checkpoints within an epoch")
 

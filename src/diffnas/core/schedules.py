@@ -13,3 +13,8 @@ def cosine(epoch: int, epochs: int, high: float, low: float = 0.0) -> float:
 def ramp(epoch: int, epochs: int, high: float) -> float:
     """`high e / E`: the linear growth of drop path over a training (Zoph et al., 2018)."""
     return high * epoch / epochs
+
+
+def warm(epoch: int, warmup: int) -> float:
+    """The factor of the learning rate in `warmup` first epochs: (e + 1) / warmup, then 1 (Goyal et al., 2017)."""
+    return min(1.0, (epoch + 1) / warmup) if warmup else 1.0

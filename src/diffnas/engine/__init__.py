@@ -10,7 +10,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffnas.engine.bilevel import Grads, arch_step, gradients, unrolled_arch_step, weight_step
+    from diffnas.engine.bilevel import (
+        Grads,
+        arch_step,
+        gradients,
+        joint_step,
+        penalty_step,
+        unrolled_arch_step,
+        weight_step,
+    )
+    from diffnas.engine.curvature import largest_eigenvalue
     from diffnas.engine.derive import random_genotype, strongest
     from diffnas.engine.scoring import Scores, score
     from diffnas.engine.search import Alphas, Search
@@ -22,6 +31,9 @@ _HOMES = {
     "Search": "search",
     "arch_step": "bilevel",
     "gradients": "bilevel",
+    "joint_step": "bilevel",
+    "largest_eigenvalue": "curvature",
+    "penalty_step": "bilevel",
     "random_genotype": "derive",
     "score": "scoring",
     "strongest": "derive",
@@ -36,6 +48,9 @@ __all__ = [
     "Search",
     "arch_step",
     "gradients",
+    "joint_step",
+    "largest_eigenvalue",
+    "penalty_step",
     "random_genotype",
     "score",
     "strongest",

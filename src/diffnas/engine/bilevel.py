@@ -86,6 +86,19 @@ def arch_step(search: Search, mixture: Mixture, batch: Batch) -> Loss:
     return grads.loss
 
 
+def penalty_step(search: Search, mixture: Mixture) -> None:
+    """One step of the architecture on its penalty alone, without a pass of the supernet (REINFORCE)."""
+    _arch_apply(search, mixture, [])
+
+
+def joint_step(search: Search, mixture: Mixture, batch: Batch) -> Loss:
+    """One step of weights and architecture together, by one backward pass on one batch (Xie et al., SNAS, 2019)."""
+    grads = gradients(search, mixture, batch, {"weights", "mixture"})
+    _arch_apply(search, mixture, grads.mixture)
+    _apply(search.weights_optimizer, search.weights, grads.weights, search.clip, batch.scale)
+    return grads.loss
+
+
 def unrolled_arch_step(search: Search, mixture: Mixture, train: Batch, valid: Batch, exact: bool = False) -> Loss:
     """One second-order step of the architecture; returns the validation loss at the look-ahead weights.
 
@@ -163,7 +176,7 @@ def _apply(
 def _arch_apply(search: Search, mixture: Mixture, grads: list[Tensor]) -> None:
     """Carries the mixture's gradient to the architecture parameters, adds the penalty's, and steps."""
     targets = [p for p in search.arch.parameters() if p.requires_grad]
-    pairs = [(t, g) for t, g in zip(mixture.tensors(), grads, strict=True) if t.requires_grad]
+    pairs = [(t, g) for t, g in zip(mixture.tensors(), grads, strict=bool(grads)) if t.requires_grad]
     penalty = search.penalty(mixture)
     if penalty is not None and penalty.requires_grad:
         pairs.append((penalty, torch.ones_like(penalty)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,25 +12,37 @@ from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype, Nodes
 
 
-def strongest(cell: Cell, strength_EO: Tensor) -> Nodes:
-    """The nodes of a derived cell: per node the `in_degree` strongest edges, on each its strongest op (Liu et al., 2019, 2.4).
+def strongest(
+    cell: Cell,
+    strength_EO: Tensor,
+    rule: Literal["edges", "pairs", "all"] = "edges",
+    ties: Literal["first", "last"] = "first",
+) -> Nodes:
+    """The nodes of a derived cell.
 
-    `strength_EO` [E, O] must be comparable across the edges of a node, like the shares of a softmax.  An edge is as strong as
-    its strongest op that may be derived; edges are listed strongest first; ties go to the earlier edge and the earlier op.
+    `strength_EO` [E, O] must be comparable across the edges of a node, like the shares of a softmax.  By `rule`, a node keeps
+
+    - "edges": its `in_degree` strongest edges, on each the strongest op that may be derived (Liu et al., 2019, 2.4);
+    - "pairs": its `in_degree` strongest (edge, op) pairs, so that both may be on one edge (GDAS's published code);
+    - "all": every edge whose strongest op, excluded ones included, may be derived (SNAS).
+
+    Inputs are listed strongest first ("all": by source).  Of equals the earlier op counts, and the earlier edge, or by
+    `ties` the later one.
     """
     rows = strength_EO.tolist()
-    best: dict[int, tuple[float, int]] = {}
-    for e, row in enumerate(rows):
-        eligible = _eligible(cell, e)
-        if eligible:
-            top = max(eligible, key=lambda o: row[o])  # max keeps the first of equals
-            best[e] = (row[top], top)
+    sign = 1 if ties == "first" else -1
     inputs = []
     for node in cell.nodes:
-        edges = [e for e in cell.edges_into(node) if e in best]
-        if cell.in_degree is not None:
-            edges = sorted(edges, key=lambda e: -best[e][0])[: cell.in_degree]
-        inputs.append(tuple((cell.ops[best[e][1]], cell.edges[e][0]) for e in edges))
+        pairs = []
+        for e in cell.edges_into(node):
+            eligible = _eligible(cell, e)
+            columns = [o for o, allowed in enumerate(cell.allowed[e]) if allowed] if rule == "all" else eligible
+            ranked = sorted(columns, key=lambda o: -rows[e][o])
+            chosen = ranked if rule == "pairs" else ranked[:1]
+            pairs += [(rows[e][o], e, o) for o in chosen if o in eligible]
+        if cell.in_degree is not None and rule != "all":
+            pairs = sorted(pairs, key=lambda pair: (-pair[0], sign * pair[1]))[: cell.in_degree]
+        inputs.append(tuple((cell.ops[o], cell.edges[e][0]) for _, e, o in pairs))
     return Nodes(tuple(inputs), cell.concat, cell.inputs)
 
 

@@ -39,8 +39,9 @@ class Phase:
 class Stage:
     """A run of epochs on one supernet.
 
-    `fresh` rebuilds weights, architecture and optimizers; otherwise they go on, and so does the schedule.  `keep` is the
-    number of ops each edge keeps on the way in (None: all).  The first `warmup` epochs leave the architecture alone.
+    `fresh` rebuilds weights, architecture and optimizers; otherwise they go on, and so does the schedule, unless `restart`
+    begins it anew with an empty weight optimizer.  `rate` multiplies the recipe's first learning rate.  `keep` is the number
+    of ops each edge keeps on the way in (None: all).  The first `warmup` epochs leave the architecture alone.
     """
 
     epochs: int
@@ -48,15 +49,23 @@ class Stage:
     fresh: bool = True
     keep: int | None = None
     warmup: int = 0
+    restart: bool = False
+    rate: float = 1.0
     phases: tuple[Phase, ...] = (Phase(),)
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What a method asks for between two epochs: to end the stage (`next_stage`) or the search (`stop`)."""
+    """What a method asks for between two epochs: to end the stage (`next_stage`) or the search (`stop`).
+
+    With `stop`, `genotype_epoch` names the epoch whose genotype is the result (1: that after the first; None: the last) and
+    `reason` says why, in a few words.
+    """
 
     stop: bool = False
     next_stage: bool = False
+    genotype_epoch: int | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,10 @@ class Method:
 
     def refusals(self) -> list[tuple[str, str]]:
         """Hyper-parameters that do not go together: (setting, reason) pairs."""
+        return []
+
+    def misfits(self, space: Space) -> list[tuple[str, str]]:
+        """What about `space` does not suit the method: (setting, reason) pairs."""
         return []
 
     @property

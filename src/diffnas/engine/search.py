@@ -28,6 +28,15 @@ class Task(Protocol):
         """The loss of `net` (a function of the inputs) on `batch`."""
 
 
+class Feed(Protocol):
+    """Batches by epoch, as `data.feeds.Feed` gives them."""
+
+    steps: int
+
+    def epoch(self, epoch: int) -> Any:
+        """The batches of `epoch`, by step."""
+
+
 class Alphas(nn.Module):
     """alpha [E, O] per kind of cell, 1e-3 N(0, 1); called, it gives the mixture of their softmax over allowed ops."""
 
@@ -51,7 +60,8 @@ class Search:
     """A search at one moment.
 
     `supernet(inputs, mixture)` spends mixtures, `arch` is what the method learns, `weights_optimizer` and `arch_optimizer`
-    move the two.  `clip` and `arch_clip` bound the gradient norms (None: no bound).  Random numbers come from `shared`
+    move the two.  `feeds` are the batches there are: `train`, `valid`, and `score`, the architecture's half as it is, in
+    order.  `clip` and `arch_clip` bound the gradient norms (None: no bound).  Random numbers come from `shared`
     (architecture draws), from `fork(name)` (side work that must not shift the search) and from torch's global generator
     (dropout), which the loop reseeds every epoch.
     """
@@ -71,12 +81,13 @@ class Search:
         arch_clip: float | None = None,
         precision: torch.dtype = torch.float32,
         clock: Clock | None = None,
+        feeds: Mapping[str, Feed] | None = None,
     ) -> None:
         self.method, self.space, self.task, self.seed = method, space, task, seed
         self.supernet, self.arch = supernet, arch
         self.weights_optimizer, self.arch_optimizer = weights_optimizer, arch_optimizer
         self.clip, self.arch_clip, self.precision = clip, arch_clip, precision
-        self.clock = clock or Clock()
+        self.clock, self.feeds = clock or Clock(), dict(feeds or {})
         self.shared = generator(seed, "shared")
         self.weights = [p for p in supernet.parameters() if p.requires_grad]
         self.norms = [m for m in supernet.modules() if isinstance(m, _BatchNorm)]

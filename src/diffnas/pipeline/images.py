@@ -40,11 +40,17 @@ def augmentation(recipe: Recipe, data: ImageData, cutout: int) -> Augment:
 
 
 def search_feeds(recipe: Recipe, data: ImageData, device: torch.device) -> dict[str, Feed]:
-    """`train` and `valid`: augmented batches of the two halves; `score`: the architecture half as it is, in order."""
+    """`train` and `valid`: augmented batches of the two halves; `score`: the architecture half as it is, in order.
+
+    Where all images train the weights (a split of 1) there is `train` alone.
+    """
     search = recipe.search
     assert search is not None
-    weights, arch = split_train(data.train, recipe.data.split, search.batch)
     images, augment = data.train.to(device), augmentation(recipe, data, search.cutout)
+    if recipe.data.split == 1.0:
+        every, steps = torch.arange(len(images)), _steps(len(images), search.batch)
+        return {"train": Feed(images, every, search.batch, augment, seed=recipe.seed, name="train", steps=steps)}
+    weights, arch = split_train(data.train, recipe.data.split, search.batch)
     steps = _steps(len(weights), search.batch)
     train = Feed(images, weights, search.batch, augment, seed=recipe.seed, name="train", steps=steps)
     return {

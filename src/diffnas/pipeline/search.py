@@ -13,13 +13,14 @@ from typing import Any
 import torch
 
 from diffnas import draw
-from diffnas.core.genotype import Genotype
-from diffnas.core.schedules import cosine
+from diffnas.core.genotype import Genotype, read_genotype_file
+from diffnas.core.schedules import cosine, warm
 from diffnas.core.seeds import generator, stream_seed
 from diffnas.core.space import Shape, Space
 from diffnas.data.feeds import Feed
-from diffnas.engine import Search
-from diffnas.engine.method import Clock, Phase, Stage
+from diffnas.engine import Search, largest_eigenvalue
+from diffnas.engine.collapse import ADVICE, collapsed, skips
+from diffnas.engine.method import Clock, Phase, Stage, Turn
 from diffnas.engine.optim import set_learning_rate
 from diffnas.engine.scoring import score
 from diffnas.errors import RecipeError, RunError
@@ -34,6 +35,7 @@ from diffnas.runtime.device import PRECISIONS, compiled, pick_device, place
 from diffnas.runtime.files import write_text
 from diffnas.runtime.lock import only_one
 from diffnas.runtime.stop import Stop
+from diffnas.spaces.widen import channel_copies, widened
 from diffnas.tasks.images import ImageTask
 
 
@@ -85,6 +87,7 @@ class _Searcher:
         clock = replace(clock, epochs=self._span(clock.stage))  # a resumed run may have more of them
         at = f"epoch {clock.total + 1}, step {clock.step}"
         record_attempt(session.part, session.device, recipe.seed, at)
+        self.turn, self.stopped, self.warned = Turn(), False, False
         self.seconds = 0.0  # spent on the epoch at hand in earlier attempts
         self.search = self._build(space, clock)
         if checkpoint is not None:
@@ -103,7 +106,7 @@ class _Searcher:
                     break
                 self._next_stage()
             self._epoch()
-        genotype = self.search.derive()
+        genotype = self._result()
         if genotype is not None:
             draw.write_cells(genotype, self.session.part.path)
             log.info("found after %d epochs:\n%s", self.search.clock.total, genotype.to_text())
@@ -111,18 +114,36 @@ class _Searcher:
     def _turn_ends_stage(self) -> bool:
         """Asks the method what to do between two epochs; whether the stage is over."""
         search = self.search
-        turn = self.method.turn(search, search.clock.stage_epoch)
-        self.stopped = turn.stop
-        return turn.stop or turn.next_stage or search.clock.stage_epoch >= self._stage.epochs
+        self.turn = self._early_stop() or self.method.turn(search, search.clock.stage_epoch)
+        self.stopped = self.turn.stop
+        if self.stopped and self.turn.reason:
+            log.info("stopped after epoch %d: %s", search.clock.total, self.turn.reason)
+        return self.stopped or self.turn.next_stage or search.clock.stage_epoch >= self._stage.epochs
+
+    def _early_stop(self) -> Turn | None:
+        """Stops where the recipe asks for it and the cell has just collapsed."""
+        genotype, epoch = self.search.derive() if self.settings.early_stop else None, self.search.clock.total
+        reason = collapsed(genotype) if genotype is not None and epoch else None
+        return None if reason is None else Turn(stop=True, genotype_epoch=max(1, epoch - 1), reason=reason)
+
+    def _result(self) -> Genotype | None:
+        """The genotype that the search ends with, written last."""
+        if self.turn.genotype_epoch is None:
+            return self.search.derive()
+        path = self._genotype_path(self.turn.genotype_epoch)
+        genotype = read_genotype_file(path)
+        write_text(self.session.part.genotype, genotype.to_json())
+        log.info("the result is the genotype of epoch %d", self.turn.genotype_epoch)
+        return genotype
 
     @property
     def _stage(self) -> Stage:
         return self.stages[self.search.clock.stage]
 
     def _span(self, stage: int) -> int:
-        """The epochs of all stages that share weights with `stage`: what its learning rate runs over."""
-        first = next(k for k in range(stage, -1, -1) if self.stages[k].fresh or k == 0)
-        joined = itertools.takewhile(lambda later: not later.fresh, self.stages[first + 1 :])
+        """The epochs of all stages whose learning rate runs over one schedule with that of `stage`."""
+        first = next(k for k in range(stage, -1, -1) if _begins(self.stages[k]) or k == 0)
+        joined = itertools.takewhile(lambda later: not _begins(later), self.stages[first + 1 :])
         return self.stages[first].epochs + sum(later.epochs for later in joined)
 
     def _build(self, space: Space, clock: Clock) -> Search:
@@ -140,7 +161,12 @@ class _Searcher:
             supernet=supernet,
             arch=arch,
             weights_optimizer=torch.optim.SGD(
-                supernet.parameters(), weights.lr, weights.momentum, weight_decay=weights.decay, foreach=True
+                supernet.parameters(),
+                weights.lr,
+                weights.momentum,
+                weight_decay=weights.decay,
+                nesterov=weights.nesterov,
+                foreach=True,
             ),
             arch_optimizer=torch.optim.Adam(arch.parameters(), adam.lr, adam.betas, weight_decay=adam.decay),
             task=ImageTask(),
@@ -149,6 +175,7 @@ class _Searcher:
             arch_clip=adam.clip,
             precision=PRECISIONS[self.recipe.precision],
             clock=clock,
+            feeds=self.feeds,
         )
 
     def _next_stage(self) -> None:
@@ -159,22 +186,34 @@ class _Searcher:
         if stage.keep is not None:
             space = space.narrow({kind: _top(strength, stage.keep) for kind, strength in before.strength().items()})
         index = before.clock.stage + 1
-        clock = Clock(index, 0, 0 if stage.fresh else before.clock.epoch, self._span(index), total=before.clock.total)
+        epoch = 0 if _begins(stage) else before.clock.epoch
+        clock = Clock(index, 0, epoch, self._span(index), total=before.clock.total)
         self.search = self._build(space, clock)
         if not stage.fresh:
-            state = before.state_dict()
-            own = self.search.supernet.state_dict()
-            # ops that were pruned are gone from the supernet; everything else goes on under its name
-            state["weights"] = {**own, **{k: v for k, v in state["weights"].items() if k in own}}
-            self.search.load_state_dict(state)
+            self.search.load_state_dict(self._inherited(before))
             self.search.clock = clock
+
+    def _inherited(self, before: Search) -> dict[str, Any]:
+        """The state of `before` as the stage at hand goes on from it: without what was pruned, widened where it is wider."""
+        state, supernet = before.state_dict(), self.search.supernet
+        own = supernet.state_dict()
+        copies = channel_copies(state["weights"], supernet, self.search.fork("widen"))
+        carried = {name: tensor for name, tensor in state["weights"].items() if name in own}
+        state["weights"] = {**own, **{name: widened(t, copies.get(name, ())) for name, t in carried.items()}}
+        slots = {} if self._stage.restart else state["weights_optimizer"]["slots"]
+        state["weights_optimizer"]["slots"] = {
+            name: {slot: widened(v, copies.get(name, ())) if _is_image(v) else v for slot, v in values.items()}
+            for name, values in slots.items()
+        }
+        return state
 
     def _epoch(self) -> None:
         """One epoch from the step the clock stands at, its genotype, its row of metrics, and a checkpoint."""
         search, clock = self.search, self.search.clock
         started = time.monotonic() - self.seconds
         weights = self.settings.weights
-        lr = cosine(clock.epoch, clock.epochs, weights.lr, weights.lr_min)
+        lr = cosine(clock.epoch, clock.epochs, weights.lr * self._stage.rate, weights.lr_min)
+        lr *= warm(clock.epoch, weights.warmup)
         set_learning_rate(search.weights_optimizer, lr)
         for name, value in self.method.dials(clock).items():
             dial = dict(search.supernet.named_buffers(recurse=False)).get(name)
@@ -187,10 +226,10 @@ class _Searcher:
             self._phase(self._stage.phases[index], started)
             search.advance(phase=index + 1, step=0)
         row: dict[str, Any] = {"epoch": clock.total, "stage": clock.stage, "lr": lr, **self.session.means(clock.total)}
-        row |= self._validate()
+        row |= self._validate() | self._curvature()
         search.advance(stage_epoch=clock.stage_epoch + 1, epoch=clock.epoch + 1, phase=0, step=0, total=clock.total + 1)
         genotype = self._write_genotype()
-        row |= _facts(genotype)
+        row |= self._facts(genotype)
         row["strength"] = {kind: _rounded(strength) for kind, strength in search.strength().items()}
         row["seconds"] = round(time.monotonic() - started, 3)
         self.session.part.add_metrics(row)
@@ -221,12 +260,36 @@ class _Searcher:
     def _validate(self) -> dict[str, float]:
         """The supernet's loss and accuracy on the architecture half, not augmented, with running statistics."""
         every = self.settings.validate_every
-        if not every or (self.search.clock.total + 1) % every:
+        if not every or (self.search.clock.total + 1) % every or "score" not in self.feeds:
             return {}
         feed = self.feeds["score"].epoch(0)
         mixture = self.search.relax("eval").detach()
         scores = score(self.search, mixture, (feed[step] for step in range(self.feeds["score"].steps)), norm="running")
         return {"score_loss": scores.loss.item(), "score_accuracy": 100.0 * scores.accuracy.item()}
+
+    def _curvature(self) -> dict[str, float]:
+        """The largest eigenvalue of the Hessian of the loss in the architecture, on the first batch of its half."""
+        every = self.settings.eigenvalue_every
+        if not every or (self.search.clock.total + 1) % every or "score" not in self.feeds:
+            return {}
+        batch = self.feeds["score"].epoch(0)[0]
+        return {"eigenvalue": largest_eigenvalue(self.search, batch, self.settings.arch.decay)}
+
+    def _facts(self, genotype: Genotype | None) -> dict[str, Any]:
+        """What is worth watching: skip connections of each kind of cell, and what a table says of the genotype.
+
+        Warns, once for each, of a cell in which skip connections have taken over.
+        """
+        if genotype is None:
+            return {}
+        reason = collapsed(genotype)
+        if reason is not None and not self.warned:
+            log.warning("collapse: after epoch %d %s; %s", self.search.clock.total, reason, ADVICE)
+        self.warned = reason is not None
+        return {f"skips_{kind}": count for kind, count in skips(genotype).items()}
+
+    def _genotype_path(self, epoch: int) -> Path:
+        return self.session.part.path / "genotypes" / f"epoch-{epoch:03d}.json"
 
     def _write_genotype(self) -> Genotype | None:
         genotype = self.search.derive()
@@ -244,7 +307,7 @@ class _Searcher:
                 "diffnas": version_of("diffnas"),
             },
         )
-        write_text(self.session.part.path / "genotypes" / f"epoch-{epoch:03d}.json", found.to_json())
+        write_text(self._genotype_path(epoch), found.to_json())
         write_text(self.session.part.genotype, found.to_json())
         return found
 
@@ -279,11 +342,13 @@ def _top(strength_EO: torch.Tensor, keep: int) -> torch.Tensor:
     return torch.zeros_like(strength_EO, dtype=torch.bool).scatter_(1, top, True)
 
 
-def _facts(genotype: Genotype | None) -> dict[str, int]:
-    """Counts worth watching: skip connections of each kind of cell (many in the normal cell mean a collapse)."""
-    if genotype is None:
-        return {}
-    return {f"skips_{kind}": nodes.ops.count("skip_connect") for kind, nodes in genotype.cells.items()}
+def _begins(stage: Stage) -> bool:
+    """Whether the schedule of the learning rate begins anew with `stage`."""
+    return stage.fresh or stage.restart
+
+
+def _is_image(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.dim() > 0
 
 
 def _rounded(strength: torch.Tensor) -> list[list[float]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import torch
 from torch import nn
 
@@ -46,7 +48,7 @@ def _no_compiler(device: torch.device) -> str | None:
 
             get_cpp_compiler()
         else:
-            import triton  # noqa: F401
+            import_module("triton")
     except Exception as error:  # noqa: BLE001 (torch names its own error types for a missing compiler, and they move)
         return f"no compiler ({str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__})"
     return None

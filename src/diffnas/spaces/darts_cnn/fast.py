@@ -14,9 +14,10 @@ from diffnas.core.cell import Cell
 from diffnas.core.mixture import Mix
 from diffnas.core.space import Shape, Size
 from diffnas.kernels.memory import keep_freed_memory
+from diffnas.spaces.channels import interleave
 from diffnas.spaces.darts_cnn.flow import Term
 from diffnas.spaces.darts_cnn.outflow import Outflow, Plan, kind_of
-from diffnas.spaces.darts_cnn.supernet import MixedCell, Supernet, interleave
+from diffnas.spaces.darts_cnn.supernet import MixedCell, Supernet
 from diffnas.spaces.darts_cnn.trunk import CellPlan
 
 CHANNELS = 16  # what a CPU's convolutions take at a time: fewer cost as much
@@ -26,8 +27,8 @@ CACHE = 2**18  # numbers that a CPU's cache holds: smaller images are computed t
 class FastCell(MixedCell):
     """A `MixedCell` computed state by state: everything that leaves a state at once."""
 
-    def __init__(self, cell: Cell, plan: CellPlan, partial: int = 1) -> None:
-        super().__init__(cell, plan, partial)
+    def __init__(self, cell: Cell, plan: CellPlan, partial: int = 1, skip_dropout: bool = False) -> None:
+        super().__init__(cell, plan, partial, skip_dropout)
         self.leaving = [
             [e for e, (source, _) in enumerate(cell.edges) if source == state]
             for state in range(cell.inputs + len(cell.nodes))
@@ -118,6 +119,13 @@ class FastSupernet(Supernet):
 
     cell_class = FastCell
 
-    def __init__(self, cells: Mapping[str, Cell], shape: Shape, size: Size, stem_multiplier: int = 3) -> None:
-        super().__init__(cells, shape, size, stem_multiplier)
+    def __init__(
+        self,
+        cells: Mapping[str, Cell],
+        shape: Shape,
+        size: Size,
+        stem_multiplier: int = 3,
+        skip_dropout: bool = False,
+    ) -> None:
+        super().__init__(cells, shape, size, stem_multiplier, skip_dropout)
         keep_freed_memory()

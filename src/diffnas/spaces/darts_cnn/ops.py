@@ -63,6 +63,31 @@ class Zero(nn.Module):
         return x[:, :, :: self.stride, :: self.stride] * 0.0
 
 
+class Noise(nn.Module):
+    """The op `noise` of space S4: standard normal numbers in place of the input (Zela et al., 2020, section 3)."""
+
+    def __init__(self, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H/stride, W/stride], from torch's global generator."""
+        return torch.randn_like(x[:, :, :: self.stride, :: self.stride])
+
+
+class SkipDropout(nn.Module):
+    """A skip connection that drops single numbers while training, with probability `rate` [] (P-DARTS, section 3.3)."""
+
+    rate: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> the same, what is kept scaled up."""
+        if self.rate is None or not self.training:
+            return x
+        keep = (1.0 - self.rate).to(x.dtype)
+        return x * torch.bernoulli(keep.expand_as(x)) / keep
+
+
 def _depthwise(channels: int, kernel: int, stride: int, dilation: int, affine: bool) -> list[nn.Module]:
     padding = dilation * (kernel - 1) // 2
     return [
@@ -114,6 +139,8 @@ OPS: dict[str, Build] = {
     "max_pool_3x3": lambda c, s, affine, norm: pool("max", c, s, norm),
     "avg_pool_3x3": lambda c, s, affine, norm: pool("avg", c, s, norm),
     "skip_connect": lambda c, s, affine, norm: skip(c, s, affine),
+    "auxiliary_skip": lambda c, s, affine, norm: skip(c, s, affine),
+    "noise": lambda c, s, affine, norm: Noise(s),
     "sep_conv_3x3": lambda c, s, affine, norm: separable(c, 3, s, affine),
     "sep_conv_5x5": lambda c, s, affine, norm: separable(c, 5, s, affine),
     "sep_conv_7x7": lambda c, s, affine, norm: separable(c, 7, s, affine),
@@ -121,4 +148,5 @@ OPS: dict[str, Build] = {
     "dil_conv_5x5": lambda c, s, affine, norm: dilated(c, 5, s, affine),
     "conv_7x1_1x7": lambda c, s, affine, norm: conv_7x1_1x7(c, s, affine),
 }
-"""`OPS[name](channels, stride, affine, pool_norm)`; `sep_conv_7x7` and `conv_7x1_1x7` occur in published cells only."""
+"""`OPS[name](channels, stride, affine, pool_norm)`; `sep_conv_7x7` and `conv_7x1_1x7` occur in published cells only,
+`auxiliary_skip` (DARTS-) and `noise` (S4) in supernets."""

@@ -17,6 +17,8 @@ from diffnas.core.space import Form, Shape, Size
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from diffnas.core.count import Unit
+
 OPS = (
     "none",
     "max_pool_3x3",
@@ -29,6 +31,7 @@ OPS = (
 )
 KINDS = ("normal", "reduce")
 PUBLISHED_OPS = (*OPS, "sep_conv_7x7", "conv_7x1_1x7")  # what published cells use besides
+SEARCHED_OPS = (*PUBLISHED_OPS, "auxiliary_skip", "noise")  # what supernets may hold
 
 
 def reductions(layers: int) -> tuple[int, ...]:
@@ -54,6 +57,7 @@ class DartsCNN:
     excluded: tuple[str, ...] = setting(("none",), "ops that are never derived, though they take their share")
     concat: tuple[int, ...] | None = setting(None, "nodes that a cell puts out (null: all)")
     partial: int = setting(1, "K: ops see one in K channels, the others pass by (PC-DARTS: 4)", ge=1, le=64)
+    skip_dropout: bool = setting(False, "skip connections drop numbers at a rate that the method sets (P-DARTS)")
     stem_multiplier: int = setting(3, "channels of the stem, as a multiple of the initial channels", ge=1, le=64)
 
     @property
@@ -83,7 +87,7 @@ class DartsCNN:
         from diffnas.spaces.darts_cnn.supernet import Supernet
 
         built = FastSupernet if form == "fast" else Supernet
-        return built(self.cells, shape, size or self.size, self.stem_multiplier)
+        return built(self.cells, shape, size or self.size, self.stem_multiplier, self.skip_dropout)
 
     def network(self, genotype: Genotype, shape: Shape, **settings: Any) -> nn.Module:
         """The network of `genotype`; `settings` are those of `Network`.  Raises `GenotypeError` where it is not legal."""
@@ -99,6 +103,18 @@ class DartsCNN:
             edge_ops[kind] = [[op for op, ok in zip(cell.ops, row, strict=True) if ok] for row in narrowed.allowed]
         return replace(self, edge_ops=edge_ops)
 
+    def costs(self, shape: Shape, unit: Unit, size: Size | None = None) -> dict[str, list[list[float]]]:
+        """[E, O] per kind: the multiply-adds (of one image) or parameters that an op on an edge adds to a network of `size`."""
+        from diffnas.spaces.darts_cnn.costs import op_costs
+
+        return op_costs(self, shape, unit, size or self.size)
+
+    def fixed(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
+        """What every network of `size` costs; with the costs of the chosen ops, the `count` of a genotype's network."""
+        from diffnas.spaces.darts_cnn.costs import fixed_cost
+
+        return fixed_cost(self, shape, unit, size or self.size)
+
     def refusals(self, shape: Shape, size: Size | None = None) -> list[tuple[str, str]]:
         """What cannot be built, as (setting, reason)."""
         size = size or self.size
@@ -106,8 +122,8 @@ class DartsCNN:
         if size.channels % size.partial:
             found.append(("partial", f"must divide the {size.channels} channels; {size.partial} does not"))
         for key, names in (("ops", self.ops), ("excluded", self.excluded)):
-            unknown = sorted(set(names) - set(PUBLISHED_OPS))
-            found += [(key, f"{op!r} is unknown; known: {', '.join(PUBLISHED_OPS)}") for op in unknown]
+            unknown = sorted(set(names) - set(SEARCHED_OPS))
+            found += [(key, f"{op!r} is unknown; known: {', '.join(SEARCHED_OPS)}") for op in unknown]
         if len(set(self.ops)) < len(self.ops):
             found.append(("ops", "an op is listed twice"))
         if not set(self.ops) - set(self.excluded):

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from diffnas.core.cell import Cell
 from diffnas.core.mixture import Mix
 from diffnas.core.space import Shape, Size
-from diffnas.spaces.darts_cnn.ops import OPS
+from diffnas.spaces.channels import interleave
+from diffnas.spaces.darts_cnn.ops import OPS, SkipDropout
 from diffnas.spaces.darts_cnn.trunk import CellPlan, plan_cells, preprocess
 
 
@@ -26,10 +27,14 @@ class MixedEdge(nn.Module):
     `none` adds nothing and is not built; its share still counts in whatever made the mixture.
     """
 
-    def __init__(self, ops: tuple[str, ...], allowed: tuple[bool, ...], channels: int, stride: int) -> None:
+    def __init__(
+        self, ops: tuple[str, ...], allowed: tuple[bool, ...], channels: int, stride: int, skip_dropout: bool = False
+    ) -> None:
         super().__init__()
         self.columns = {name: o for o, name in enumerate(ops) if allowed[o] and name != "none"}
         built = {name: OPS[name](channels, stride, False, "plain") for name in self.columns}
+        if skip_dropout and isinstance(built.get("skip_connect"), nn.Identity):
+            built["skip_connect"] = SkipDropout()
         self.ops = nn.ModuleDict(built)
         self.stride = stride
 
@@ -47,12 +52,12 @@ class MixedCell(nn.Module):
     stride), and the K groups of channels are interleaved (Xu et al., PC-DARTS, 2020, equation 2).
     """
 
-    def __init__(self, cell: Cell, plan: CellPlan, partial: int = 1) -> None:
+    def __init__(self, cell: Cell, plan: CellPlan, partial: int = 1, skip_dropout: bool = False) -> None:
         super().__init__()
         self.cell, self.stride, self.partial = cell, plan.stride, partial
         self.preprocess = preprocess(plan, affine=False)
         self.edges = nn.ModuleList(
-            MixedEdge(cell.ops, allowed, plan.channels // partial, self.stride_of(source))
+            MixedEdge(cell.ops, allowed, plan.channels // partial, self.stride_of(source), skip_dropout)
             for allowed, (source, _) in zip(cell.allowed, cell.edges, strict=True)
         )
 
@@ -90,20 +95,23 @@ class MixedCell(nn.Module):
         return seen, passed if stride == 1 else nn.functional.max_pool2d(passed, stride, stride)
 
 
-def interleave(x: Tensor, groups: int) -> Tensor:
-    """The channels of `groups` equal groups in turns: 1 of each, then 2 of each, ... [N, C, H, W] -> the same."""
-    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
-
-
 class Supernet(nn.Module):
     """`supernet(x, mixture)`: images [N, C_in, H, W] -> logits [N, classes].
 
-    The stem's normalisation is the only affine one.  Sides must be divisible by 4 (two halvings).
+    The stem's normalisation is the only affine one.  Sides must be divisible by 4 (two halvings).  With `skip_dropout` it has
+    a buffer of that name, the probability with which skip connections of stride 1 drop numbers.
     """
 
     cell_class: ClassVar[type[MixedCell]] = MixedCell
 
-    def __init__(self, cells: Mapping[str, Cell], shape: Shape, size: Size, stem_multiplier: int = 3) -> None:
+    def __init__(
+        self,
+        cells: Mapping[str, Cell],
+        shape: Shape,
+        size: Size,
+        stem_multiplier: int = 3,
+        skip_dropout: bool = False,
+    ) -> None:
         super().__init__()
         width = stem_multiplier * size.channels
         inputs = next(iter(cells.values())).inputs
@@ -115,12 +123,19 @@ class Supernet(nn.Module):
         plans, last = plan_cells(size.layers, size.channels, [(width, 0)] * inputs, outputs)
         self.inputs = inputs
         self.kinds = [plan.kind for plan in plans]
-        self.cells = nn.ModuleList(self.cell_class(cells[plan.kind], plan, size.partial) for plan in plans)
+        self.cells = nn.ModuleList(
+            self.cell_class(cells[plan.kind], plan, size.partial, skip_dropout) for plan in plans
+        )
+        self.skips = [layer for layer in self.modules() if isinstance(layer, SkipDropout)]
+        if skip_dropout:
+            self.register_buffer("skip_dropout", torch.zeros(()), persistent=False)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(last, shape.classes)
 
     def forward(self, x: Tensor, mixture: Mapping[str, Mix]) -> Tensor:
         """Spends `mixture`, a `Mix` for `normal` and one for `reduce`."""
+        for skip in self.skips:
+            skip.rate = self.get_buffer("skip_dropout")
         history = [self.stem(x)] * self.inputs
         for kind, cell in zip(self.kinds, self.cells, strict=True):
             history = [*history[1:], cell(history, mixture[kind])]

@@ -1,0 +1,88 @@
+"""A method around another method: it passes every hook on and overrides what its paper changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from diffnas.core.genotype import Genotype
+from diffnas.core.settings import setting
+from diffnas.core.space import Size, Space
+from diffnas.engine.method import Clock, Method, Stage, Turn, Use
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from diffnas.core.batch import Batch, Loss
+    from diffnas.core.mixture import Mixture
+    from diffnas.engine.search import Search
+
+
+@dataclass(frozen=True)
+class Wrapper(Method):
+    """Every hook as `base` has it.  Hooks call one another through `search`, so what a wrapper overrides reaches them."""
+
+    base: str = setting("darts", "the method it is put around: see `diffnas list methods`")
+    base_settings: dict[str, Any] = field(
+        default_factory=dict, metadata={"about": "that method's own settings, as under `method`", "limits": {}}
+    )
+
+    @cached_property
+    def inner(self) -> Method:
+        """The method within; raises `KeyError` for a name and `TypeError` for settings it does not have."""
+        module, _, attribute = import_module("diffnas.methods").METHODS[self.base].partition(":")
+        found: Method = getattr(import_module(module), attribute)(**self.base_settings)
+        return found
+
+    def refusals(self) -> list[tuple[str, str]]:
+        """Those of the method within."""
+        return [(f"base_settings.{key}", reason) for key, reason in self.inner.refusals()]
+
+    def misfits(self, space: Space) -> list[tuple[str, str]]:
+        """Those of the method within."""
+        return self.inner.misfits(space)
+
+    @property
+    def twice(self) -> bool:
+        """Whether the method within differentiates twice."""
+        return self.inner.twice
+
+    def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
+        """The stages of the method within."""
+        return self.inner.stages(epochs, size)
+
+    def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
+        """What the method within learns."""
+        return self.inner.arch(space, generator)
+
+    def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
+        """Its mixture."""
+        return self.inner.relax(search, use, batch)
+
+    def strength(self, search: Search) -> dict[str, Tensor]:
+        """Its strengths."""
+        return self.inner.strength(search)
+
+    def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
+        """Its penalty."""
+        return self.inner.penalty(search, mixture)
+
+    def dials(self, clock: Clock) -> dict[str, float]:
+        """Its dials."""
+        return self.inner.dials(clock)
+
+    def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
+        """Its step."""
+        return self.inner.step(search, batches)
+
+    def turn(self, search: Search, epoch: int) -> Turn:
+        """Its turn."""
+        return self.inner.turn(search, epoch)
+
+    def derive(self, search: Search) -> Genotype | None:
+        """Its genotype."""
+        return self.inner.derive(search)
