@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from diffnas import interop
-    from diffnas.api import build_network, build_supernet, load_genotype, search, test, train
+    from diffnas.api import build_network, build_supernet, load_genotype, lookup, search, test, train
     from diffnas.core.count import Counts, count
     from diffnas.core.genotype import Genotype
     from diffnas.recipe import Recipe, read_recipe
@@ -33,6 +33,7 @@ _HOMES = {
     "count": "diffnas.core.count",
     "interop": "diffnas.interop",
     "load_genotype": "diffnas.api",
+    "lookup": "diffnas.api",
     "read_recipe": "diffnas.recipe",
     "search": "diffnas.api",
     "test": "diffnas.api",
@@ -49,6 +50,7 @@ __all__ = [
     "count",
     "interop",
     "load_genotype",
+    "lookup",
     "read_recipe",
     "search",
     "test",

@@ -22,6 +22,8 @@ from diffnas.spaces import SPACES
 if TYPE_CHECKING:
     from torch import nn
 
+    from diffnas.spaces.nasbench201.table import Entry
+
 
 def search(recipe: Recipe | str | Path | None, run: Run | str | Path | None = None, resume: bool = False) -> Run:
     """Searches as `recipe` (or the recipe of that name or file) says and returns the run folder: `diffnas search`.
@@ -87,7 +89,7 @@ def load_genotype(text: str | Path | Run | Genotype) -> Genotype:
         return _genotype_of_run(Path(text))
     if is_file(text):
         return read_genotype_file(Path(text))
-    if isinstance(text, str) and (text.lstrip().startswith("{") or "(" in text):
+    if isinstance(text, str) and (text.lstrip().startswith(("{", "|")) or "(" in text):
         return parse_genotype(text)
     hint = nearest(str(text), PUBLISHED)
     raise GenotypeError(
@@ -107,6 +109,19 @@ def _genotype_of_run(path: Path) -> Genotype:
     if not found.is_file():
         raise RunError(f"{found}: is missing; has the search finished an epoch?")
     return read_genotype_file(found)
+
+
+def lookup(genotype: Genotype | Run | str | Path, table: str | Path | None = None) -> Entry:
+    """What is known of a cell of NAS-Bench-201, untrained: accuracies, ranks, sizes: `diffnas lookup`.
+
+    `genotype` is an official string (`|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`) or what `load_genotype` reads; `table` a file
+    that `diffnas data nasbench201` wrote, in place of the packaged one.  Raises `GenotypeError` for a cell of another space.
+    """
+    from diffnas.pipeline.lookup import lookup as pipeline
+
+    if not (isinstance(genotype, str) and genotype.lstrip().startswith("|")):  # strings are held to all six edges there
+        genotype = load_genotype(genotype)
+    return pipeline(genotype, None if table is None else Path(table))
 
 
 def build_network(

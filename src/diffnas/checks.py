@@ -78,7 +78,7 @@ class Check:
             if not (isinstance(name, str) and name in registry):
                 said = "must say which" if name is None else f"{shown(name)} is unknown{nearest(str(name), registry)}"
                 self._refuse(f"{section}.name", f"{said}; known: {', '.join(registry)}")
-            elif found is not None:
+            elif found is not None and self._sound_base(found):
                 self.parts[section] = choice_class(section, name)(**dict(found))
 
     def _sound(self, model: type[BaseModel], values: Mapping[str, Any], at: str) -> BaseModel | None:
@@ -87,6 +87,15 @@ class Check:
         for key, reason in mistakes:
             self._refuse(key, reason)
         return found
+
+    def _sound_base(self, found: BaseModel) -> bool:
+        """Whether the settings of the method within a wrapper are sound; other sections have none."""
+        if not hasattr(found, "base_settings"):
+            return True
+        mistakes = _base_mistakes(found.base, found.base_settings, "method")
+        for key, reason in mistakes:
+            self._refuse(key, reason)
+        return not mistakes
 
     def _refuse(self, key: str, reason: str) -> None:
         """Adds a line that begins with where `key` was set."""
@@ -98,6 +107,19 @@ class Check:
         line = sentence(origin if says else f"{origin}: {key}", reason)
         if line not in self.problems:
             self.problems.append(line)
+
+
+def _base_mistakes(base: str, settings: Mapping[str, Any], at: str) -> Refusals:
+    """What is wrong with `base` and `base_settings` of a wrapper, and of the wrapper within it."""
+    registry = REGISTRIES["method"]
+    if base not in registry:
+        return [(f"{at}.base", f"{shown(base)} is unknown{nearest(base, registry)}; known: {', '.join(registry)}")]
+    model = choice_model("method", base)
+    inside = f"{at}.base_settings"
+    found, mistakes = read_settings(model, settings, [key.name for key in model_keys(model, f"{inside}.")], f"{inside}.")
+    if found is not None and hasattr(found, "base_settings"):
+        return _base_mistakes(found.base, found.base_settings, inside)
+    return mistakes
 
 
 def sentence(key: str, reason: str) -> str:

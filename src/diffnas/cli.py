@@ -209,6 +209,65 @@ def show(
         typer.echo(line)
 
 
+@app.command()
+def lookup(
+    cell: Annotated[
+        str, typer.Argument(help="A cell, '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|', a genotype file, or a run folder.")
+    ],
+    table: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Look in this table (diffnas data nasbench201) and not in the packaged one."),
+    ] = None,
+    latency: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Latencies besides: csv or parquet, columns arch_str, latency_ms_DEVICE."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Look up how good a cell of NAS-Bench-201 is, without training it.
+
+    Accuracies on three data sets, ranks among the 15,625 cells, distance to the best, parameters and multiply-adds.
+
+    [bold]diffnas lookup runs/first[/bold]  what the search in that run found
+    """
+    from diffnas.api import lookup as look_up
+    from diffnas.core.genotype import named
+    from diffnas.pipeline.lookup import as_json as plain
+    from diffnas.pipeline.lookup import describe, latencies
+
+    with named(_short(cell)):
+        found = look_up(cell, table)
+    devices = None if latency is None else latencies(latency, found.index)
+    lines = [json.dumps(plain(found, devices), indent=1)] if as_json else describe(found, devices)
+    for line in lines:
+        typer.echo(line)
+
+
+data_app = typer.Typer(help="Prepare data that others publish.", no_args_is_help=True, rich_markup_mode="rich")
+app.add_typer(data_app, name="data")
+
+
+@data_app.command()
+def nasbench201(
+    folder: Annotated[Path, typer.Argument(help="The folder of per-cell files, as the authors publish it.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The table to write.")] = Path("nasbench201.csv"),
+    quiet: Quiet = False,
+) -> None:
+    """Build a table for `diffnas lookup --table` from the official files of NAS-Bench-201 or NATS-Bench.
+
+    Means, deviations and seeds of test and validation accuracies, after 200 and after 12 epochs. Nothing in the files is
+    run. A damaged file is named and left out; the exit code is 2 then.
+    """
+    from diffnas.pipeline.nasbench201 import build_table
+    from diffnas.runtime.console import start_console
+
+    start_console(quiet)
+    cells, left_out = build_table(folder, out)
+    typer.echo(f"table: {out} ({cells:,} of 15,625 cells)")
+    if left_out:
+        raise UserError(f"{left_out:,} of {cells + left_out:,} files could not be used and were left out of {out}")
+
+
 class Listing(StrEnum):
     """What can be listed."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from diffnas.core.known import PUBLISHED
 from diffnas.data import DATA
-from diffnas.keys import REGISTRIES, choice_class, recipe_keys
+from diffnas.keys import Key, choice_class, model_keys, recipe_keys, settings_model
 from diffnas.methods import METHODS
 from diffnas.recipe import read_recipe, recipe_names
 from diffnas.spaces import SPACES
@@ -23,8 +23,8 @@ Rows = list[tuple[str, ...]]
 def listing(what: str) -> Iterator[str]:
     """The lines of one list: methods, spaces, data, recipes, genotypes or keys."""
     lists: dict[str, Callable[[], Rows]] = {
-        "methods": lambda: _choices("method", METHODS),
-        "spaces": lambda: _choices("space", SPACES),
+        "methods": _methods,
+        "spaces": lambda: [(name, _line(choice_class("space", name))) for name in SPACES],
         "data": lambda: [(name, info.about) for name, info in DATA.items()],
         "recipes": _recipes,
         "genotypes": lambda: [(name, entry[0]) for name, entry in PUBLISHED.items()],
@@ -40,14 +40,30 @@ def listing(what: str) -> Iterator[str]:
 def _wrapped(head: str, text: str) -> list[str]:
     """`head` and `text` on one line for a program, on as many as it takes on a terminal, `text` in its own column."""
     width = min(shutil.get_terminal_size().columns, 120) if sys.stdout.isatty() else 0
-    if width < len(head) + 20:
+    if not width:
         return [f"{head}{text}".rstrip()]
+    if width < len(head) + 20:
+        return [head.rstrip(), *textwrap.wrap(text, max(width, 24), initial_indent="    ", subsequent_indent="    ")]
     return textwrap.wrap(text, width, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False)
 
 
-def _choices(section: str, registry: dict[str, str]) -> Rows:
-    assert section in REGISTRIES
-    return [(name, (inspect.getdoc(choice_class(section, name)) or "").splitlines()[0]) for name in registry]
+def _methods() -> Rows:
+    """Name, what it does, its paper, and its settings with their defaults."""
+    rows: Rows = []
+    for name in METHODS:
+        cls = choice_class("method", name)
+        paper = (inspect.getdoc(inspect.getmodule(cls)) or "").split("\n\n")[0].replace("\n", " ").rstrip(".")
+        settings = ", ".join(f"{key.name.removeprefix('method.')}={_plain(key.default)}" for key in _settings(cls))
+        rows.append((name, f"{_line(cls)} {paper}.{f' [{settings}]' if settings else ''}"))
+    return rows
+
+
+def _settings(cls: Any) -> list[Key]:
+    return model_keys(settings_model(cls), "method.")
+
+
+def _line(cls: Any) -> str:
+    return (inspect.getdoc(cls) or "").splitlines()[0]
 
 
 def _recipes() -> Rows:

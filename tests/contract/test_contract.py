@@ -18,7 +18,11 @@ from diffnas.methods import METHODS
 from diffnas.spaces import SPACES
 from diffnas.tasks.images import ImageTask
 
-SMALL = {"darts-cnn": {"channels": 2, "layers": 2, "nodes": 1}}
+SMALL: dict[str, dict[str, Any]] = {
+    "darts-cnn": {"channels": 2, "layers": 2, "nodes": 1},
+    "nasbench201": {"channels": 4, "layers": 1},
+    "shufflenet-blocks": {"channels": 2, "widths": (8, 16), "depths": (1, 1), "last": 16},
+}
 VARIANTS: dict[str, list[dict[str, Any]]] = {"darts": [{}, {"unrolled": True}, {"unrolled": True, "exact": True}]}
 
 

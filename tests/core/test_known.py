@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diffnas.core.count import Counts, count
-from diffnas.core.known import PUBLISHED, published
+from diffnas.core.known import CELLS, published
 from diffnas.core.space import Shape
 from diffnas.spaces.darts_cnn.space import DartsCNN
 
@@ -67,7 +67,7 @@ def test_counts_of_the_original(record: Any) -> None:
 
 
 def test_every_published_genotype_builds() -> None:
-    for name in PUBLISHED:
+    for name in CELLS:
         assert size(name, Shape(10), channels=4, layers=3, pool_norm="affine").params > 0
 
 

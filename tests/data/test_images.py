@@ -14,6 +14,9 @@ from diffnas.data import DATA, Split
 from diffnas.data import images as module
 from diffnas.data.images import SOURCES, ImageData, Images, load_images, split_train
 from diffnas.errors import DataError
+from diffnas.listing import listing
+from diffnas.pipeline.images import load_data
+from diffnas.recipe import read_recipe
 
 
 def some(labels: list[int], names: tuple[str, ...] = ("cat", "dog"), side: int = 4) -> Images:
@@ -49,13 +52,27 @@ def test_the_list_of_data_sets_does_not_import_torch() -> None:
 
 
 def test_every_data_set_has_a_source_and_says_what_it_is() -> None:
-    assert list(DATA) == list(SOURCES) == ["cifar10", "cifar100", "digits", "folder"]
+    assert list(DATA) == list(SOURCES) == ["cifar10", "cifar100", "digits", "folder", "imagenet16-120", "svhn"]
     for info in DATA.values():
         assert "\n" not in info.about
         assert info.mean is None or len(info.mean) == info.channels
         assert (info.mean is None) == (info.std is None)
     assert not DATA["digits"].flip
-    assert [info.crop for info in DATA.values()] == [4, 4, 1, 0]
+    assert [info.crop for info in DATA.values()] == [4, 4, 1, 0, 2, 4]
+
+
+def test_the_list_shows_every_data_set() -> None:
+    assert [line.split()[0] for line in listing("data")] == list(DATA)
+
+
+def test_a_recipe_on_data_that_is_not_fetched_says_which_path_it_needs() -> None:
+    recipe = read_recipe("darts-cifar10", ["data.name=imagenet16-120", "train.auxiliary=false"])
+    with pytest.raises(DataError) as caught:
+        load_data(recipe)
+    assert caught.value.lines == (
+        "data.path: imagenet16-120 is not fetched; set it to the folder that holds train_data_batch_1 to "
+        "train_data_batch_10 and val_data of ImageNet16",
+    )
 
 
 def test_images_know_their_number_and_subsets() -> None:
@@ -142,7 +159,9 @@ def test_other_mistakes_of_a_source_are_one_line(given: Given) -> None:
 
 def test_an_unknown_name_gets_a_hint() -> None:
     assert refusal("cifr10") == ("data set cifr10 is unknown; did you mean cifar10?",)
-    assert refusal("mnist") == ("data set mnist is unknown; known: cifar10, cifar100, digits, folder",)
+    assert refusal("mnist") == (
+        "data set mnist is unknown; known: cifar10, cifar100, digits, folder, imagenet16-120, svhn",
+    )
 
 
 def test_mean_and_std_are_measured_on_the_images_kept(given: Given) -> None:

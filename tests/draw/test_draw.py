@@ -19,7 +19,7 @@ from PIL import Image
 
 from diffnas import draw
 from diffnas.core.genotype import Genotype, Nodes
-from diffnas.core.known import PUBLISHED, SHORT, published
+from diffnas.core.known import CELLS, SHORT, published
 from diffnas.errors import GenotypeError
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -48,7 +48,7 @@ def chain(count: int) -> Nodes:
 
 @cache
 def layouts() -> dict[str, tuple[Nodes, draw.Layout]]:
-    cells = {f"{name} {kind}": nodes for name in PUBLISHED for kind, nodes in published(name).cells.items()}
+    cells = {f"{name} {kind}": nodes for name in CELLS for kind, nodes in published(name).cells.items()}
     cells |= {f"random {seed}": random_nodes(seed) for seed in range(250)}
     cells |= {f"chain {count}": chain(count) for count in range(1, 13)}
     cells["no input"] = Nodes(((), (("none", 0), ("none", 0))), (1,), 0)
@@ -129,7 +129,7 @@ def test_every_input_is_an_arrow_and_every_output_a_line() -> None:
 def test_published_cells_fit_one_line_and_deep_ones_go_on_below() -> None:
     for name, (_, cell) in layouts().items():
         dashed = any(box.dashed for box in cell.boxes)
-        assert not (dashed and name.split()[0] in PUBLISHED), name
+        assert not (dashed and name.split()[0] in CELLS), name
     assert any(box.dashed for box in layouts()["chain 12"][1].boxes)
 
 
@@ -140,7 +140,7 @@ def test_none_is_dashed_and_a_repeated_input_is_two_arrows() -> None:
     assert len({curve.points for curve in cell.curves}) == 4
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", CELLS)
 def test_svg_of_a_published_genotype(name: str) -> None:
     genotype = published(name)
     svg = draw.draw_svg(genotype)
@@ -155,7 +155,7 @@ def test_svg_of_a_published_genotype(name: str) -> None:
 
 
 def test_text_is_at_least_10_pixels_high_when_shown_800_wide() -> None:
-    genotypes = [published(name) for name in PUBLISHED]
+    genotypes = [published(name) for name in CELLS]
     genotypes += [Genotype("darts-cnn", {"normal": random_nodes(seed)}) for seed in range(40)]
     for genotype in genotypes:
         root = ET.fromstring(draw.draw_svg(genotype))

@@ -9,7 +9,7 @@ import torch
 from diffnas.core.cell import Cell
 from diffnas.core.seeds import generator
 from diffnas.core.space import Shape
-from diffnas.engine import random_genotype, strongest
+from diffnas.engine import random_genotype, sampled_genotypes, strongest
 from diffnas.spaces.darts_cnn.space import DartsCNN
 
 OPS = ("none", "a", "b")
@@ -52,3 +52,34 @@ def test_random_genotypes_are_legal_and_uniform() -> None:
     sources = Counter(source for genotype in drawn for _, source in genotype.cells["normal"].inputs[1])
     assert set(sources) == {0, 1, 2} and max(sources.values()) < 1.3 * min(sources.values())
     assert drawn[0] == random_genotype(space.name, space.cells, generator(0, "random", 0)) != drawn[1]
+
+
+def test_pairs_may_come_from_one_edge() -> None:
+    cell = Cell.dense(OPS, 2, 1, in_degree=2, excluded=("none",))
+    strength = torch.tensor([[0.9, 0.5, 0.4], [0.2, 0.3, 0.1]])
+    assert strongest(cell, strength, rule="pairs").inputs == ((("a", 0), ("b", 0)),)
+    assert strongest(cell, strength).inputs == ((("a", 0), ("a", 1)),)
+
+
+def test_all_keeps_every_edge_whose_strongest_op_may_be_derived() -> None:
+    cell = Cell.dense(OPS, 2, 2, in_degree=2, excluded=("none",))
+    strength = torch.tensor([[0.9, 0.5, 0.4], [0.2, 0.3, 0.1], [0.1, 0.2, 0.3], [0.1, 0.3, 0.2], [0.0, 0.0, 0.1]])
+    assert strongest(cell, strength, rule="all").inputs == ((("a", 1),), (("b", 0), ("a", 1), ("b", 2)))
+
+
+def test_ties_may_go_to_the_later_edge() -> None:
+    cell = Cell.dense(OPS, 2, 2, in_degree=1, excluded=("none",))
+    assert strongest(cell, torch.full((5, 3), 0.25), ties="last").inputs == ((("a", 1),), (("a", 2),))
+
+
+def test_sampled_genotypes_follow_the_strengths() -> None:
+    space = DartsCNN(nodes=1)
+    strength = {kind: torch.zeros(2, 8) for kind in space.cells}
+    strength["normal"][:, 4], strength["normal"][:, 0], strength["reduce"][:, 3] = 0.25, 0.5, 1.0
+    strength["normal"][:, 5] = 0.75
+    found = sampled_genotypes(space, strength, 400, generator(0, "test"))
+    ops = Counter(op for each in found for op in each.cells["normal"].ops)
+    assert set(ops) == {"sep_conv_3x3", "sep_conv_5x5"} and 0.68 < ops["sep_conv_5x5"] / 800 < 0.82
+    assert all(each.cells["reduce"].ops == ("skip_connect", "skip_connect") for each in found)
+    again = sampled_genotypes(space, strength, 5, generator(0, "test"))
+    assert again == found[:5]

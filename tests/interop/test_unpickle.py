@@ -11,15 +11,17 @@ import os
 import pickle
 import subprocess
 import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from diffnas.errors import DataError
 from diffnas.interop import unpickle
-from diffnas.interop.unpickle import load_pickle
+from diffnas.interop.unpickle import Omitted, load_pickle, load_torch
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
@@ -282,3 +284,126 @@ def test_a_damaged_file_never_ends_in_another_error() -> None:
 
 def test_control_characters_of_a_name_are_escaped() -> None:
     assert "it asks for evil\\x1b[2J.name," in refusal(b"cevil\x1b[2J\nname\n.")
+
+
+# ---- files of torch.save ---------------------------------------------------------------------------------------------
+
+
+def saved(value: Any, zipped: bool) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer, _use_new_zipfile_serialization=zipped)
+    return buffer.getvalue()
+
+
+def load_saved(data: bytes, limit: int | None = None) -> Any:
+    return load_torch(io.BytesIO(data), "some.pth", limit)
+
+
+def refused_saved(data: bytes) -> str:
+    with pytest.raises(DataError) as caught:
+        load_saved(data)
+    assert len(caught.value.lines) == 1 and str(caught.value).startswith("some.pth: ")
+    return str(caught.value)
+
+
+both = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+
+
+@both
+def test_plain_data_beside_tensors_comes_through(zipped: bool) -> None:
+    layer = torch.nn.Linear(3, 2)
+    value = {
+        "accuracy": {("cifar10", 777): 91.5},
+        "params": np.float64(0.1),
+        "weights": layer.state_dict(),
+        "parameter": layer.weight,
+        "view": torch.arange(6.0)[2:4],
+        "kinds": [torch.zeros(2, dtype=kind) for kind in (torch.float16, torch.bfloat16, torch.int64, torch.bool)],
+    }
+    found = load_saved(saved(value, zipped))
+    assert found["accuracy"] == value["accuracy"] and found["params"] == 0.1
+    assert list(found["weights"]) == ["weight", "bias"]
+    tensors = [*found["weights"].values(), found["parameter"], found["view"], *found["kinds"]]
+    assert all(isinstance(tensor, Omitted) and not hasattr(tensor, "__dict__") for tensor in tensors)
+
+
+@both
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_names_in_torch_files_are_refused_too(
+    kind: str, zipped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for value in (HOSTILE[kind], {"deep": [torch.zeros(1), HOSTILE[kind]]}):
+        assert "some.pth: refused: it asks for " in refused_saved(saved(value, zipped))
+    assert not list(tmp_path.iterdir())
+
+
+@both
+def test_modules_and_other_objects_of_torch_are_refused(zipped: bool) -> None:
+    assert "asks for torch.nn.modules.linear.Linear," in refused_saved(saved(torch.nn.Linear(1, 1), zipped))
+    assert "asks for torch.device," in refused_saved(saved(torch.device("cpu"), zipped))
+
+
+def test_names_of_tensors_are_refused_in_plain_pickles() -> None:
+    assert "asks for torch._utils._rebuild_tensor_v2" in refusal(b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n.")
+    assert "asks for torch.FloatStorage" in refusal(b"\x80\x02ctorch\nFloatStorage\n.")
+
+
+def legacy(pickled: bytes) -> bytes:
+    """A file of torch.save before 1.6 whose object is `pickled`."""
+    head = saved({}, zipped=False)
+    start = head.index(pickle.dumps({}, 2))
+    return head[:start] + pickled
+
+
+def test_hostile_pickles_in_torch_files() -> None:
+    assert load_saved(legacy(b"\x80\x02K\x07.")) == 7
+    assert "outside the file" in refused_saved(legacy(b"\x80\x02K\x07Q."))  # not the numbers of a tensor
+    assert "outside the file" in refused_saved(legacy(b"\x80\x02X\x06\x00\x00\x00module\x85Q."))
+    assert "AttributeError" in refused_saved(legacy(b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}U\x01aK\x01sb."))
+    storage = b"\x80\x02ctorch\nFloatStorage\nJ\xff\xff\xff\x7f\x85R."  # FloatStorage(2 ** 31 - 1)
+    assert "TypeError" in refused_saved(legacy(storage))
+    assert "is not a file of torch.save" in refused_saved(pickle.dumps({"full": 1}, 2))
+    assert "damaged or cut short" in refused_saved(b"")
+    machine = saved({}, zipped=False).replace(b"little_endian", b"littleXendian")
+    assert load_saved(machine) == {}  # said by the file, and not used
+
+
+def archive(files: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as packed:
+        for name, content in files.items():
+            packed.writestr(name, content)
+    return buffer.getvalue()
+
+
+def test_archives_that_are_none_of_torch() -> None:
+    assert load_saved(archive({"archive/data.pkl": b"K\x07."})) == 7
+    assert load_saved(archive({"any name/data.pkl": b"K\x07.", "any name/version": b"3"})) == 7
+    for files in ({}, {"data.pkl": b"K\x07."}, {"a/data.pkl": b"K\x07.", "b/data.pkl": b"K\x08."}):
+        assert "is not a file of torch.save" in refused_saved(archive(files))
+    bomb = archive({"a/data.pkl": bytes(2**22)}, zipfile.ZIP_DEFLATED)
+    assert "is not a file of torch.save" in refused_saved(bomb)
+
+
+def test_torch_files_have_a_limit() -> None:
+    for zipped in (True, False):
+        data = saved({"x": b"1" * 5000}, zipped)
+        assert load_saved(data, len(data)) == {"x": b"1" * 5000}
+        with pytest.raises(DataError, match="refused: a pickle of over 1000 bytes"):
+            load_saved(data, 1000)
+
+
+@both
+def test_damaged_torch_files_end_in_one_line(zipped: bool) -> None:
+    generator = np.random.default_rng(0)
+    data = saved({"full": {("a", 1): 2.5}, "w": torch.zeros(2), "s": np.float64(2)}, zipped)
+    damaged = [data[:length] for length in range(0, len(data), 7)]
+    for _ in range(1500):
+        copy = bytearray(data)
+        for at in generator.integers(0, len(data), 2):
+            copy[at] = generator.integers(0, 256)
+        damaged.append(bytes(copy))
+    for copy in damaged:
+        with contextlib.suppress(DataError):
+            load_saved(bytes(copy))

@@ -281,3 +281,74 @@ def test_the_api_refuses_what_cannot_be(tmp_path: Path) -> None:
         diffnas.search(None, resume=True)
     with pytest.raises(RunError, match="nothing to resume"):
         diffnas.search(None, tmp_path, resume=True)
+
+
+def test_early_stop_ends_with_the_epoch_before_the_collapse(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Collapsing(DARTS):
+        def strength(self, search: Search) -> dict[str, torch.Tensor]:
+            op = "skip_connect" if search.clock.total >= 3 else "sep_conv_3x3"
+            shares = torch.zeros(2, 8)
+            shares[:, search.space.cells["normal"].ops.index(op)] = 1.0
+            return {"normal": shares, "reduce": shares}
+
+    caplog.set_level("INFO", logger="diffnas")
+    stopped, ended = (tiny("search.epochs=5", f"search.early_stop={switch}") for switch in ("true", "false"))
+    for recipe in (stopped, ended):
+        object.__setattr__(recipe, "method", Collapsing())
+    run = diffnas.search(stopped, tmp_path / "stopped")
+    assert [row["skips_normal"] for row in run.search.metrics()] == [0, 0, 2]
+    assert "skip_connect" not in diffnas.load_genotype(run).cells["normal"].ops
+    assert diffnas.load_genotype(run).provenance["epoch"] == 2
+    assert "stopped after epoch 3: 2 of the 2 ops of cell normal are skip connections" in caplog.messages
+    run = diffnas.search(ended, tmp_path / "ended")
+    assert len(run.search.metrics()) == 5 and set(diffnas.load_genotype(run).cells["normal"].ops) == {"skip_connect"}
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert sum(line.startswith("collapse: after epoch 3 2 of the 2 ops") for line in warnings) == 2  # once per search
+
+
+def test_the_eigenvalue_is_recorded_on_request_and_shifts_nothing(tmp_path: Path) -> None:
+    plain, watched = (
+        diffnas.search(tiny(f"search.eigenvalue_every={every}"), tmp_path / str(every)) for every in (0, 2)
+    )
+    assert "eigenvalue" not in watched.search.metrics()[0] and watched.search.metrics()[1]["eigenvalue"] > 0
+    assert plain.search.genotype.read_text() == watched.search.genotype.read_text()
+    assert [r["train_loss"] for r in plain.search.metrics()] == [r["train_loss"] for r in watched.search.metrics()]
+
+
+def test_a_stage_may_widen_and_restart(tmp_path: Path) -> None:
+    seen: list[tuple[int, dict[str, torch.Tensor], dict[str, Any]]] = []
+
+    @dataclass(frozen=True)
+    class Growing(DARTS):
+        def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
+            wide = Size(size.channels, size.layers, 1)
+            return (
+                Stage(1, Size(size.channels, size.layers, 2)),
+                Stage(1, wide, fresh=False),
+                Stage(2, wide, fresh=False, restart=True, rate=0.1),
+            )
+
+        def step(self, search: Search, batches: Any) -> Any:
+            if len(seen) <= search.clock.stage:
+                momenta = search.weights_optimizer.state_dict()["state"]
+                weights = {name: t.clone() for name, t in search.supernet.state_dict().items()}
+                seen.append((search.clock.stage, weights, dict(momenta)))
+            return super().step(search, batches)
+
+    recipe = tiny("space.channels=4")
+    object.__setattr__(recipe, "method", Growing())
+    run = diffnas.search(recipe, tmp_path / "run")
+    name = "cells.0.edges.0.ops.sep_conv_3x3.1.weight"
+    assert [weights[name].shape[0] for _, weights, _ in seen] == [4, 8, 8]  # the only cell is a reduction: 8 channels
+    copies = {tuple(row.tolist()) for row in seen[1][1][name].flatten(1)}
+    assert len(copies) == 4  # what is new copies what was there
+    assert seen[1][2] and not seen[2][2]  # momentum goes on, or begins anew
+    rates = [row["lr"] for row in run.search.metrics()]
+    assert rates[1] < rates[0] and rates[2] == pytest.approx(0.1 * 0.025)
+
+
+def test_the_learning_rate_warms_up(tmp_path: Path) -> None:
+    run = diffnas.search(tiny("search.epochs=4", "search.weights.warmup=2"), tmp_path / "run")
+    plain = diffnas.search(tiny("search.epochs=4"), tmp_path / "plain")
+    factors = [a["lr"] / b["lr"] for a, b in zip(run.search.metrics(), plain.search.metrics(), strict=True)]
+    assert factors == pytest.approx([0.5, 1.0, 1.0, 1.0])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -18,6 +19,9 @@ from torch.utils.flop_counter import FlopCounterMode
 RULE = (
     "multiply-adds of convolutions and linear layers, batch 1, evaluation mode; parameters without the auxiliary head"
 )
+
+Unit = Literal["macs", "params"]
+"""What a cost is counted in."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 A genotype names its space and holds, for each kind of cell, which op reads which earlier state at every node, and which
 states the cell puts out.  Any number of inputs per node is legal, the same input twice included.  Nothing read from a
-file is executed: JSON is parsed as JSON, the `Genotype(normal=..., ...)` text of older code as a syntax tree of literals.
+file is executed: JSON is parsed as JSON, the `Genotype(normal=..., ...)` text of older code as a syntax tree of literals,
+the strings of NAS-Bench-201 entry by entry.
 """
 
 from __future__ import annotations
@@ -259,8 +260,21 @@ def _cell_of_text(kind: str, entries: Any, concat: Any) -> Nodes:
     return Nodes(tuple(tuple(pairs[s : s + n]) for s, n in zip(starts, sizes, strict=False)), states)
 
 
+def parse_edges(text: str, where: str = "genotype") -> Genotype:
+    """The genotype in an official string of NAS-Bench-201: a block of `op~source` per node, `|op~0|+|op~0|op~1|+...`."""
+    inputs = []
+    for block in text.strip().split("+"):
+        entries = [re.fullmatch(r"([\w.-]{1,60})~(\d{1,3})", entry, re.ASCII) for entry in block.strip("|").split("|")]
+        if not (block.startswith("|") and block.endswith("|") and all(entries)):
+            raise GenotypeError(f"{where}: {block!r:.60} is not a block of a cell, such as |skip_connect~0|none~1|")
+        inputs.append(tuple((entry[1], int(entry[2])) for entry in entries if entry))
+    with named(where):
+        nodes = Nodes(tuple(inputs), (len(inputs),), first=1)
+        return Genotype("nasbench201", {"cell": nodes}, {"source": "NAS-Bench-201 string"})
+
+
 def read_genotype_file(path: Path) -> Genotype:
-    """The genotype in a file: our JSON, or a `Genotype(...)` text."""
+    """The genotype in a file: our JSON, a `Genotype(...)` text, or a string of NAS-Bench-201."""
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
@@ -276,4 +290,4 @@ def read_genotype_file(path: Path) -> Genotype:
 
 def parse_genotype(text: str, where: str = "genotype") -> Genotype:
     """The genotype in `text`, told apart by its first character."""
-    return (parse_json if text.lstrip().startswith("{") else parse_original)(text, where)
+    return {"{": parse_json, "|": parse_edges}.get(text.lstrip()[:1], parse_original)(text, where)

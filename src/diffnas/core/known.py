@@ -1,10 +1,13 @@
 """Published genotypes by name, as plain data.
 
 A node is written as its inputs, `op@source`, and nodes are separated by bars; sources 0 and 1 are the outputs of the two
-cells before.  The lists are numbers from the papers' public code; nothing here was searched by diffnas.
+cells before.  A chain of blocks is written as its ops, with bars between stages.  The lists are numbers from the papers'
+public code; nothing here was searched by diffnas.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from diffnas.core.genotype import Genotype, Nodes
 
@@ -19,10 +22,14 @@ SHORT = {
     "skip": "skip_connect",
     "conv7": "conv_7x1_1x7",
     "none": "none",
+    "3": "shuffle_3x3",
+    "5": "shuffle_5x5",
+    "7": "shuffle_7x7",
+    "x": "shuffle_xception",
 }
 
 # name: (source, normal cell, its concat, reduction cell, its concat)
-PUBLISHED: dict[str, tuple[str, str, tuple[int, ...], str, tuple[int, ...]]] = {
+CELLS: dict[str, tuple[str, str, tuple[int, ...], str, tuple[int, ...]]] = {
     "nasnet": (
         "Zoph et al., 2018",
         "sep5@1 sep3@0 | sep5@0 sep3@0 | avg@1 skip@0 | avg@0 avg@0 | sep3@1 skip@1",
@@ -158,10 +165,28 @@ PUBLISHED: dict[str, tuple[str, str, tuple[int, ...], str, tuple[int, ...]]] = {
     ),
 }
 
+# name: (source, the ops of the blocks in order)
+BLOCKS: dict[str, tuple[str, str]] = {
+    "spos": ("Guo et al., 2020, block search, 319M", "3 3 x 5 | 5 5 3 3 | 7 3 7 5 5 3 7 3 | 7 5 x 7"),
+    "dsnas": ("Hu et al., 2020, searched on ImageNet, 324M", "3 3 x 3 | x 7 3 3 | x x 7 x x x 7 3 | 3 x x 3"),
+    "mmrazor-dsnas": (
+        "OpenMMLab MMRazor, DSNAS searched on ImageNet, 73.56 %",
+        "3 7 3 5 | 3 3 3 7 | x 3 3 5 3 5 7 7 | x 3 7 3",
+    ),
+}
+
+PUBLISHED: dict[str, tuple[Any, ...]] = {**CELLS, **BLOCKS}
+"""All of them; an entry begins with its source."""
+
 
 def published(name: str) -> Genotype:
     """The published genotype `name`, one of `PUBLISHED`; raises `KeyError` for another name."""
-    source, normal, normal_concat, reduce, reduce_concat = PUBLISHED[name]
+    if name in BLOCKS:
+        source, ops = BLOCKS[name]
+        chain = tuple(((SHORT[op], block),) for block, op in enumerate(ops.replace("|", " ").split()))
+        blocks = Nodes(chain, (len(chain),), first=1)
+        return Genotype("shufflenet-blocks", {"blocks": blocks}, {"name": name, "source": source})
+    source, normal, normal_concat, reduce, reduce_concat = CELLS[name]
     cells = {"normal": _nodes(normal, normal_concat), "reduce": _nodes(reduce, reduce_concat)}
     return Genotype("darts-cnn", cells, {"name": name, "source": source})
 

@@ -70,3 +70,7 @@ class Space(Protocol):
 
     def network_refusals(self, shape: Shape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         """What is impossible about a network of these settings: (setting, reason) pairs."""
+
+    def lookup(self, genotype: Genotype) -> dict[str, dict[str, float]] | None:
+        """What a table says of the genotype, untrained: by data set `test` accuracy in percent, `rank` and `gap` to the best
+        in points; None where there is no table."""

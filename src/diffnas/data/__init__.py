@@ -91,4 +91,26 @@ DATA: dict[str, DataInfo] = {
         crop=0,
         hub=None,
     ),
+    "imagenet16-120": DataInfo(
+        about="157,700 colour images of 16 x 16 in 120 classes, NAS-Bench-201's: the published batches of ImageNet16",
+        classes=120,
+        channels=3,
+        side=16,
+        mean=(122.68 / 255, 116.66 / 255, 104.01 / 255),  # NAS-Bench-201
+        std=(63.22 / 255, 61.26 / 255, 65.09 / 255),
+        flip=True,
+        crop=2,
+        hub=None,
+    ),
+    "svhn": DataInfo(
+        about="99,289 colour images of 32 x 32 in 10 classes, house numbers: MATLAB files, parquet files, or the hub",
+        classes=10,
+        channels=3,
+        side=32,
+        mean=(0.4377, 0.4438, 0.4728),  # SmoothDARTS, DrNAS
+        std=(0.1980, 0.2010, 0.1970),
+        flip=True,  # as the published searches have it, though a mirrored digit is another sign
+        crop=4,
+        hub="ufldl-stanford/svhn",
+    ),
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffnas.data import DATA, Split, cifar, digits, folder
+from diffnas.data import DATA, Split, cifar, digits, folder, imagenet16, svhn
 from diffnas.errors import DataError
 
 Source = Callable[[str, Path | None, int | None], tuple[Split, Split]]
@@ -22,6 +22,8 @@ SOURCES: dict[str, Source] = {
     "cifar100": cifar.read,
     "digits": digits.read,
     "folder": folder.read,
+    "imagenet16-120": imagenet16.read,
+    "svhn": svhn.read,
 }
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         weight_step,
     )
     from diffnas.engine.curvature import largest_eigenvalue
-    from diffnas.engine.derive import random_genotype, strongest
+    from diffnas.engine.derive import random_genotype, sampled_genotypes, strongest
     from diffnas.engine.scoring import Scores, score
     from diffnas.engine.search import Alphas, Search
 
@@ -35,6 +35,7 @@ _HOMES = {
     "largest_eigenvalue": "curvature",
     "penalty_step": "bilevel",
     "random_genotype": "derive",
+    "sampled_genotypes": "derive",
     "score": "scoring",
     "strongest": "derive",
     "unrolled_arch_step": "bilevel",
@@ -52,6 +53,7 @@ __all__ = [
     "largest_eigenvalue",
     "penalty_step",
     "random_genotype",
+    "sampled_genotypes",
     "score",
     "strongest",
     "unrolled_arch_step",

@@ -22,7 +22,7 @@ def collapsed(genotype: Genotype) -> str | None:
     for kind, nodes in genotype.cells.items():
         count, ops = nodes.ops.count(SKIP), len(nodes.ops)
         if kind != "reduce" and ops and 2 * count > ops:
-            return f"{count} of the {ops} ops of the {kind} cell are skip connections"
+            return f"{count} of the {ops} ops of cell {kind} are skip connections"
     return None
 
 

@@ -16,31 +16,40 @@ def largest_eigenvalue(search: Search, batch: Batch, decay: float = 0.0, steps: 
     """The largest eigenvalue of the Hessian of the loss on `batch` in the architecture's parameters, plus `decay`
     (Zela et al., Understanding and Robustifying DARTS, 2020, section 4).
 
-    By `steps` of Lanczos on central differences of the gradient, `eps` apart; parameters, weights and running statistics are
-    as before afterwards.  The architecture must give its evaluation mixture without noise.
+    By `steps` of Lanczos on central differences of the gradient, `eps` apart, in float32 (a difference of bfloat16 passes is
+    mostly rounding) and with the same noise in every pass; parameters, weights, running statistics and torch's generators are
+    as before afterwards.  Where the evaluation mixture does not depend on parameters by gradient, the Hessian is 0.
     """
     parameters = [p for p in search.arch.parameters() if p.requires_grad]
     start = [p.detach().clone() for p in parameters]
+    size = sum(p.numel() for p in parameters)
+    if not size:
+        return decay
+    devices = [search.device] if search.device.type == "cuda" else []
+    precision, search.precision = search.precision, torch.float32
 
     def slope(shift: Tensor) -> Tensor:
         _write(parameters, start, shift)
         mixture = search.relax("eval")
-        found = gradients(search, mixture, batch, {"mixture"}, "batch").mixture
+        with torch.random.fork_rng(devices):  # dropout, and ops that are noise
+            found = gradients(search, mixture, batch, {"mixture"}, "batch").mixture
         outputs = [(t, g) for t, g in zip(mixture.tensors(), found, strict=True) if t.requires_grad]
+        if not outputs:
+            return torch.zeros(size, dtype=torch.float64)
         tensors, seeds = zip(*outputs, strict=True)
         grads = torch.autograd.grad(tensors, parameters, seeds, allow_unused=True)
-        return torch.cat(
-            [torch.zeros(p.numel()) if g is None else g.flatten().cpu() for g, p in zip(grads, parameters, strict=True)]
-        ).double()
+        flat = [torch.zeros_like(p) if g is None else g for g, p in zip(grads, parameters, strict=True)]
+        return torch.cat([g.double().flatten() for g in flat]).cpu()
 
     try:
         top = lanczos(
             lambda v: (slope(eps * v) - slope(-eps * v)) / (2.0 * eps),
-            sum(p.numel() for p in parameters),
+            size,
             steps,
             search.fork("eigenvalue"),
         )
     finally:
+        search.precision = precision
         _write(parameters, start, None)
     return top + decay
 

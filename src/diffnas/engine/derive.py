@@ -10,6 +10,7 @@ from torch import Tensor
 
 from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype, Nodes
+from diffnas.core.space import Space
 
 
 def strongest(
@@ -44,6 +45,29 @@ def strongest(
             pairs = sorted(pairs, key=lambda pair: (-pair[0], sign * pair[1]))[: cell.in_degree]
         inputs.append(tuple((cell.ops[o], cell.edges[e][0]) for _, e, o in pairs))
     return Nodes(tuple(inputs), cell.concat, cell.inputs)
+
+
+def sampled_genotypes(
+    space: Space, strength: Mapping[str, Tensor], count: int, generator: torch.Generator
+) -> list[Genotype]:
+    """`count` genotypes of `space`: on every edge an op is drawn in proportion to `strength` [E, O] among those that may be
+    derived, then the strongest edges are kept."""
+    found = []
+    for _ in range(count):
+        cells = {}
+        for kind, cell in space.cells.items():
+            shares = strength[kind].detach().cpu().double().clamp_min(0.0)
+            eligible = torch.zeros_like(shares)
+            for e in range(len(cell.edges)):
+                eligible[e, _eligible(cell, e)] = 1.0
+            weights = shares * eligible + 1e-12 * eligible
+            open_edges = weights.sum(1) > 0
+            chosen = torch.zeros_like(shares)
+            drawn = torch.multinomial(weights[open_edges], 1, generator=generator)
+            chosen[open_edges] = torch.zeros_like(weights[open_edges]).scatter_(1, drawn, 1.0)
+            cells[kind] = strongest(cell, chosen * (1.0 + shares))
+        found.append(Genotype(space.name, cells, {"source": "sampled"}))
+    return found
 
 
 def random_genotype(space: str, cells: Mapping[str, Cell], generator: torch.Generator) -> Genotype:

@@ -140,6 +140,10 @@ class Method:
         """Asked before every epoch of a stage and after the last one."""
         return Turn()
 
+    def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
+        """`count` genotypes from what the search believes now: an op per edge drawn by strength, then derived."""
+        return engine.sampled_genotypes(search.space, search.strength(), count, generator)
+
     def derive(self, search: Search) -> Genotype | None:
         """The genotype as things stand; pure, runs every epoch."""
         strength = search.strength()

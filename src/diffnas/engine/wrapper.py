@@ -35,7 +35,8 @@ class Wrapper(Method):
     def inner(self) -> Method:
         """The method within; raises `KeyError` for a name and `TypeError` for settings it does not have."""
         module, _, attribute = import_module("diffnas.methods").METHODS[self.base].partition(":")
-        found: Method = getattr(import_module(module), attribute)(**self.base_settings)
+        settings = {key: tuple(value) if isinstance(value, list) else value for key, value in self.base_settings.items()}
+        found: Method = getattr(import_module(module), attribute)(**settings)
         return found
 
     def refusals(self) -> list[tuple[str, str]]:
@@ -82,6 +83,10 @@ class Wrapper(Method):
     def turn(self, search: Search, epoch: int) -> Turn:
         """Its turn."""
         return self.inner.turn(search, epoch)
+
+    def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
+        """Its samples."""
+        return self.inner.samples(search, count, generator)
 
     def derive(self, search: Search) -> Genotype | None:
         """Its genotype."""

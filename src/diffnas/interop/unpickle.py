@@ -15,8 +15,10 @@ import io
 import pickle
 import re
 import struct
+import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import prod
 from typing import Any, BinaryIO
 
@@ -38,25 +40,67 @@ _BROKEN = (
     EOFError,
     LookupError,
     MemoryError,
-    RecursionError,
+    RuntimeError,
     TypeError,
     ValueError,
     struct.error,
+    zipfile.BadZipFile,
 )
+_TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 
 
-def load_pickle(file: BinaryIO, where: str, encoding: str = "bytes") -> object:
+def load_pickle(file: BinaryIO, where: str, encoding: str = "bytes", limit: int | None = None) -> object:
     """The plain data in an open pickle; `where` names it in messages.
 
     `encoding` is that of the strings of Python 2 ("bytes" leaves them bytes, as the keys of CIFAR's batches).  Arrays
     are a subclass of `numpy.ndarray`.  Raises `DataError` with one line when the pickle names anything but containers
-    and numeric arrays, is damaged or cut short, or is over `MAX_BYTES` long.
+    and numeric arrays, is damaged or cut short, or is over `limit` bytes long (`MAX_BYTES`).
     """
-    data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise DataError(f"{where}: refused: a pickle of over {MAX_BYTES} bytes")
+    stream = _Whole(_read(file, where, limit))
+    with _one_line(where):
+        return _PlainUnpickler(stream, where, encoding).load()
+
+
+def load_torch(file: BinaryIO, where: str, limit: int | None = None) -> object:
+    """The plain data in a file of `torch.save`, of either layout; every tensor in it becomes an `Omitted`.
+
+    No weights are read and no torch is loaded.  Raises `DataError` as `load_pickle` does.
+    """
+    data = _read(file, where, limit)
+    with _one_line(where):
+        if data.startswith(b"PK"):
+            return _TorchUnpickler(_Whole(_zipped_pickle(data, where, limit)), where, "bytes").load()
+        stream = _Whole(data)  # before PyTorch 1.6: a number, a version, the machine, the object; then the weights
+        if _PlainUnpickler(stream, where, "bytes").load() != _TORCH_MAGIC:
+            raise DataError(f"{where}: is not a file of torch.save")
+        for _ in ("version", "machine"):
+            _PlainUnpickler(stream, where, "bytes").load()
+        return _TorchUnpickler(stream, where, "bytes").load()
+
+
+def _read(file: BinaryIO, where: str, limit: int | None) -> bytes:
+    limit = MAX_BYTES if limit is None else limit
+    data = file.read(limit + 1)
+    if len(data) > limit:
+        raise DataError(f"{where}: refused: a pickle of over {limit} bytes")
+    return data
+
+
+def _zipped_pickle(data: bytes, where: str, limit: int | None) -> bytes:
+    """The one `data.pkl` in an archive of `torch.save`."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        found = [info for info in archive.infolist() if info.filename.endswith("/data.pkl")]
+        if len(found) != 1 or found[0].compress_type != zipfile.ZIP_STORED:
+            raise DataError(f"{where}: is not a file of torch.save")
+        with archive.open(found[0]) as member:
+            return _read(member, where, limit)  # type: ignore[arg-type]
+
+
+@contextmanager
+def _one_line(where: str) -> Iterator[None]:
+    """Turns whatever a broken pickle ends in into one line."""
     try:
-        return _PlainUnpickler(_Whole(data), where, encoding).load()
+        yield
     except DataError:
         raise
     except _BROKEN as error:
@@ -108,6 +152,20 @@ class _PlainUnpickler(pickle._Unpickler):
     def persistent_load(self, pid: object) -> object:
         """Always `DataError`: a reference to an object outside the file."""
         raise DataError(f"{self.where}: refused: it asks for an object outside the file (a persistent id)")
+
+
+class _TorchUnpickler(_PlainUnpickler):
+    """Answers the names by which tensors are pickled too, with an `Omitted` in place of each tensor and its numbers."""
+
+    def find_class(self, module: str, name: str) -> object:
+        """The stand-in for `module.name`; `DataError` for every name that is neither data nor part of a tensor."""
+        return _TENSOR_NAMES.get(f"{module}.{name}") or super().find_class(module, name)
+
+    def persistent_load(self, pid: object) -> object:
+        """An `Omitted` for the numbers of a tensor; `DataError` for any other object outside the file."""
+        if isinstance(pid, tuple) and pid[:1] == ("storage",):
+            return Omitted()
+        return super().persistent_load(pid)
 
 
 class _Dtype:
@@ -233,6 +291,21 @@ class _MakeByteArray(_MakeBytes):
         return bytearray(super().__call__(data, *rest))
 
 
+class Omitted(_StandIn):
+    """A tensor that was not read."""
+
+    __slots__ = ()
+
+
+class _MakeOmitted(_StandIn):
+    """A function that makes a tensor or its numbers, of whatever arguments."""
+
+    __slots__ = ()
+
+    def __call__(self, *_: object) -> Omitted:
+        return Omitted()
+
+
 def _safe(text: str) -> str:
     """Text from a file, shortened and with control characters escaped, so that a message cannot steer a terminal."""
     return text[:200].encode("unicode_escape").decode("ascii")
@@ -262,3 +335,10 @@ for _module in ("numpy.core", "numpy._core"):
         f"{_module}.multiarray.scalar": _MakeScalar(),
         f"{_module}.numeric._frombuffer": _MakeFromBuffer(),
     }
+_KINDS = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
+_TENSOR_NAMES: dict[str, object] = {
+    "torch._utils._rebuild_tensor": _MakeOmitted(),
+    "torch._utils._rebuild_tensor_v2": _MakeOmitted(),
+    "torch._utils._rebuild_parameter": _MakeOmitted(),
+    **{f"torch.{kind}Storage": _StandIn() for kind in _KINDS},
+}

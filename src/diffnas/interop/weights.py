@@ -4,55 +4,151 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from diffnas.errors import WeightsError
 
-Rename = Callable[[nn.Module, str], str]
+
+@dataclass(frozen=True)
+class Source:
+    """How a program names weights: `rename(module, name)` is ours; names that `learned` matches are architecture
+    parameters, which are no weights and belong to a method."""
+
+    rename: Callable[[nn.Module, str], str]
+    learned: str = r"(alphas|betas)_(normal|reduce)"
 
 
 def _darts(module: nn.Module, key: str) -> str:
-    """The name of the original DARTS (cnn/model.py, cnn/model_search.py) -> ours."""
-    key = re.sub(r"\bauxiliary_head\.", "auxiliary.", key)
-    key = re.sub(r"^(cells\.\d+)\.preprocess(\d)\.", r"\1.preprocess.\2.", key)
+    """DARTS (cnn/model.py, cnn/model_search.py), and what was made from it."""
     searched = re.match(r"^cells\.(\d+)\._ops\.(\d+)\._ops\.(\d+)\.(.*)$", key)
     if searched:
         cell, edge, column, rest = searched.groups()
-        key = f"cells.{cell}.edges.{edge}.ops.{_op_name(module, int(cell), int(column))}.{rest}"
+        return _darts_layers(f"cells.{cell}.edges.{edge}.ops.{_op_name(module, cell, column)}.{rest}")
+    return _darts_layers(key)
+
+
+def _pdarts(module: nn.Module, key: str) -> str:
+    """P-DARTS: in a supernet the ops of an edge are counted among those that are left."""
+    searched = re.match(r"^cells\.(\d+)\.cell_ops\.(\d+)\.m_ops\.(\d+)\.(.*)$", key)
+    if searched:
+        cell, edge, place, rest = searched.groups()
+        return _darts_layers(f"cells.{cell}.edges.{edge}.ops.{_op_left(module, cell, edge, place)}.{rest}")
+    return _darts_layers(key)
+
+
+def _darts_layers(key: str) -> str:
+    """Everything but the place of an op in a supernet."""
+    key = re.sub(r"\bauxiliary_head\.", "auxiliary.", key)
+    key = re.sub(r"^(cells\.\d+)\.preprocess(\d)\.", r"\1.preprocess.\2.", key)
     key = re.sub(r"^(cells\.\d+)\._ops\.(\d+)\.", r"\1.ops.\2.", key)
     key = re.sub(r"\.op\.(\d+)\.", r".\1.", key)
-    for theirs, ours in {"conv_1": "even", "conv_2": "odd", "bn": "norm"}.items():
-        key = re.sub(rf"\.{theirs}\.", f".{ours}.", key)
-    return key
+    return _renamed(key, {"conv_1": "even", "conv_2": "odd", "bn": "norm"})
 
 
-def _op_name(module: nn.Module, cell: int, column: int) -> str:
+def _nasbench201(module: nn.Module, key: str) -> str:
+    """NAS-Bench-201 (AutoDL-Projects), and DrNAS's code for it."""
+    searched = re.match(r"^cells\.(\d+)\.edges\.(\d+)<-(\d+)\.(\d+)\.(.*)$", key)
+    if searched:
+        cell, target, source, column, rest = searched.groups()
+        edge = int(target) * (int(target) - 1) // 2 + int(source)
+        key = f"cells.{cell}.edges.{edge}.ops.{_op_name(module, cell, column)}.{rest}"
+    key = re.sub(r"^(cells\.\d+)\.layers\.(\d+)\.", r"\1.ops.\2.", key)
+    key = re.sub(r"\.op\.(\d+)\.", r".\1.", key)
+    key = re.sub(r"^lastact\.0\.", "norm.", key)
+    return _renamed(key, {"conv_a": "first", "conv_b": "second", "downsample": "shortcut"})
+
+
+def _mmrazor(module: nn.Module, key: str) -> str:
+    """The DARTS of MMRazor 1.x: an image classifier of backbone and head, perhaps as part of an algorithm."""
+    key = re.sub(r"^(architecture\.)?(backbone\.)?", "", key)
+    key = re.sub(r"^head\.fc\.", "classifier.", key)
+    key = re.sub(r"^head\.aux_linear\.", "auxiliary.classifier.", key)
+    key = re.sub(r"^auxliary_module\.net\.", "auxiliary.features.", key)
+    key = re.sub(r"^(cells\.\d+)\.preproc(\d)\.(net\.)?", r"\1.preprocess.\2.", key)
+    edge = r"^cells\.(\d+)\.nodes\.(\d+)\.edges\._edges\.\w+_p(\d+)\._candidate(?:_op)?s\.(\w+)\.(.*)$"
+    searched = re.match(edge, key)
+    if searched:
+        cell, node, source, op, rest = searched.groups()
+        if op in ("max_pool_3x3", "avg_pool_3x3"):
+            rest = rest.replace("bn.", "1.")
+        elif op != "skip_connect":
+            rest = re.sub(r"^conv1\.", "", rest)
+            rest = re.sub(r"^conv2\.(\d)", lambda layer: str(int(layer[1]) + 4), rest)
+        key = f"{_op_place(module, cell, int(node), int(source), op)}.{rest}"
+    return _renamed(key, {"conv1": "even", "conv2": "odd", "bn": "norm"})
+
+
+def _renamed(key: str, ours: Mapping[str, str]) -> str:
+    """`key` with the parts of it that have another name with us."""
+    return ".".join(ours.get(part, part) for part in key.split("."))
+
+
+def _cell(module: nn.Module, cell: str) -> Any:
+    return module.get_submodule(f"cells.{cell}")
+
+
+def _op_name(module: nn.Module, cell: str, column: str) -> str:
     """The name of the op in `column` of a supernet's cell; the column itself where there is none."""
     try:
-        supernet_cell: Any = module.get_submodule(f"cells.{cell}")
-        return str(supernet_cell.cell.ops[column])
+        return str(_cell(module, cell).cell.ops[int(column)])
     except (AttributeError, IndexError):
-        return str(column)
+        return column
 
 
-SOURCES: dict[str, Rename] = {"darts": _darts}
+def _op_left(module: nn.Module, cell: str, edge: str, place: str) -> str:
+    """The name of the op at `place` among those that `edge` allows; the place itself where there is none."""
+    try:
+        found = _cell(module, cell).cell
+        left = [op for op, allowed in zip(found.ops, found.allowed[int(edge)], strict=True) if allowed]
+        return str(left[int(place)])
+    except (AttributeError, IndexError):
+        return place
+
+
+def _op_place(module: nn.Module, cell: str, node: int, source: int, op: str) -> str:
+    """Where `op` is on the edge from state `source` to node `node`, in a supernet or a network; no place where it is not."""
+    try:
+        found = _cell(module, cell)
+        if hasattr(found, "edges"):
+            return f"cells.{cell}.edges.{found.cell.edges.index((source, found.cell.inputs + node))}.ops.{op}"
+        before = sum(len(inputs) for inputs in found.nodes.inputs[:node])
+        return f"cells.{cell}.ops.{before + found.nodes.inputs[node].index((op, source))}"
+    except (AttributeError, IndexError, ValueError):
+        return f"cells.{cell}: node {node}, source {source}, {op}"
+
+
+SOURCES = {
+    "darts": Source(_darts),
+    "pdarts": Source(_pdarts),
+    "pcdarts": Source(_darts),
+    "drnas": Source(_darts),
+    "nasbench201": Source(_nasbench201, r"_?arch_parameters"),
+    "drnas-nb201": Source(_nasbench201, r"_?arch_parameters"),
+    "mmrazor": Source(_mmrazor, r"(mutator|architecture\.mutator)\..*"),
+}
 """Whose names are understood."""
 
 
 def translate(module: nn.Module, keys: Iterable[str], source: str) -> dict[str, str]:
-    """`{original name: our name}` for `module`; raises `WeightsError` where `source` is not among `SOURCES`."""
+    """`{original name: our name}` for `module`, architecture parameters left out.
+
+    Raises `WeightsError` where `source` is not among `SOURCES`.
+    """
     if source not in SOURCES:
         raise WeightsError(f"source {source!r} is unknown; known: {', '.join(SOURCES)}")
-    return {key: SOURCES[source](module, key) for key in keys}
+    program = SOURCES[source]
+    return {key: program.rename(module, key) for key in keys if not re.fullmatch(program.learned, key)}
 
 
 def load_weights(module: nn.Module, state_dict: Mapping[str, Tensor], source: str) -> None:
     """Loads `state_dict`, whose names are those of `source`, into a supernet or network of ours.
 
-    Every entry is used and every parameter filled, or `WeightsError` lists the rest and nothing is changed.  Counters of
-    batches (`num_batches_tracked`) may be missing: weights saved before PyTorch 0.4 have none.
+    Every weight is used and every parameter filled, or `WeightsError` lists the rest and nothing is changed.  Architecture
+    parameters, which some programs keep beside the weights, are left out.  Counters of batches (`num_batches_tracked`) may
+    be missing: weights saved before PyTorch 0.4 have none.
     """
     names = translate(module, state_dict, source)
     own = module.state_dict()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -24,3 +26,32 @@ def concrete(logits_EO: Tensor, allowed: Tensor, temperature: float, generator: 
     (Maddison et al., 2017); 0 elsewhere."""
     noisy = (logits_EO + gumbel(logits_EO, generator)) / temperature
     return noisy.masked_fill(~allowed, -torch.inf).softmax(-1).masked_fill(~allowed, 0.0)
+
+
+def dirichlet(concentration_EO: Tensor, allowed: Tensor, generator: torch.Generator) -> Tensor:
+    """[E, O]: a sample of the Dirichlet distribution over the allowed ops of every edge, differentiable in the
+    concentration by its pathwise gradient (Jankowiak and Obermeyer, 2018); 0 elsewhere."""
+    sample: Tensor = _Dirichlet.apply(concentration_EO.cpu().double(), allowed.cpu(), generator)
+    return sample.to(concentration_EO)
+
+
+class _Dirichlet(torch.autograd.Function):
+    """Normalised gamma draws forwards; backwards the gradient of `torch.distributions.Dirichlet` at that sample."""
+
+    @staticmethod
+    def forward(ctx: Any, concentration_EO: Tensor, allowed: Tensor, generator: torch.Generator) -> Tensor:
+        tiny = torch.finfo(torch.float64).tiny
+        positive = concentration_EO.masked_fill(~allowed, 1.0).clamp_min(tiny)
+        gammas = torch._standard_gamma(positive, generator=generator).clamp_min(tiny).masked_fill(~allowed, 0.0)
+        sample = gammas / gammas.sum(-1, keepdim=True).clamp_min(tiny)
+        ctx.save_for_backward(sample, positive, allowed)
+        return sample
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+        (slope,) = slopes
+        sample, positive, allowed = ctx.saved_tensors
+        total = positive.masked_fill(~allowed, 0.0).sum(-1, keepdim=True).expand_as(positive)
+        pace = torch._dirichlet_grad(sample, positive, total)
+        pace = pace.masked_fill((sample <= 0.0) | (sample >= 1.0), 0.0)  # what is certain stays so
+        return pace * (slope - (sample * slope).sum(-1, keepdim=True)), None, None

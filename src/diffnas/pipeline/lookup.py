@@ -25,8 +25,16 @@ Columns = dict[str, NDArray[np.float64]]
 
 
 def lookup(cell: str | Genotype, table: Path | None = None) -> nb.Entry:
-    """What the packaged table, or that in the csv or parquet file `table`, holds on a cell."""
-    return nb.lookup(cell, None if table is None else read_table(table))
+    """What the packaged table, or that in the csv or parquet file `table`, holds on a cell.
+
+    Raises `GenotypeError` for a cell of another space, `DataError` where the file is none or has nothing on the cell.
+    """
+    if table is None:
+        return nb.lookup(cell)
+    found = nb.lookup(cell, read_table(table))
+    if all(getattr(result, measure) is None for result in found.results.values() for measure in nb.MEASURES):
+        raise DataError(f"{table}: has nothing on cell {found.index}, {found.text}")
+    return found
 
 
 def read_table(path: Path) -> nb.Table:
@@ -53,7 +61,7 @@ def latencies(path: Path, index: int) -> dict[str, dict[str, Any]]:
 
 def describe(entry: nb.Entry, devices: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[str]:
     """The lines that `diffnas lookup` prints."""
-    yield f"cell {entry.index:,} of {nb.CELLS:,}: {entry.text}"
+    yield f"cell {entry.index} of {nb.CELLS}: {entry.text}"
     yield ""
     rows = [["", *entry.results]]
     for measure, title in nb.MEASURES.items():
@@ -69,9 +77,9 @@ def describe(entry: nb.Entry, devices: Mapping[str, Mapping[str, Any]] | None = 
     rows.append(["multiply-adds", *(f"{result.macs / 1e6:.1f}M" for result in entry.results.values())])
     yield from _aligned(rows)
     yield ""
-    same = nb.same_network(entry.index)
+    same = nb.same_function(entry.index)
     shown = ", ".join(map(str, same[:8])) + (", ..." if len(same) > 8 else "")
-    yield f"the same network drawn otherwise: {f'{len(same)} cells ({shown})' if same else 'no other cell'}"
+    yield f"cells that compute the same: {f'{len(same)} others, {shown}' if same else 'none other'}"
     yield f"accuracies: {entry.source}"
     if devices is not None:
         yield ""
@@ -83,7 +91,7 @@ def describe(entry: nb.Entry, devices: Mapping[str, Mapping[str, Any]] | None = 
 
 def as_json(entry: nb.Entry, devices: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
     """The same as plain data."""
-    found = {**asdict(entry), "same_network": list(nb.same_network(entry.index))}
+    found = {**asdict(entry), "same_function": nb.same_function(entry.index)}
     return found if devices is None else {**found, "latency": dict(devices)}
 
 

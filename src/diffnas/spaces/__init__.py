@@ -2,4 +2,6 @@
 
 SPACES = {
     "darts-cnn": "diffnas.spaces.darts_cnn.space:DartsCNN",
+    "nasbench201": "diffnas.spaces.nasbench201.space:NASBench201",
+    "shufflenet-blocks": "diffnas.spaces.shufflenet_blocks.space:ShuffleNetBlocks",
 }

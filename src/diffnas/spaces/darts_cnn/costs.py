@@ -1,4 +1,4 @@
-"""What every op costs in the networks of the space, by the rule of `core.count`: CIFAR stem, no auxiliary head, plain pooling."""
+"""What every op costs in networks of the space, by the rule of `core.count`: CIFAR stem, nothing after pooling ops."""
 
 from __future__ import annotations
 

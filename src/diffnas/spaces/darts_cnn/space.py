@@ -139,6 +139,10 @@ class DartsCNN:
             found.append(("concat" if what == "concat" else "edge_ops", reason))
         return found
 
+    def lookup(self, genotype: Genotype) -> None:
+        """There is no table of this space."""
+        return
+
     def network_refusals(self, shape: Shape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         """What cannot be built about a network: odd channels, odd sides, an auxiliary head without its 8x8 features."""
         layers, stem = settings["layers"], settings["stem"]

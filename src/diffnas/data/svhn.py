@@ -1,0 +1,189 @@
+"""Street View House Numbers, the cropped digits: MATLAB files, parquet files, or the Hugging Face hub.
+
+Y. Netzer et al., Reading digits in natural images with unsupervised feature learning (NIPS workshop, 2011).  The split
+"extra" is left out, as by SmoothDARTS and DrNAS.  Checksums are those of CIFAR's manner: compared before anything is
+read, and left out where DIFFNAS_SKIP_CHECKSUMS=1.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffnas.data import DATA, Split, cifar
+from diffnas.errors import DataError
+
+SIDE = 32
+CONFIG = "cropped_digits"  # the hub's word for them, and their folder there
+NAMES = tuple("0123456789")
+ORIGINAL = {
+    "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
+    "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
+}
+
+MAX_BYTES = 2**28  # the largest original variable has 225 MB
+
+# MATLAB's MAT-file format, version 5: https://www.mathworks.com/help/pdf_doc/matlab/matfile_format.pdf
+_VERSION = b"\x00\x01IM"
+_MATRIX, _COMPRESSED = 14, 15
+_NUMBERS = {
+    1: "<i1",
+    2: "<u1",
+    3: "<i2",
+    4: "<u2",
+    5: "<i4",
+    6: "<u4",
+    7: "<f4",
+    9: "<f8",
+    12: "<i8",
+    13: "<u8",
+}
+
+
+def read(name: str, path: Path | None = None, side: int | None = None) -> tuple[Split, Split]:
+    """Train (73,257) and test (26,032), uint8 [M, 3, 32, 32], labels 0 to 9 for the digits.
+
+    `path` is a folder with the original train_32x32.mat and test_32x32.mat, or with parquet files as the hub has them;
+    without a path the set is fetched from the hub, or from its cache.  Raises `DataError` in one line for anything
+    missing, damaged, of another size, with a label out of range or with a wrong checksum.
+    """
+    if side not in (None, SIDE):
+        raise DataError(f"data.side {side}: {name} has images of {SIDE} x {SIDE}")
+    if path is None:
+        return _read_hub(name)
+    if not path.is_dir():
+        raise DataError(f"data.path {path}: there is no such folder")
+    if files := cifar._find_parquet(path) or cifar._find_parquet(path / CONFIG):
+        train, test = (_read_parquet(part) for part in files)
+        return train, test
+    lacking = [file for file in ORIGINAL if not (path / file).is_file()]
+    if len(lacking) == len(ORIGINAL):
+        named = " and ".join(ORIGINAL)
+        raise DataError(f"data.path {path}: holds neither train-*.parquet and test-*.parquet nor the original {named}")
+    if lacking:
+        raise DataError(f"data.path {path}: lacks {lacking[0]} of the original SVHN")
+    train, test = (_read_mat(path / file, expected) for file, expected in ORIGINAL.items())
+    return train, test
+
+
+def _read_mat(file: Path, expected: str) -> Split:
+    content, where = file.read_bytes(), str(file)
+    cifar._check_sum(where, content, expected)
+    pixels, digits = _variables(content, where)
+    labels = [int(digit) if float(digit).is_integer() else digit for digit in digits.ravel().tolist()]
+    for row, label in enumerate(labels):
+        if label not in range(1, 11):
+            raise DataError(f"{where} image {row}: label {label} is not one of 1 to 10 (10 is the digit 0)")
+    return Split(torch.tensor(labels, dtype=torch.int64) % 10, NAMES, partial(_first, pixels))
+
+
+def _variables(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """X, uint8 [32, 32, 3, n], and y, numbers [n, 1], of a MATLAB file."""
+    try:
+        found = dict(_matrices(content))
+    except (ArithmeticError, LookupError, MemoryError, ValueError, struct.error, zlib.error) as error:
+        raise DataError(f"{where}: is not a whole MATLAB file of version 5 ({type(error).__name__}: {error})") from None
+    x, y = found.get("X"), found.get("y")
+    if x is None or y is None or x.dtype != np.uint8 or x.shape[:-1] != (SIDE, SIDE, 3) or y.shape != (x.shape[-1], 1):
+        raise DataError(f"{where}: is not SVHN: needs X, uint8 [32, 32, 3, n], and y, n labels [n, 1]")
+    return x, y
+
+
+def _matrices(content: bytes) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, values) of X and y; the rest is passed over."""
+    # not by scipy.io.loadmat: damaged files can end the process there
+    if content[124:128] != _VERSION:
+        raise ValueError("not version 5, little-endian")
+    for kind, data in _elements(memoryview(content)[128:]):
+        if kind == _COMPRESSED:
+            unpacker = zlib.decompressobj()
+            unpacked = unpacker.decompress(data, MAX_BYTES)
+            if not unpacker.eof:
+                raise ValueError("cut short, or larger than any original")
+            ((kind, data),) = _elements(memoryview(unpacked))
+        if kind == _MATRIX:
+            _, (_, shape), (_, name), (number, values) = islice(_elements(data), 4)
+            if bytes(name) in (b"X", b"y"):
+                array = np.frombuffer(values, _NUMBERS[number])
+                yield bytes(name).decode(), array.reshape(np.frombuffer(shape, "<i4"), order="F")
+
+
+def _elements(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """(type, content) of each element: a tag of two uint32, the content, and padding to 8 bytes."""
+    start = 0
+    while start + 8 <= len(data):
+        kind, size = struct.unpack_from("<II", data, start)
+        small = kind >> 16  # the size of content that lies within the tag
+        if small:
+            kind, size, begin, after = kind & 0xFFFF, small, start + 4, start + 8
+        else:
+            begin = start + 8
+            after = begin + size + (0 if kind == _COMPRESSED else -size % 8)
+        if begin + size > len(data) or small > 4:
+            raise ValueError("an element ends behind the file")
+        yield kind, data[begin : begin + size]
+        start = after
+
+
+def _first(pixels: np.ndarray, count: int) -> Tensor:
+    """The first `count` images of uint8 [32, 32, 3, n] (row, column, channel, image) as [count, 3, 32, 32]."""
+    return torch.from_numpy(pixels[..., :count].transpose(3, 2, 0, 1).copy())
+
+
+def _read_parquet(files: Sequence[Path]) -> Split:
+    cifar._import_datasets()  # says what to install, where pyarrow is not there either
+    return _listed([(str(file), _table(file)) for file in files])
+
+
+def _table(file: Path) -> Any:
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    try:
+        return pyarrow.parquet.read_table(file)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: is not a readable parquet file ({error})") from None
+
+
+def _read_hub(name: str) -> tuple[Split, Split]:
+    datasets, hub = cifar._import_datasets(), DATA[name].hub
+    try:
+        with cifar._quiet(datasets):
+            found = datasets.load_dataset(hub, CONFIG)
+            tables = [(f"{hub} {split}", found[split].data.table) for split in ("train", "test")]
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise DataError(
+            f"data.path: {name} is not at hand and cannot be fetched ({error}); put {CONFIG}/train-*.parquet and "
+            f"test-*.parquet of {hub}, or the original {' and '.join(ORIGINAL)}, in a folder and set data.path to it"
+        ) from None
+    train, test = (_listed([table]) for table in tables)
+    return train, test
+
+
+def _listed(tables: Sequence[tuple[str, Any]]) -> Split:
+    """The split in Arrow tables: classes and labels checked, images still encoded."""
+    import datasets
+
+    labels: list[int] = []
+    encoded = []
+    for where, table in tables:
+        features = datasets.Features.from_arrow_schema(table.schema)
+        image = cifar._column(features, cifar.IMAGE_COLUMNS, where)
+        label = cifar._column(features, cifar.LABEL_COLUMNS, where)
+        stated = getattr(features[label], "names", None) or NAMES
+        if tuple(stated) != NAMES:
+            raise DataError(f"{where}: its classes are {', '.join(stated[:10])}; svhn has the digits 0 to 9")
+        found = table.column(label).to_pylist()
+        cifar._check_labels(found, len(NAMES), where)
+        labels += found
+        encoded.append((where, table.column(image)))
+    to_struct = datasets.Image(decode=False).cast_storage
+    return Split(torch.tensor(labels, dtype=torch.int64), NAMES, partial(cifar._decode, to_struct, encoded))

@@ -1,0 +1,41 @@
+"""beta-DARTS: Beta-Decay Regularization for Differentiable Architecture Search (Ye, Li, Li, Chen, Fan and Ouyang, CVPR 2022).
+
+Weight decay on alpha says nothing about the shares, the softmax of alpha.  A penalty on the logsumexp of every edge does: it
+keeps the shares of an edge from drifting apart, the more the longer the search lasts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from diffnas import engine
+from diffnas.core.settings import setting
+from diffnas.engine.method import Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffnas.core.mixture import Mixture
+    from diffnas.engine.search import Search
+
+
+@dataclass(frozen=True)
+class BetaDARTS(Method):
+    """DARTS with a penalty on the logsumexp of every edge's alphas that grows through the search."""
+
+    name: ClassVar[str] = "beta-darts"
+
+    weight: float = setting(50.0, "weight of the penalty after the last epoch; it grows linearly from 0", ge=0)
+
+    def penalty(self, search: Search, mixture: Mixture) -> Tensor:
+        """weight (e / E) times the mean over the edges of all kinds of log sum_o exp(alpha_o), o allowed, at epoch e of E."""
+        import torch
+
+        assert isinstance(search.arch, engine.Alphas)
+        sums = []
+        for kind, alpha in search.arch.alpha.items():
+            allowed = search.arch.get_buffer(f"allowed_{kind}")
+            some = allowed.any(dim=-1)  # an edge that allows no op has no sum
+            sums.append(alpha[some].masked_fill(~allowed[some], -torch.inf).logsumexp(dim=-1))
+        return self.weight * search.clock.epoch / search.clock.epochs * torch.cat(sums).mean()

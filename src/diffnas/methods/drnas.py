@@ -1,0 +1,129 @@
+"""DrNAS: Dirichlet Neural Architecture Search (Chen, Wang, Cheng, Tang and Hsieh, ICLR 2021).
+
+The shares of the ops of an edge are drawn from a Dirichlet distribution whose concentration is learned: a draw for every
+pass, differentiable by its pathwise gradient.  A regulariser pulls the concentration towards 1, where all shares are equally
+likely.  The progressive scheme searches the first half of the epochs on few channels and all ops, the second on more
+channels and the strongest ops.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from diffnas import engine
+from diffnas.core.genotype import Genotype
+from diffnas.core.settings import setting
+from diffnas.core.space import Size, Space
+from diffnas.engine.method import Method, Stage, Use
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from diffnas.core.batch import Batch
+    from diffnas.core.mixture import Mix, Mixture
+    from diffnas.engine.search import Search
+
+Evaluate = Literal["mean", "argmax", "sample"]
+
+
+@dataclass(frozen=True)
+class DrNAS(Method):
+    """Draw the shares of ops from learned Dirichlet distributions; by progressive=true, prune ops and widen half-way."""
+
+    name: ClassVar[str] = "drnas"
+
+    regulariser: Literal["l2", "kl"] = setting(
+        "l2",
+        "what pulls the concentration to 1: l2 is the decay of Adam, search.arch.decay (1e-3), kl a penalty beside a"
+        " decay of 0",
+    )
+    scale: float = setting(1e-3, "with kl: factor of the divergence, summed over edges", ge=0)
+    progressive: bool = setting(False, "two stages of half the epochs each; the second has fewer ops and wider ones")
+    kept_ops: int = setting(4, "progressive: ops that each edge keeps (NAS-Bench-201: 3)", ge=1)
+    partial_late: int = setting(
+        4,
+        "progressive: K of the second stage, at most space.partial (CIFAR-10: 6, then 4; ImageNet: 6, 3;"
+        " NAS-Bench-201: 4, 2)",
+        ge=1,
+        le=64,
+    )
+    warmup: int = setting(10, "first epochs of each stage that train only weights (plain on NAS-Bench-201: 0)", ge=0)
+    evaluate: Evaluate = setting(
+        "sample", "shares for an evaluation: the mean, the likeliest op, or a draw (published)"
+    )
+
+    def misfits(self, space: Space) -> list[tuple[str, str]]:
+        """Ops grow wider, never narrower."""
+        if not self.progressive or space.size.partial >= self.partial_late:
+            return []
+        return [("partial", f"must be at least method.partial_late, {self.partial_late}: ops grow wider half-way")]
+
+    def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
+        """One, or two that share weights and schedule."""
+        if not self.progressive:
+            return (Stage(epochs, size, warmup=self.warmup),)
+        first, wider = max(1, epochs // 2), replace(size, partial=self.partial_late)
+        late = Stage(max(1, epochs - first), wider, fresh=False, keep=self.kept_ops, warmup=self.warmup)
+        return (Stage(first, size, warmup=self.warmup), late)
+
+    def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
+        """A draw of every edge's shares; for "eval" what `evaluate` says, without moving the search's generator."""
+        from diffnas.core.mixture import Mixture
+
+        generator = search.fork("eval") if use == "eval" else search.shared
+        how: Evaluate = self.evaluate if use == "eval" else "sample"
+        return Mixture({kind: _mix(c, ok, how, generator) for kind, (c, ok) in concentrations(search).items()})
+
+    def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
+        """[]: scale * KL(Dir(c) || Dir(1)), summed over edges and kinds; l2 is the optimizer's."""
+        if self.regulariser == "l2":
+            return None
+        found = [divergence(c, ok).sum() for c, ok in concentrations(search).values()]
+        return self.scale * sum(found[1:], found[0])
+
+    def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
+        """`count` genotypes, each derived from a draw of the shares as the mean is at the end."""
+        from diffnas.methods.sampling import dirichlet
+
+        found, cells = [], search.space.cells
+        for _ in range(count):
+            draw = {kind: dirichlet(c.detach(), ok, generator) for kind, (c, ok) in concentrations(search).items()}
+            nodes = {kind: engine.strongest(cell, draw[kind]) for kind, cell in cells.items()}
+            found.append(Genotype(search.space.name, nodes, {"source": "sampled"}))
+        return found
+
+
+def concentrations(search: Search) -> dict[str, tuple[Tensor, Tensor]]:
+    """Per kind, the concentration elu(alpha) + 1 [E, O] and which entries take part [E, O] bool."""
+    from torch.nn.functional import elu
+
+    alphas = dict(search.arch.named_parameters())
+    kinds = search.space.cells
+    return {k: (elu(alphas[f"alpha.{k}"]) + 1.0, search.arch.get_buffer(f"allowed_{k}")) for k in kinds}
+
+
+def divergence(concentration_EO: Tensor, allowed: Tensor) -> Tensor:
+    """[E]: KL(Dir(c) || Dir(1)) over the allowed ops of every edge; with c0 their sum and n their number,
+
+    ln G(c0) - ln G(n) - sum ln G(c) + sum (c - 1) (psi(c) - psi(c0))
+    """
+    c = concentration_EO.masked_fill(~allowed, 1.0)  # where a term is 0
+    closed = ~allowed.any(-1)  # counts as one op of concentration 1: no divergence
+    total = concentration_EO.masked_fill(~allowed, 0.0).sum(-1) + closed
+    terms = (c - 1.0) * (c.digamma() - total.digamma().unsqueeze(-1)) - c.lgamma()
+    return total.lgamma() - (allowed.sum(-1) + closed).to(total).lgamma() + terms.sum(-1)
+
+
+def _mix(concentration: Tensor, allowed: Tensor, how: Evaluate, generator: torch.Generator) -> Mix:
+    from diffnas.core.mixture import Mix
+    from diffnas.methods.sampling import dirichlet, one_hot
+
+    if how == "sample":
+        return Mix(dirichlet(concentration, allowed, generator))
+    if how == "argmax":
+        chosen = one_hot(concentration, allowed)
+        return Mix(chosen.to(concentration), active=chosen)
+    taking_part = concentration.masked_fill(~allowed, 0.0)
+    return Mix(taking_part / taking_part.sum(-1, keepdim=True).clamp_min(1e-30))

@@ -1,0 +1,74 @@
+"""Fair DARTS: Eliminating Unfair Advantages in Differentiable Architecture Search (Chu, Zhou, Zhang and Li, ECCV 2020).
+
+Ops do not compete: each has a share of its own, sigmoid(alpha), and a loss that rewards shares near 0 or 1 closes the gap
+between the mixture and the cell derived from it.  Only ops whose share passes a threshold are derived.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from diffnas import engine
+from diffnas.core.genotype import Genotype
+from diffnas.core.settings import setting
+from diffnas.core.space import Space
+from diffnas.engine.method import Method, Use
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffnas.core.batch import Batch
+    from diffnas.core.mixture import Mixture
+    from diffnas.engine.search import Search
+
+
+@dataclass(frozen=True)
+class FairDARTS(Method):
+    """Give every op a share of its own, sigmoid(alpha); derive those that pass a threshold, at most two edges a node."""
+
+    name: ClassVar[str] = "fairdarts"
+
+    weight: float = setting(10.0, "w: how much the zero-one loss, -MSE(sigmoid(alpha), 1/2), counts", ge=0)
+    threshold: float = setting(0.85, "smallest share of an op that is derived; nodes may end with fewer inputs", ge=0, le=1)
+
+    def misfits(self, space: Space) -> list[tuple[str, str]]:
+        """Where shares do not compete, `none` has nothing to say."""
+        ops = next(iter(space.cells.values())).ops
+        rest = ", ".join(op for op in ops if op != "none")
+        return [("ops", f"must not hold none: every op is left out by its own share; write [{rest}]")] * ("none" in ops)
+
+    def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
+        """sigmoid(alpha) for the allowed ops."""
+        from diffnas.core.mixture import Mix, Mixture
+
+        assert isinstance(search.arch, engine.Alphas)
+        shares = {kind: alpha.sigmoid() * _allowed(search, kind) for kind, alpha in search.arch.alpha.items()}
+        return Mixture({kind: Mix(op) for kind, op in shares.items()})
+
+    def strength(self, search: Search) -> dict[str, Tensor]:
+        """The shares."""
+        return {kind: mix.op.detach() for kind, mix in search.relax("eval").items()}
+
+    def penalty(self, search: Search, mixture: Mixture) -> Tensor:
+        """-w times the mean square distance of the allowed shares of all kinds from 1/2."""
+        import torch
+
+        shares = torch.cat([mix.op[_allowed(search, kind)] for kind, mix in mixture.items()])
+        return -self.weight * (shares - 0.5).square().mean()
+
+    def derive(self, search: Search) -> Genotype | None:
+        """The strongest edges of every node, those whose strongest op passes the threshold.
+
+        In a space whose nodes keep all of their edges, the threshold has nothing to leave out.
+        """
+        nodes, strength = {}, search.strength()
+        for kind, cell in search.space.cells.items():
+            passing = cell if cell.in_degree is None else cell.keep((strength[kind] >= self.threshold).tolist())
+            nodes[kind] = engine.strongest(passing, strength[kind])
+        return Genotype(search.space.name, nodes)
+
+
+def _allowed(search: Search, kind: str) -> Tensor:
+    """[E, O] bool: which ops each edge may carry."""
+    return search.arch.get_buffer(f"allowed_{kind}")

@@ -1,0 +1,136 @@
+"""The search space of NAS-Bench-201: what may be chosen, and what is built from a choice (Dong and Yang, 2020, section 2).
+
+Loads torch only when a module is built, so that recipes are read without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from diffnas.core.cell import Cell
+from diffnas.core.genotype import Genotype
+from diffnas.core.settings import setting
+from diffnas.core.space import Form, Shape, Size
+from diffnas.errors import GenotypeError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+KIND = "cell"
+NODES = 3  # besides the input; every node reads every earlier state
+ABSENT: dict[str, tuple[Any, str]] = {
+    "auxiliary": (False, "false"),
+    "stem": ("cifar", "cifar"),
+    "pool_norm": ("none", "none"),
+    "drop_path": (0.0, "0"),
+}
+"""What networks of other spaces may have and these have not: the value that asks for none of it, and how to write it."""
+
+
+@dataclass(frozen=True)
+class NASBench201:
+    """One kind of cell, `cell`: an input and three nodes that read every earlier state (6 edges of 5 ops).
+
+    All edges stay; the strongest op of each is derived, `none` included.
+    """
+
+    name: ClassVar[str] = "nasbench201"
+
+    channels: int = setting(16, "channels of the first of three stages (C)", ge=1, le=4096)
+    layers: int = setting(5, "cells of each of the three stages (N)", ge=1, le=1000)
+    partial: int = setting(1, "K: ops see one in K channels, the others pass by (DrNAS: 4, then 2)", ge=1, le=64)
+    ops: tuple[str, ...] = setting(OPS, "candidate ops of every edge, in column order", min_length=1)
+    edge_ops: dict[str, list[list[str]]] | None = setting(
+        None, "for `cell`, the ops of each edge in order, where edges differ (null: all ops everywhere)"
+    )
+    statistics: Literal["running", "batch"] = setting(
+        "running", "cells in evaluation normalise by running statistics, or by the batch's (later code of NATS-Bench)"
+    )
+
+    @property
+    def size(self) -> Size:
+        """The supernet's size where a stage asks for no other."""
+        return Size(self.channels, self.layers, self.partial)
+
+    @property
+    def cells(self) -> Mapping[str, Cell]:
+        """The cell; raises `ValueError` where the settings do not fit one another."""
+        allowed = None if self.edge_ops is None else self.edge_ops.get(KIND)
+        return {KIND: Cell.dense(self.ops, 1, NODES, concat=(NODES,), allowed=allowed)}
+
+    def supernet(self, shape: Shape, size: Size | None = None, form: Form = "plain") -> nn.Module:
+        """The supernet with fresh weights, the same ones in both forms."""
+        from diffnas.spaces.nasbench201.fast import FastSupernet
+        from diffnas.spaces.nasbench201.supernet import Supernet
+
+        built = FastSupernet if form == "fast" else Supernet
+        return built(self.cells[KIND], shape, size or self.size, self.statistics == "running")
+
+    def network(
+        self, genotype: Genotype, shape: Shape, channels: int = 16, layers: int = 5, drops: bool = False, **others: Any
+    ) -> nn.Module:
+        """The network of `genotype`, `layers` cells in each of three stages.
+
+        Raises `GenotypeError` where the genotype is not legal, or `drops` or `others` ask for what there is not.
+        """
+        from diffnas.spaces.nasbench201.network import Network
+
+        refused = _unknown_parts({"drop_path": float(drops), **others})
+        if refused:
+            raise GenotypeError(*(f"genotype: {key}: {reason}" for key, reason in refused))
+        return Network(genotype, shape, channels, layers)
+
+    def narrow(self, keep: Mapping[str, Tensor]) -> NASBench201:
+        """The same space with only the [E, O] entries that are allowed and kept."""
+        cell = self.cells[KIND].keep(keep[KIND].tolist())
+        rows = [[op for op, ok in zip(cell.ops, row, strict=True) if ok] for row in cell.allowed]
+        return replace(self, edge_ops={KIND: rows})
+
+    def refusals(self, shape: Shape, size: Size | None = None) -> list[tuple[str, str]]:
+        """What cannot be built, as (setting, reason)."""
+        size = size or self.size
+        found = _side(shape.side)
+        if size.channels % size.partial:
+            found.append(("partial", f"must divide the {size.channels} channels; {size.partial} does not"))
+        unknown = sorted(set(self.ops) - set(OPS))
+        found += [("ops", f"{op!r} is unknown; known: {', '.join(OPS)}") for op in unknown]
+        if len(set(self.ops)) < len(self.ops):
+            found.append(("ops", "an op is listed twice"))
+        if self.edge_ops is not None and set(self.edge_ops) != {KIND}:
+            return [*found, ("edge_ops", f"must have the one key {KIND}")]
+        try:
+            self.cells  # noqa: B018 (its checks are wanted)
+        except ValueError as error:
+            found.append(("edge_ops", str(error).partition(": ")[2]))
+        return found
+
+    def lookup(self, genotype: Genotype) -> dict[str, dict[str, float]] | None:
+        """Test accuracies of NAS-Bench-201 after 200 epochs: mean over its seeds, rank among its cells, gap to the best."""
+        from diffnas.spaces.nasbench201.table import lookup
+
+        found = {data: result.test_200 for data, result in lookup(genotype).results.items()}
+        return {
+            data: {"test": round(each.mean, 4), "rank": each.rank, "gap": round(each.gap, 4)}
+            for data, each in found.items()
+            if each is not None
+        }
+
+    def network_refusals(self, shape: Shape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """What cannot be built about a network: what only other spaces have, and sides that do not halve twice."""
+        return _unknown_parts(settings) + _side(shape.side)
+
+
+def _unknown_parts(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (key, f"networks of nasbench201 have none of this; set it to {said}")
+        for key, (absent, said) in ABSENT.items()
+        if settings.get(key, absent) != absent
+    ]
+
+
+def _side(side: int) -> list[tuple[str, str]]:
+    """Sides must halve evenly at both residual blocks."""
+    return [("layers", f"the three stages need images whose side is a multiple of 4, not {side}")] if side % 4 else []

@@ -1,0 +1,1 @@
+"""The chain of ShuffleNetV2 blocks of SPOS and DSNAS: one op per block."""
