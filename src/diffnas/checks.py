@@ -92,7 +92,8 @@ class Check:
         """Whether the settings of the method within a wrapper are sound; other sections have none."""
         if not hasattr(found, "base_settings"):
             return True
-        mistakes = _base_mistakes(found.base, found.base_settings, "method")
+        values = dict(found)
+        mistakes = _base_mistakes(values["base"], values["base_settings"], "method")
         for key, reason in mistakes:
             self._refuse(key, reason)
         return not mistakes
@@ -118,7 +119,7 @@ def _base_mistakes(base: str, settings: Mapping[str, Any], at: str) -> Refusals:
     inside = f"{at}.base_settings"
     found, mistakes = read_settings(model, settings, [key.name for key in model_keys(model, f"{inside}.")], f"{inside}.")
     if found is not None and hasattr(found, "base_settings"):
-        return _base_mistakes(found.base, found.base_settings, inside)
+        return _base_mistakes(settings.get("base", "darts"), settings.get("base_settings", {}), inside)
     return mistakes
 
 

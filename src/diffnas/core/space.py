@@ -16,6 +16,8 @@ from diffnas.core.genotype import Genotype
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from diffnas.core.count import Unit
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -61,6 +63,16 @@ class Space(Protocol):
 
     def network(self, genotype: Genotype, shape: Shape, **settings: Any) -> nn.Module:
         """The network of `genotype` with fresh weights; raises `GenotypeError` where the genotype is not legal."""
+
+    @property
+    def usual_sizes(self) -> Mapping[str, tuple[Shape, Mapping[str, Any]]]:
+        """The sizes of networks that papers report: images and settings of `network`, by a name that says both."""
+
+    def costs(self, shape: Shape, unit: Unit, size: Size | None = None) -> dict[str, list[list[float]]]:
+        """[E, O] per kind: the multiply-adds (of one image) or parameters that an op on an edge adds to a network of `size`."""
+
+    def fixed(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
+        """What every network of `size` costs; with the costs of the chosen ops, the `count` of a genotype's network."""
 
     def narrow(self, keep: Mapping[str, Tensor]) -> Space:
         """The same space with only the [E, O] entries that are allowed and kept."""

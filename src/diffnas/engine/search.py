@@ -16,7 +16,7 @@ from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype
 from diffnas.core.mixture import Mix, Mixture, allowed_mask, softmax_allowed
 from diffnas.core.seeds import generator, stream_seed
-from diffnas.core.space import Space
+from diffnas.core.space import Shape, Space
 from diffnas.engine.method import Clock, Method, Use
 from diffnas.engine.optim import load_optimizer_state, optimizer_state
 
@@ -61,7 +61,7 @@ class Search:
 
     `supernet(inputs, mixture)` spends mixtures, `arch` is what the method learns, `weights_optimizer` and `arch_optimizer`
     move the two.  `feeds` are the batches there are: `train`, `valid`, and `score`, the architecture's half as it is, in
-    order.  `clip` and `arch_clip` bound the gradient norms (None: no bound).  Random numbers come from `shared`
+    order; `shape` is what they hold.  `clip` and `arch_clip` bound the gradient norms (None: no bound).  Random numbers come from `shared`
     (architecture draws), from `fork(name)` (side work that must not shift the search) and from torch's global generator
     (dropout), which the loop reseeds every epoch.
     """
@@ -82,12 +82,13 @@ class Search:
         precision: torch.dtype = torch.float32,
         clock: Clock | None = None,
         feeds: Mapping[str, Feed] | None = None,
+        shape: Shape | None = None,
     ) -> None:
         self.method, self.space, self.task, self.seed = method, space, task, seed
         self.supernet, self.arch = supernet, arch
         self.weights_optimizer, self.arch_optimizer = weights_optimizer, arch_optimizer
         self.clip, self.arch_clip, self.precision = clip, arch_clip, precision
-        self.clock, self.feeds = clock or Clock(), dict(feeds or {})
+        self.clock, self.feeds, self.shape = clock or Clock(), dict(feeds or {}), shape or Shape(10)
         self.shared = generator(seed, "shared")
         self.weights = [p for p in supernet.parameters() if p.requires_grad]
         self.norms = [m for m in supernet.modules() if isinstance(m, _BatchNorm)]

@@ -30,7 +30,9 @@ class FairDARTS(Method):
     name: ClassVar[str] = "fairdarts"
 
     weight: float = setting(10.0, "w: how much the zero-one loss, -MSE(sigmoid(alpha), 1/2), counts", ge=0)
-    threshold: float = setting(0.85, "smallest share of an op that is derived; nodes may end with fewer inputs", ge=0, le=1)
+    threshold: float = setting(
+        0.85, "smallest share of an op that is derived; nodes may end with fewer inputs", ge=0, le=1
+    )
 
     def misfits(self, space: Space) -> list[tuple[str, str]]:
         """Where shares do not compete, `none` has nothing to say."""

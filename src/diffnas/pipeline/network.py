@@ -1,4 +1,4 @@
-"""The network a recipe trains: a genotype in its own space, at the size of the train section."""
+"""The network a recipe trains: a genotype in its own space (set as the recipe has it), at the size of the train section."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def build(genotype: Genotype, recipe: Recipe, shape: Shape, seed: int | None = N
     """
     train = recipe.train
     assert train is not None
-    space = space_of(genotype)
+    chosen = recipe.space
+    space = chosen if chosen is not None and chosen.name == genotype.space else space_of(genotype)
     settings = train.model_dump()
     refused = space.network_refusals(shape, settings)
     if refused:

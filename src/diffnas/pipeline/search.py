@@ -190,6 +190,7 @@ class _Searcher:
             precision=PRECISIONS[self.recipe.precision],
             clock=clock,
             feeds=self.feeds,
+            shape=self.shape,
         )
 
     def _next_stage(self) -> None:

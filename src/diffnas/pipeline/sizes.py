@@ -8,17 +8,9 @@ import torch
 
 from diffnas.core.count import RULE, count
 from diffnas.core.genotype import Genotype
-from diffnas.core.space import Shape
 from diffnas.keys import space_of
 from diffnas.pipeline.network import build
 from diffnas.recipe import Recipe, read_recipe
-
-USUAL = {
-    "CIFAR, C=36 L=20, 32x32": (Shape(10, 3, 32), {"channels": 36, "layers": 20, "stem": "cifar"}),
-    "ImageNet, C=48 L=14, 224x224": (Shape(1000, 3, 224), {"channels": 48, "layers": 14, "stem": "imagenet"}),
-}
-"""The sizes that papers report."""
-
 
 def size_lines(genotype: Genotype, recipe: str | Recipe | None = None) -> Iterator[str]:
     """Lines with parameters and multiply-adds at a recipe's size, or at the usual sizes of papers."""
@@ -31,9 +23,9 @@ def size_lines(genotype: Genotype, recipe: str | Recipe | None = None) -> Iterat
 
 def _usual(genotype: Genotype) -> Iterator[tuple[str, tuple[int, int, int]]]:
     space = space_of(genotype)
-    for name, (shape, settings) in USUAL.items():
+    for name, (shape, settings) in space.usual_sizes.items():
         with torch.device("meta"):
-            network = space.network(genotype, shape, auxiliary=True, **settings)
+            network = space.network(genotype, shape, **settings)
         counts = count(network, (shape.channels, shape.side, shape.side))
         yield name, (counts.params, counts.macs, counts.auxiliary)
 

@@ -67,7 +67,10 @@ def test_supernets(name: str, form: Form, oracle: Any, close: Any) -> None:
 
 
 def test_derivations(record: Any) -> None:
-    cell = NASBench201().cells["cell"]
+    """Before and after pruning to three ops per edge."""
+    space = NASBench201()
     for case in record("i_genotype_drnas_nb201")["cases"]:
-        shares = softmax_allowed(torch.tensor(case["alphas"]), allowed_mask(cell))
-        assert strongest(cell, shares) == parse_genotype(case["genotype"]).cells["cell"]
+        keep, alphas = torch.tensor(case["mask"]).bool(), torch.tensor(case["alphas"])
+        for kept, text in ((space, case["arch"]), (space.narrow({"cell": keep}), case["arch_after_pruning3"])):
+            cell = kept.cells["cell"]
+            assert strongest(cell, softmax_allowed(alphas, allowed_mask(cell))) == parse_genotype(text).cells["cell"]

@@ -152,8 +152,7 @@ def test_genotypes_that_are_no_cell_of_the_grid() -> None:
 
 
 def test_sizes_are_those_of_the_network() -> None:
-    cases = [(all_of(op), "cifar10") for op in OPS] + [(BEST, "cifar100"), (BEST, "imagenet16-120")]
-    for text, data in cases:
+    for text, data in [(all_of("nor_conv_1x1"), "cifar10"), (BEST, "cifar100"), (BEST, "imagenet16-120")]:
         classes, side = nb.DATA[data]
         with torch.device("meta"):
             network = NASBench201().network(parse_edges(text), Shape(classes, 3, side))

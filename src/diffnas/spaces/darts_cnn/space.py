@@ -103,6 +103,20 @@ class DartsCNN:
             edge_ops[kind] = [[op for op, ok in zip(cell.ops, row, strict=True) if ok] for row in narrowed.allowed]
         return replace(self, edge_ops=edge_ops)
 
+    @property
+    def usual_sizes(self) -> Mapping[str, tuple[Shape, Mapping[str, Any]]]:
+        """Those of the CIFAR and ImageNet tables of this family."""
+        return {
+            "CIFAR, C=36 L=20, 32x32": (
+                Shape(10, 3, 32),
+                {"channels": 36, "layers": 20, "stem": "cifar", "auxiliary": True},
+            ),
+            "ImageNet, C=48 L=14, 224x224": (
+                Shape(1000, 3, 224),
+                {"channels": 48, "layers": 14, "stem": "imagenet", "auxiliary": True},
+            ),
+        }
+
     def costs(self, shape: Shape, unit: Unit, size: Size | None = None) -> dict[str, list[list[float]]]:
         """[E, O] per kind: the multiply-adds (of one image) or parameters that an op on an edge adds to a network of `size`."""
         from diffnas.spaces.darts_cnn.costs import op_costs

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from diffnas.core.cell import Cell
-from diffnas.core.genotype import Genotype
+from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.settings import setting
 from diffnas.core.space import Form, Shape, Size
 from diffnas.errors import GenotypeError
@@ -18,8 +18,11 @@ from diffnas.errors import GenotypeError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from diffnas.core.count import Unit
+
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 KIND = "cell"
+STAGES = 3  # of a network, each of twice the channels and half the side of the one before
 NODES = 3  # besides the input; every node reads every earlier state
 ABSENT: dict[str, tuple[Any, str]] = {
     "auxiliary": (False, "false"),
@@ -82,6 +85,45 @@ class NASBench201:
         if refused:
             raise GenotypeError(*(f"genotype: {key}: {reason}" for key, reason in refused))
         return Network(genotype, shape, channels, layers)
+
+    @property
+    def usual_sizes(self) -> Mapping[str, tuple[Shape, Mapping[str, Any]]]:
+        """Those of the benchmark."""
+        size = {"channels": 16, "layers": 5}
+        return {
+            "CIFAR-10, C=16 N=5, 32x32": (Shape(10, 3, 32), size),
+            "CIFAR-100, C=16 N=5, 32x32": (Shape(100, 3, 32), size),
+            "ImageNet16-120, C=16 N=5, 16x16": (Shape(120, 3, 16), size),
+        }
+
+    def costs(self, shape: Shape, unit: Unit, size: Size | None = None) -> dict[str, list[list[float]]]:
+        """[E, O] per kind: the multiply-adds (of one image) or parameters that an op on an edge adds to a network of `size`."""
+        size = size or self.size
+        row = [self._cost(op, shape, unit, size) for op in self.ops]
+        return {KIND: [row] * len(self.cells[KIND].edges)}
+
+    def fixed(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
+        """What every network of `size` costs; with the costs of the chosen ops, the `count` of a genotype's network."""
+        import torch
+
+        from diffnas.core.count import count
+
+        size = size or self.size
+        empty = Genotype(self.name, {KIND: Nodes(((),) * NODES, (NODES,), 1)})
+        with torch.device("meta"):
+            network = self.network(empty, shape, size.channels, size.layers)
+        return float(getattr(count(network, (shape.channels, shape.side, shape.side)), unit))
+
+    @staticmethod
+    def _cost(op: str, shape: Shape, unit: Unit, size: Size) -> float:
+        """Of one op on one edge in all cells: a convolution of kernel k, and its normalisation's 2 C parameters."""
+        if not op.startswith("nor_conv"):
+            return 0.0
+        taps, total = int(op[-1]) ** 2, 0
+        for stage in range(STAGES):
+            channels, side = size.channels << stage, shape.side >> stage
+            total += taps * channels**2 * (side**2 if unit == "macs" else 1) + (0 if unit == "macs" else 2 * channels)
+        return float(size.layers * total)
 
     def narrow(self, keep: Mapping[str, Tensor]) -> NASBench201:
         """The same space with only the [E, O] entries that are allowed and kept."""

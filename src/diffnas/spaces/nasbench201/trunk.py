@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from diffnas.core.space import Shape
 from diffnas.spaces.nasbench201.ops import Residual
-
-STAGES = 3
+from diffnas.spaces.nasbench201.space import STAGES
 
 
 class Trunk(nn.Module):

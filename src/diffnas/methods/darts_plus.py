@@ -1,0 +1,34 @@
+"""DARTS+: Improved Differentiable Architecture Search with Early Stopping (Liang, Zhang, Sun, He, Huang, Zhuang and Li, 2019).
+
+A search goes wrong once skip connections crowd out the ops that learn, so it stops while the cell has few of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from diffnas.core.settings import setting
+from diffnas.engine.collapse import skips
+from diffnas.engine.method import Turn
+from diffnas.engine.wrapper import Wrapper
+
+if TYPE_CHECKING:
+    from diffnas.engine.search import Search
+
+
+@dataclass(frozen=True)
+class DARTSPlus(Wrapper):
+    """Stop another method's search once the derived normal cell has two skip connections."""
+
+    name: ClassVar[str] = "darts-plus"
+
+    skips: int = setting(2, "skip connections of a cell, other than the reduction cell, that end the search", ge=1)
+
+    def turn(self, search: Search, epoch: int) -> Turn:
+        """Stops by criterion 1 of the paper, with the genotype as it stands."""
+        genotype = search.derive() if epoch else None
+        for kind, count in ({} if genotype is None else skips(genotype)).items():
+            if kind != "reduce" and count >= self.skips:
+                return Turn(stop=True, reason=f"{count} ops of the {kind} cell are skip connections")
+        return super().turn(search, epoch)

@@ -1,0 +1,124 @@
+"""DSNAS: Direct Neural Architecture Search without Parameter Retraining (Hu, Xie, Zheng, Liu, Shi, Liu and Lin, CVPR 2020).
+
+Every step draws one op per edge from softmax(alpha) and runs only those.  Weights and alpha learn from the same batch: on
+every edge, with Z the one-hot draw,
+
+    dL/dalpha = (sum_o dL/dZ_o) d log p(Z) / dalpha
+
+which one backward pass gives where Z is written as onehot (1 + log p - stopgradient(log p)).  An edge whose first op leads
+far enough is decided for good; the search ends when all are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from diffnas import engine
+from diffnas.core.settings import setting
+from diffnas.core.space import Size, Space
+from diffnas.engine.method import Method, Phase, Stage, Turn, Use
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from diffnas.core.batch import Batch, Loss
+    from diffnas.core.mixture import Mix, Mixture
+    from diffnas.engine.search import Search
+
+
+@dataclass(frozen=True)
+class DSNAS(Method):
+    """Run one sampled op per edge, weights and architecture from the same batch; decide edges early."""
+
+    name: ClassVar[str] = "dsnas"
+
+    margin: float = setting(
+        0.3, "lead in probability at which an edge's op is decided for good (above 1: never)", gt=0, le=2
+    )
+    warmup: int = setting(0, "first epochs that train weights only (MMRazor: 15)", ge=0)
+    cost_weight: float = setting(
+        0.0, "weight of sum p(sampled) cost(sampled) in the loss (published: 1e-6 per multiply-add)", ge=0
+    )
+    cost_threshold: float = setting(
+        290e6, "cost of a sampled network, its classifier apart, from which the term counts (MMRazor: 300e6)", ge=0
+    )
+    cost_unit: Literal["macs", "params"] = setting("macs", "what costs are counted in: multiply-adds or parameters")
+    evaluate: Literal["mean", "argmax", "sample"] = setting(
+        "sample", "mixture that evaluations take: the softmax, its largest ops, or a sample"
+    )
+
+    def misfits(self, space: Space) -> list[tuple[str, str]]:
+        """The cost term needs costs."""
+        if not self.cost_weight or hasattr(space, "costs"):
+            return []
+        return [("name", f"{space.name} does not say what its ops cost; set method.cost_weight to 0")]
+
+    def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
+        """One, on the training feed alone."""
+        return (Stage(epochs, size, phases=(Phase(("train",)),)),)
+
+    def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
+        """log alpha [E, O] per kind, 1 + 0.01 N(0, 1), and which ops are still open."""
+        from diffnas.methods.log_alphas import LogAlphas
+
+        return LogAlphas(space.cells, generator)
+
+    def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
+        """A one-hot sample of softmax(alpha); decided edges have one op."""
+        from diffnas.methods.evaluation import sampled_mixture
+        from diffnas.methods.log_alphas import LogAlphas
+
+        assert isinstance(search.arch, LogAlphas)
+        if self.cost_weight and batch is not None:
+            search.arch.price(search.space, batch, self.cost_unit)
+        return sampled_mixture(search, use, self.evaluate, _scored_sample)
+
+    def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
+        """The cost term: weight times sum p(sampled) cost(sampled), nothing for samples below the threshold."""
+        import torch
+
+        from diffnas.methods.log_alphas import LogAlphas
+
+        if not self.cost_weight:
+            return None
+        assert isinstance(search.arch, LogAlphas)
+        costs = [cost.detach() for cost in search.arch.costs(mixture)]
+        total = search.arch.get_buffer("fixed") + torch.stack([cost.sum() for cost in costs]).sum()
+        shares = search.arch().values()
+        expected = torch.stack([(mix.op * cost).sum() for mix, cost in zip(shares, costs, strict=True)]).sum()
+        return self.cost_weight * (total >= self.cost_threshold) * expected
+
+    def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
+        """Weights and architecture by one backward pass on `train`, then what is sure is decided."""
+        from diffnas.methods.log_alphas import LogAlphas
+
+        batch = batches["train"]
+        if search.clock.stage_epoch < self.warmup:
+            return {"train": engine.weight_step(search, search.relax("weights", batch), batch)}
+        loss = engine.joint_step(search, search.relax("arch", batch), batch)
+        assert isinstance(search.arch, LogAlphas)
+        search.arch.decide(self.margin)
+        return {"train": loss}
+
+    def turn(self, search: Search, epoch: int) -> Turn:
+        """The end of the search when every edge is decided."""
+        from diffnas.methods.log_alphas import LogAlphas
+
+        assert isinstance(search.arch, LogAlphas)
+        done = epoch > 0 and search.arch.decided()
+        return Turn(stop=done, reason="every edge is decided" if done else "")
+
+
+def _scored_sample(alpha_EO: Tensor, allowed: Tensor, generator: torch.Generator) -> Mix:
+    """A one-hot sample [E, O] whose gradient is that of log p where it is 1."""
+    import torch
+
+    from diffnas.core.mixture import Mix
+    from diffnas.methods.sampling import gumbel, one_hot
+
+    hard = one_hot(alpha_EO.detach() + gumbel(alpha_EO, generator), allowed)
+    log_p = alpha_EO.masked_fill(~allowed, -torch.inf).log_softmax(-1)
+    return Mix(torch.where(hard, 1.0 + (log_p - log_p.detach()), 0.0), active=hard)

@@ -1,0 +1,64 @@
+"""What SNAS and DSNAS learn: log alpha, what its ops cost, and which edges are decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffnas.core.batch import Batch
+from diffnas.core.cell import Cell
+from diffnas.core.count import Unit
+from diffnas.core.mixture import Mixture
+from diffnas.core.space import Shape, Space
+from diffnas.engine.search import Alphas
+from diffnas.methods.sampling import one_hot
+
+
+class LogAlphas(Alphas):
+    """log alpha [E, O] per kind of cell, 1 + 0.01 N(0, 1), as published.
+
+    The ops that edges still allow are saved: `decide` narrows them.  Costs follow from the space and the size of the
+    images and are not saved.
+    """
+
+    def __init__(self, cells: Mapping[str, Cell], generator: torch.Generator) -> None:
+        super().__init__(cells, generator, 0.01)
+        for kind, alpha in self.alpha.items():
+            alpha.data += 1.0
+            self.register_buffer(f"allowed_{kind}", self.get_buffer(f"allowed_{kind}"))
+            self.register_buffer(f"cost_{kind}", torch.zeros_like(alpha), persistent=False)
+        self.register_buffer("fixed", torch.zeros(()), persistent=False)
+        self.priced = False
+
+    def price(self, space: Space, batch: Batch, unit: Unit) -> None:
+        """Asks `space`, at the first call, what its ops cost on images of the size of `batch`, in `unit`."""
+        if self.priced:
+            return
+        shape = Shape(1, *batch.inputs.shape[1:3])  # the size of the classifier is not known here
+        counting: Any = space  # not every space counts
+        for kind, rows in counting.costs(shape, unit).items():
+            self.get_buffer(f"cost_{kind}").copy_(torch.tensor(rows))
+        self.get_buffer("fixed").fill_(counting.fixed(shape, unit))
+        self.priced = True
+
+    def costs(self, mixture: Mixture) -> list[Tensor]:
+        """Per kind of cell, the shares of `mixture` times the costs, [E, O]; raises `ValueError` before `price`."""
+        if not self.priced:
+            raise ValueError("what ops cost is known once the method has seen a batch: pass one to search.relax")
+        return [mix.shares() * self.get_buffer(f"cost_{kind}") for kind, mix in mixture.items()]
+
+    @torch.no_grad()
+    def decide(self, margin: float) -> None:
+        """Leaves only the most probable op to edges where its probability is `margin` or more above the second's."""
+        for kind, mix in self().items():
+            allowed = self.get_buffer(f"allowed_{kind}")
+            top = one_hot(mix.op, allowed)
+            sure = mix.op.amax(-1) - mix.op.masked_fill(top, 0.0).amax(-1) >= margin
+            allowed &= top | ~sure[:, None]
+
+    def decided(self) -> bool:
+        """Whether no edge has a choice left; read back to the host."""
+        return all(bool((self.get_buffer(f"allowed_{kind}").sum(-1) <= 1).all()) for kind in self.alpha)

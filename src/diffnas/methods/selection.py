@@ -1,0 +1,85 @@
+"""Discrete cells as mixtures and back, the best of many, and the batches that they compete on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from diffnas.core.cell import Cell
+from diffnas.core.genotype import Genotype, Nodes
+from diffnas.core.mixture import Mix, Mixture
+from diffnas.engine.search import Feed, Search
+from diffnas.errors import RecipeError
+
+
+def mixture_of(genotype: Genotype, cells: Mapping[str, Cell], like: Tensor) -> Mixture:
+    """The mixture that runs the ops of `genotype` and no others: how often each is chosen, in the precision of `like`."""
+    mixes = {}
+    for kind, cell in cells.items():
+        shares = torch.zeros(len(cell.edges), len(cell.ops))
+        for node, inputs in zip(cell.nodes, genotype.cells[kind].inputs, strict=True):
+            for op, source in inputs:
+                shares[cell.edges.index((source, node)), cell.ops.index(op)] += 1.0
+        shares = shares.to(like)
+        mixes[kind] = Mix(shares, active=shares > 0)
+    return Mixture(mixes)
+
+
+def genotype_of(mixture: Mapping[str, Mix], space: str, cells: Mapping[str, Cell]) -> Genotype:
+    """The genotype whose `mixture_of` is `mixture`; inputs are listed by source, then op."""
+    found = {}
+    for kind, cell in cells.items():
+        counts = mixture[kind].op.round().int().tolist()
+        inputs = tuple(
+            tuple(
+                (cell.ops[o], cell.edges[e][0])
+                for e in cell.edges_into(node)
+                for o, count in enumerate(counts[e])
+                for _ in range(count)
+            )
+            for node in cell.nodes
+        )
+        found[kind] = Nodes(inputs, cell.concat, cell.inputs)
+    return Genotype(space, found)
+
+
+def score_feed(search: Search) -> Feed:
+    """The architecture half as it is, in order; raises `RecipeError` where there is none."""
+    if "score" not in search.feeds:
+        raise RecipeError(f"data.split: method {search.method.name} selects on a half of its own; set it below 1")
+    return search.feeds["score"]
+
+
+class Podium(nn.Module):
+    """The best discrete mixtures so far: their `accuracy` [P], best first (-1: no one yet), and shares [P, E, O] per kind."""
+
+    accuracy: Tensor
+
+    def __init__(self, cells: Mapping[str, Cell], places: int = 1) -> None:
+        super().__init__()
+        self.kinds = tuple(cells)
+        self.register_buffer("accuracy", torch.full((places,), -1.0))
+        for kind, cell in cells.items():
+            self.register_buffer(f"op_{kind}", torch.zeros(places, len(cell.edges), len(cell.ops)))
+
+    def clear(self) -> None:
+        """Takes everyone off."""
+        self.accuracy.fill_(-1.0)
+
+    def offer(self, mixture: Mapping[str, Mix], accuracy: Tensor) -> None:
+        """Takes `mixture` in if it is better than the last; of equals the earlier stands higher."""
+        every = torch.cat([self.accuracy, accuracy.to(self.accuracy)[None]])
+        order = every.sort(descending=True, stable=True).indices[:-1]
+        self.accuracy.copy_(every[order])
+        for kind in self.kinds:
+            shares = self.get_buffer(f"op_{kind}")
+            shares.copy_(torch.cat([shares, mixture[kind].op.to(shares)[None]])[order])
+
+    def best(self, place: int = 0) -> Mixture | None:
+        """Who stands in `place`, None where no one does; read back to the host."""
+        if self.accuracy[place] < 0:
+            return None
+        shares = {kind: self.get_buffer(f"op_{kind}")[place] for kind in self.kinds}
+        return Mixture({kind: Mix(op, active=op > 0) for kind, op in shares.items()})

@@ -1,0 +1,133 @@
+"""SmoothDARTS: Stabilizing Differentiable Architecture Search via Perturbation-based Regularization (Chen and Hsieh, ICML 2020).
+
+Weights that are trained under slightly wrong shares do well around the right ones: the validation loss becomes smooth in the
+architecture, and less is lost when a cell is derived.  The shares of a weight step are moved at random (RS) or against the
+training loss (ADV), by an epsilon that grows through the search; those of an architecture step are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from diffnas import engine
+from diffnas.core.cell import Cell
+from diffnas.core.settings import setting
+from diffnas.core.space import Size
+from diffnas.engine.method import Clock, Use
+from diffnas.engine.wrapper import Wrapper
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from diffnas.core.batch import Batch
+    from diffnas.core.mixture import Mixture
+    from diffnas.engine.search import Search
+
+
+@dataclass(frozen=True)
+class SmoothDARTS(Wrapper):
+    """Train the weights of another method under perturbed shares: random ones (rs), or the worst found nearby (adv)."""
+
+    name: ClassVar[str] = "smooth-darts"
+
+    perturbation: Literal["rs", "adv"] = setting("rs", "how shares are moved: at random, or to raise the training loss")
+    epsilon_first: float = setting(0.03, "largest change of a share in the first epoch", ge=0)
+    epsilon_last: float = setting(0.3, "largest change of a share after the last epoch; it grows linearly", ge=0)
+    steps: int = setting(7, "adv: steps of sign ascent, each of 2 epsilon / steps", ge=1)
+
+    def refusals(self) -> list[tuple[str, str]]:
+        """The method within must learn its architecture in steps of their own."""
+        found = super().refusals()
+        stages = self.inner.stages(50, Size(16, 8))
+        if not any("valid" in phase.feeds for stage in stages for phase in stage.phases):
+            reason = f"{self.base} has no architecture steps apart from weight steps, and only those may be perturbed"
+            found.append(("base", reason))
+        return found
+
+    def epsilon(self, clock: Clock) -> float:
+        """epsilon_first + (epsilon_last - epsilon_first) e / E at epoch e of E."""
+        return self.epsilon_first + (self.epsilon_last - self.epsilon_first) * clock.epoch / clock.epochs
+
+    def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
+        """The mixture of the method within; for a weight step its numbers, moved by at most epsilon and projected.
+
+        `adv` needs the `batch` whose loss it raises; without one nothing is moved.
+        """
+        mixture = super().relax(search, use, batch)
+        if use != "weights" or (self.perturbation == "adv" and batch is None):
+            return mixture
+        clean, epsilon = mixture.detach(), self.epsilon(search.clock)
+        noise = {kind: _uniform(mix.op, epsilon, search.shared) for kind, mix in clean.items()}
+        found = _moved(search, clean, clean, noise, epsilon)
+        if self.perturbation == "rs" or batch is None:
+            return found
+        before = engine.gradients(search, clean, batch, set(), "running").loss.value
+        for _ in range(self.steps):
+            slopes = _by_kind(found, engine.gradients(search, found, batch, {"mixture"}, "running").mixture)
+            rise = {kind: 2.0 * epsilon / self.steps * slope.sign() for kind, slope in slopes.items()}
+            found = _moved(search, clean, found, rise, epsilon)
+        after = engine.gradients(search, found, batch, set(), "running").loss.value
+        return _chosen(after > before, found, clean)
+
+
+def projected(moved_EO: Tensor, before_EO: Tensor, allowed: Tensor) -> Tensor:
+    """[E, O]: `moved_EO` clamped to [0, 1] where `allowed`, 0 elsewhere, and scaled to the sums its rows had `before` (1 for
+    shares of a softmax).  A row that is all 0 then gives its sum to the op that was the largest before."""
+    import torch
+
+    from diffnas.methods.sampling import one_hot
+
+    within = moved_EO.clamp(0.0, 1.0).masked_fill(~allowed, 0.0)
+    total = within.sum(-1, keepdim=True)
+    largest = one_hot(before_EO, allowed).to(within)
+    shares = torch.where(total > 0, within / total.clamp_min(torch.finfo(within.dtype).tiny), largest)
+    return shares * before_EO.masked_fill(~allowed, 0.0).sum(-1, keepdim=True)
+
+
+def _moved(search: Search, clean: Mixture, at: Mixture, by: Mapping[str, Tensor], epsilon: float) -> Mixture:
+    """`at` moved `by` [E, O] per kind, within `epsilon` of `clean`, and projected; edges are left alone."""
+    from diffnas.core.mixture import Mix, Mixture
+
+    mixes = {}
+    for kind, cell in search.space.cells.items():
+        mix, centre = at[kind], clean[kind].op
+        allowed = _allowed(cell, centre.device)
+        taking_part = allowed if mix.active is None else allowed & mix.active
+        moved = centre + (mix.op + by[kind] - centre).clamp(-epsilon, epsilon)
+        mixes[kind] = Mix(projected(moved, mix.op, taking_part), mix.edge, mix.active)
+    return Mixture(mixes)
+
+
+def _by_kind(mixture: Mixture, tensors: list[Tensor]) -> dict[str, Tensor]:
+    """Of `tensors`, in the order of the mixture's own, those in the place of `op`, by kind."""
+    places = {id(tensor): found for tensor, found in zip(mixture.tensors(), tensors, strict=True)}
+    return {kind: places[id(mix.op)] for kind, mix in mixture.items()}
+
+
+def _chosen(first: Tensor, one: Mixture, other: Mixture) -> Mixture:
+    """`one` where `first` [] bool is true, `other` elsewhere; nobody waits to see which."""
+    import torch
+
+    from diffnas.core.mixture import Mix, Mixture
+
+    mixes = {k: Mix(torch.where(first, mix.op, other[k].op), mix.edge, mix.active) for k, mix in one.items()}
+    return Mixture(mixes)
+
+
+def _uniform(like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+    """U(-epsilon, epsilon) in the shape, precision and place of `like`, the same numbers everywhere."""
+    import torch
+
+    return ((2.0 * torch.rand(like.shape, generator=generator, dtype=torch.float64) - 1.0) * epsilon).to(like)
+
+
+@cache
+def _allowed(cell: Cell, device: torch.device) -> Tensor:
+    """[E, O] bool, put on the device once per cell."""
+    from diffnas.core.mixture import allowed_mask
+
+    return allowed_mask(cell, device)
