@@ -254,3 +254,31 @@ EDGES = "[('skip_connect', 0), ('none', 1)]"
 def test_texts_as_people_paste_them(text: str) -> None:
     cells = parse_genotype(text).cells
     assert cells["normal"].inputs == ((("skip_connect", 0), ("none", 1)),) and cells["reduce"].concat == (2,)
+
+
+# -- strings of NAS-Bench-201
+
+
+def test_a_string_of_nas_bench_201() -> None:
+    text = "|nor_conv_3x3~0|+|none~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_1x1~1|none~2|"
+    found = parse_genotype(f" {text}\n")
+    nodes = found.cells["cell"]
+    assert found.space == "nasbench201" and nodes.first == 1 and nodes.concat == (3,)
+    assert nodes.inputs[1] == (("none", 0), ("avg_pool_3x3", 1)) and len(nodes.ops) == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("|none~0", "'|none~0' is not a block of a cell"),
+        ("|none~0|+", "'' is not a block"),
+        ("|none~0|+|none~0|x|", "'|none~0|x|' is not a block"),
+        ("|none|", "'|none|' is not a block"),
+        ("|none~-1|", "is not a block"),
+        ("|none~²|", "is not a block"),
+        ("|none~1|", "cell cell, node 1 reads 1; it can read 0 to 0 only"),
+        ("+".join(["|none~0|"] * 65), "65 nodes; 64 is the limit"),
+    ],
+)
+def test_other_strings_are_one_line(text: str, said: str) -> None:
+    assert said in refused(text)

@@ -154,22 +154,19 @@ def test_mmrazor(form: str, prefix: str) -> None:
     else:
         size = {"channels": 4, "layers": 3, "auxiliary": True, "pool_norm": "affine"}
         module = diffnas.build_network("mmrazor-cifar10", **size)
-    names = mmrazor_names(module)
-    assert len(names) == len(module.state_dict())
+    names, own = mmrazor_names(module), module.state_dict()
+    assert len(names) == len(own)
     edge = "backbone.cells.0.nodes.0.edges._edges.normal_n2_p1._candidates.sep_conv_3x3.conv2.3.running_mean"
     place = "edges.1.ops.sep_conv_3x3" if form == "supernet" else "ops.1"
     assert names[edge] == f"cells.0.{place}.7.running_mean"
-    state = {prefix + theirs: torch.rand(module.state_dict()[ours].shape) for theirs, ours in names.items()}
+    state = {prefix + theirs: torch.rand(own[ours].shape) for theirs, ours in names.items()}
     load_weights(module, {**state, "mutator.arch_params.normal_n2_p0": torch.zeros(8)}, "mmrazor")
     for theirs, ours in names.items():
         if not ours.endswith("num_batches_tracked"):
-            assert torch.equal(module.state_dict()[ours], state[prefix + theirs]), theirs
+            assert torch.equal(own[ours], state[prefix + theirs]), theirs
+    stranger = edge.replace("sep_conv_3x3.conv2.3.running_mean", "wide_conv.conv1.1.weight")
     with pytest.raises(WeightsError, match="normal_n2_p1._candidates.wide_conv.conv1.1.weight: no place"):
-        load_weights(
-            module,
-            {edge.replace("sep_conv_3x3.conv2.3.running_mean", "wide_conv.conv1.1.weight"): state[prefix + edge]},
-            "mmrazor",
-        )
+        load_weights(module, {stranger: torch.zeros(1)}, "mmrazor")
 
 
 # -- sources besides DARTS: recorded calls of their supernets

@@ -16,7 +16,7 @@ from diffnas.methods.mmrazor_darts import MMRazorDARTS
 from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.spaces.nasbench201.space import NASBench201
 
-SPACE = DartsCNN(channels=4, layers=2, nodes=2)
+SPACE = DartsCNN(channels=4, layers=3, nodes=2)
 
 
 @pytest.fixture

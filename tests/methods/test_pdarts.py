@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+import diffnas
 from diffnas.core.batch import Batch
 from diffnas.core.cell import Cell
 from diffnas.core.genotype import Nodes
@@ -113,6 +115,16 @@ def test_a_cell_that_keeps_all_edges_has_its_ops_chosen_anew() -> None:
     shares = torch.tensor([[0.1, 0.5, 0.1, 0.3, 0.0]] * 4 + [[0.3, 0.4, 0.1, 0.1, 0.1]] * 2)
     ops = restricted(cell, shares, 2).ops
     assert len(ops) == 6 and ops.count("skip_connect") == 2 and ops[4:] == ("none", "none")
+
+
+def test_a_whole_search(tmp_path: Path) -> None:
+    settings = ["method.name=pdarts", "method.warmup=0", "method.added_layers=[1, 1]", "space.skip_dropout=true"]
+    size = ["space.channels=2", "space.layers=1", "space.nodes=1", "data.train_limit=128", "search.epochs=3"]
+    run = diffnas.search(diffnas.read_recipe("darts-digits-tiny", [*settings, *size]), tmp_path / "run")
+    rows = list(run.search.metrics())
+    assert [row["stage"] for row in rows] == [0, 1, 2] and len({row["lr"] for row in rows}) == 1  # each starts afresh
+    for row, kept in zip(rows, (8, 5, 3), strict=True):
+        assert all(sum(share > 0 for share in edge) == kept for edge in row["strength"]["normal"])
 
 
 def listed(nodes: Nodes) -> list[list[Any]]:

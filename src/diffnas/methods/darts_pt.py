@@ -19,7 +19,6 @@ from diffnas.core.settings import setting
 from diffnas.core.space import Size, Space
 from diffnas.engine.method import Clock, Stage, Turn, Use
 from diffnas.engine.wrapper import Wrapper
-from diffnas.methods.score_feed import score_batches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,11 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from diffnas.core.batch import Batch, Loss
-    from diffnas.core.mixture import Mix, Mixture
+    from diffnas.core.mixture import Mixture
     from diffnas.engine.search import Search
-
-OPEN, GONE = -1, -2
-"""What the buffer `choice_KIND` [E] holds for an edge that is undecided or deleted; for a decided one, its op's column."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,9 @@ class DARTSPT(Wrapper):
     interval: int = setting(5, "epochs from one decision to the next; the last may be due before the last epoch", ge=1)
     tuning: int = setting(81, "epochs of the stage that decides (DARTS space: 81; NAS-Bench-201: 25)", ge=1)
     rate: float = setting(0.1, "factor of the first learning rate in that stage", gt=0)
-    criterion: Literal["accuracy", "loss"] = setting("accuracy", "what on the architecture half tells how much is missed")
+    criterion: Literal["accuracy", "loss"] = setting(
+        "accuracy", "what on the architecture half tells how much is missed"
+    )
     blank: bool = setting(False, "leave the architecture at its initial value, and train weights only")
 
     def refusals(self) -> list[tuple[str, str]]:
@@ -54,7 +52,7 @@ class DARTSPT(Wrapper):
 
     def misfits(self, space: Space) -> list[tuple[str, str]]:
         """The tuning stage must be long enough for all decisions, which are made for all kinds of cell at once."""
-        found, needed = super().misfits(space), max(map(_decisions, space.cells.values()))
+        found, needed = super().misfits(space), max(map(decisions, space.cells.values()))
         if sum(map(self._due, range(self.tuning))) >= needed:
             return found
         epochs = (needed - 1) * self.interval + 1
@@ -68,22 +66,18 @@ class DARTSPT(Wrapper):
 
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
         """What the method within learns, with a buffer of decisions per kind of cell."""
-        import torch
+        from diffnas.methods.darts_pt_decisions import register
 
-        module = super().arch(space, generator).requires_grad_(not self.blank)
-        for kind, cell in space.cells.items():
-            module.register_buffer(f"choice_{kind}", torch.full((len(cell.edges),), OPEN))
-        module.register_buffer("decided_at", torch.tensor(-1))
-        return module
+        module = super().arch(space, generator)
+        register(module, space.cells)
+        return module.requires_grad_(False) if self.blank else module
 
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """The mixture of the method within; a decided edge has one op, a deleted one nothing."""
-        from diffnas.core.mixture import Mixture
+        from diffnas.methods.darts_pt_decisions import decided
 
-        if not self._tunes(search.clock):
-            return super().relax(search, use, batch)
         mixture = super().relax(self._ended(search), use, batch)
-        return Mixture({kind: _decided(mix, _choice(search, kind)) for kind, mix in mixture.items()})
+        return decided(search, mixture) if self._tunes(search.clock) else mixture
 
     def strength(self, search: Search) -> dict[str, Tensor]:
         """Those of the method within."""
@@ -105,16 +99,58 @@ class DARTSPT(Wrapper):
         """Decides an edge or a node of every kind of cell where that is due; told again, it does nothing."""
         if not self._tunes(search.clock):
             return super().turn(search, epoch)
-        decided_at, draw = search.arch.get_buffer("decided_at"), search.fork(self.name)
-        if self._due(epoch) and int(decided_at) != search.clock.total:
-            decided_at.fill_(search.clock.total)
-            for kind, cell in search.space.cells.items():
-                self._decide(search, kind, cell, draw)
+        if self._due(epoch):
+            from diffnas.methods.darts_pt_decisions import decide_once
+
+            decide_once(search, self.criterion)
         return Turn()
 
     def derive(self, search: Search) -> Genotype | None:
-        """What the method within derives from what the decisions so far have left."""
+        """What the decisions have left; where that is more than one op or too many edges, the strongest of it."""
         if not self._tunes(search.clock):
             return super().derive(search)
-        left = self._ended(search)
-        ones = {kind: mix.op.new_ones(mix.op.shape) ...}
+        from diffnas.methods.darts_pt_decisions import left
+
+        cells = {kind: search.space.cells[kind].keep(rows.tolist()) for kind, rows in left(search).items()}
+        strength = search.strength()
+        return Genotype(search.space.name, {kind: engine.strongest(cells[kind], strength[kind]) for kind in cells})
+
+    # -- when
+
+    @cached_property
+    def _own_stages(self) -> int:
+        return len(self.inner.stages(50, Size(16, 8)))
+
+    def _tunes(self, clock: Clock) -> bool:
+        return clock.stage == self._own_stages
+
+    def _due(self, epoch: int) -> bool:
+        """Whether something is decided before this epoch of the tuning stage."""
+        return epoch < self.tuning and (epoch % self.interval == 0 or epoch == self.tuning - 1)
+
+    def _last(self, clock: Clock) -> Clock:
+        """In the tuning stage, the last epoch of the method within: its annealing does not begin anew."""
+        if not self._tunes(clock):
+            return clock
+        epochs = max(1, clock.total - clock.stage_epoch)
+        return replace(clock, stage=clock.stage - 1, stage_epoch=epochs - 1, epoch=epochs - 1, epochs=epochs)
+
+    def _ended(self, search: Search) -> Search:
+        """The same search at that clock."""
+        if not self._tunes(search.clock):
+            return search
+        view = copy.copy(search)
+        view.clock = self._last(search.clock)
+        return view
+
+
+def decisions(cell: Cell) -> int:
+    """How many there are: its edges, and its nodes with more of them than they keep."""
+    edges = [e for e in range(len(cell.edges)) if eligible(cell, e)]
+    degrees = [len(set(edges).intersection(cell.edges_into(node))) for node in cell.nodes]
+    return len(edges) + sum(cell.in_degree is not None and degree > cell.in_degree for degree in degrees)
+
+
+def eligible(cell: Cell, edge: int) -> list[int]:
+    """The columns of the ops that may be derived on `edge`."""
+    return [o for o, op in enumerate(cell.ops) if cell.allowed[edge][o] and op not in cell.excluded]

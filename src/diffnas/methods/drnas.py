@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from diffnas.core.mixture import Mix, Mixture
     from diffnas.engine.search import Search
 
-Evaluate = Literal["mean", "argmax", "sample"]
-
 
 @dataclass(frozen=True)
 class DrNAS(Method):
@@ -50,8 +48,8 @@ class DrNAS(Method):
         le=64,
     )
     warmup: int = setting(10, "first epochs of each stage that train only weights (plain on NAS-Bench-201: 0)", ge=0)
-    evaluate: Evaluate = setting(
-        "sample", "shares for an evaluation: the mean, the likeliest op, or a draw (published)"
+    evaluate: Literal["mean", "argmax", "sample"] = setting(
+        "sample", "shares that evaluations take: the mean, all to its largest op, or a draw (published)"
     )
 
     def misfits(self, space: Space) -> list[tuple[str, str]]:
@@ -70,11 +68,12 @@ class DrNAS(Method):
 
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """A draw of every edge's shares; for "eval" what `evaluate` says, without moving the search's generator."""
-        from diffnas.core.mixture import Mixture
+        from diffnas.core.mixture import Mix, Mixture
+        from diffnas.methods.evaluation import sampled_mixture
 
-        generator = search.fork("eval") if use == "eval" else search.shared
-        how: Evaluate = self.evaluate if use == "eval" else "sample"
-        return Mixture({kind: _mix(c, ok, how, generator) for kind, (c, ok) in concentrations(search).items()})
+        if use == "eval" and self.evaluate == "mean":
+            return Mixture({kind: Mix(mean(c, ok)) for kind, (c, ok) in concentrations(search).items()})
+        return sampled_mixture(search, use, self.evaluate, _sample)
 
     def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
         """[]: scale * KL(Dir(c) || Dir(1)), summed over edges and kinds; l2 is the optimizer's."""
@@ -84,7 +83,7 @@ class DrNAS(Method):
         return self.scale * sum(found[1:], found[0])
 
     def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
-        """`count` genotypes, each derived from a draw of the shares as the mean is at the end."""
+        """`count` genotypes, each derived from one draw of the shares as if it were the strengths."""
         from diffnas.methods.sampling import dirichlet
 
         found, cells = [], search.space.cells
@@ -95,13 +94,17 @@ class DrNAS(Method):
         return found
 
 
-def concentrations(search: Search) -> dict[str, tuple[Tensor, Tensor]]:
-    """Per kind, the concentration elu(alpha) + 1 [E, O] and which entries take part [E, O] bool."""
+def concentration(alpha_EO: Tensor) -> Tensor:
+    """[E, O]: elu(alpha) + 1, which is above 0."""
     from torch.nn.functional import elu
 
-    alphas = dict(search.arch.named_parameters())
-    kinds = search.space.cells
-    return {k: (elu(alphas[f"alpha.{k}"]) + 1.0, search.arch.get_buffer(f"allowed_{k}")) for k in kinds}
+    return elu(alpha_EO) + 1.0
+
+
+def concentrations(search: Search) -> dict[str, tuple[Tensor, Tensor]]:
+    """Per kind, the concentration [E, O] and which entries take part [E, O] bool."""
+    alphas = search.arch.get_submodule("alpha").named_parameters()
+    return {kind: (concentration(alpha), search.arch.get_buffer(f"allowed_{kind}")) for kind, alpha in alphas}
 
 
 def divergence(concentration_EO: Tensor, allowed: Tensor) -> Tensor:
@@ -116,14 +119,14 @@ def divergence(concentration_EO: Tensor, allowed: Tensor) -> Tensor:
     return total.lgamma() - (allowed.sum(-1) + closed).to(total).lgamma() + terms.sum(-1)
 
 
-def _mix(concentration: Tensor, allowed: Tensor, how: Evaluate, generator: torch.Generator) -> Mix:
-    from diffnas.core.mixture import Mix
-    from diffnas.methods.sampling import dirichlet, one_hot
+def mean(concentration_EO: Tensor, allowed: Tensor) -> Tensor:
+    """[E, O]: the mean shares, c over its sum over the allowed ops of every edge; 0 elsewhere."""
+    open_EO = concentration_EO.masked_fill(~allowed, 0.0)
+    return open_EO / open_EO.sum(-1, keepdim=True).clamp_min(1e-30)
 
-    if how == "sample":
-        return Mix(dirichlet(concentration, allowed, generator))
-    if how == "argmax":
-        chosen = one_hot(concentration, allowed)
-        return Mix(chosen.to(concentration), active=chosen)
-    taking_part = concentration.masked_fill(~allowed, 0.0)
-    return Mix(taking_part / taking_part.sum(-1, keepdim=True).clamp_min(1e-30))
+
+def _sample(alpha_EO: Tensor, allowed: Tensor, generator: torch.Generator) -> Mix:
+    from diffnas.core.mixture import Mix
+    from diffnas.methods.sampling import dirichlet
+
+    return Mix(dirichlet(concentration(alpha_EO), allowed, generator))

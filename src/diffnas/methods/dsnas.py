@@ -43,7 +43,7 @@ class DSNAS(Method):
         0.0, "weight of sum p(sampled) cost(sampled) in the loss (published: 1e-6 per multiply-add)", ge=0
     )
     cost_threshold: float = setting(
-        290e6, "cost of a sampled network, its classifier apart, from which the term counts (MMRazor: 300e6)", ge=0
+        290e6, "cost of a sampled network from which the term counts (MMRazor: 300e6)", ge=0
     )
     cost_unit: Literal["macs", "params"] = setting("macs", "what costs are counted in: multiply-adds or parameters")
     evaluate: Literal["mean", "argmax", "sample"] = setting(
@@ -62,18 +62,14 @@ class DSNAS(Method):
 
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
         """log alpha [E, O] per kind, 1 + 0.01 N(0, 1), and which ops are still open."""
-        from diffnas.methods.log_alphas import LogAlphas
+        from diffnas.methods.log_alphas import OpenAlphas
 
-        return LogAlphas(space.cells, generator)
+        return OpenAlphas(space.cells, generator)
 
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """A one-hot sample of softmax(alpha); decided edges have one op."""
         from diffnas.methods.evaluation import sampled_mixture
-        from diffnas.methods.log_alphas import LogAlphas
 
-        assert isinstance(search.arch, LogAlphas)
-        if self.cost_weight and batch is not None:
-            search.arch.price(search.space, batch, self.cost_unit)
         return sampled_mixture(search, use, self.evaluate, _scored_sample)
 
     def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
@@ -85,7 +81,7 @@ class DSNAS(Method):
         if not self.cost_weight:
             return None
         assert isinstance(search.arch, LogAlphas)
-        costs = [cost.detach() for cost in search.arch.costs(mixture)]
+        costs = [cost.detach() for cost in search.arch.costs(mixture, search.space, search.shape, self.cost_unit)]
         total = search.arch.get_buffer("fixed") + torch.stack([cost.sum() for cost in costs]).sum()
         shares = search.arch().values()
         expected = torch.stack([(mix.op * cost).sum() for mix, cost in zip(shares, costs, strict=True)]).sum()
@@ -93,21 +89,21 @@ class DSNAS(Method):
 
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
         """Weights and architecture by one backward pass on `train`, then what is sure is decided."""
-        from diffnas.methods.log_alphas import LogAlphas
+        from diffnas.methods.log_alphas import OpenAlphas
 
         batch = batches["train"]
         if search.clock.stage_epoch < self.warmup:
             return {"train": engine.weight_step(search, search.relax("weights", batch), batch)}
         loss = engine.joint_step(search, search.relax("arch", batch), batch)
-        assert isinstance(search.arch, LogAlphas)
+        assert isinstance(search.arch, OpenAlphas)
         search.arch.decide(self.margin)
         return {"train": loss}
 
     def turn(self, search: Search, epoch: int) -> Turn:
         """The end of the search when every edge is decided."""
-        from diffnas.methods.log_alphas import LogAlphas
+        from diffnas.methods.log_alphas import OpenAlphas
 
-        assert isinstance(search.arch, LogAlphas)
+        assert isinstance(search.arch, OpenAlphas)
         done = epoch > 0 and search.arch.decided()
         return Turn(stop=done, reason="every edge is decided" if done else "")
 

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffnas.core.batch import Batch
 from diffnas.core.cell import Cell
 from diffnas.core.count import Unit
 from diffnas.core.mixture import Mixture
@@ -18,37 +17,34 @@ from diffnas.methods.sampling import one_hot
 
 
 class LogAlphas(Alphas):
-    """log alpha [E, O] per kind of cell, 1 + 0.01 N(0, 1), as published.
-
-    The ops that edges still allow are saved: `decide` narrows them.  Costs follow from the space and the size of the
-    images and are not saved.
-    """
+    """log alpha [E, O] per kind of cell, 1 + 0.01 N(0, 1), as published; costs follow from the space and are not saved."""
 
     def __init__(self, cells: Mapping[str, Cell], generator: torch.Generator) -> None:
         super().__init__(cells, generator, 0.01)
         for kind, alpha in self.alpha.items():
             alpha.data += 1.0
-            self.register_buffer(f"allowed_{kind}", self.get_buffer(f"allowed_{kind}"))
             self.register_buffer(f"cost_{kind}", torch.zeros_like(alpha), persistent=False)
         self.register_buffer("fixed", torch.zeros(()), persistent=False)
         self.priced = False
 
-    def price(self, space: Space, batch: Batch, unit: Unit) -> None:
-        """Asks `space`, at the first call, what its ops cost on images of the size of `batch`, in `unit`."""
-        if self.priced:
-            return
-        shape = Shape(1, *batch.inputs.shape[1:3])  # the size of the classifier is not known here
-        counting: Any = space  # not every space counts
-        for kind, rows in counting.costs(shape, unit).items():
-            self.get_buffer(f"cost_{kind}").copy_(torch.tensor(rows))
-        self.get_buffer("fixed").fill_(counting.fixed(shape, unit))
-        self.priced = True
-
-    def costs(self, mixture: Mixture) -> list[Tensor]:
-        """Per kind of cell, the shares of `mixture` times the costs, [E, O]; raises `ValueError` before `price`."""
-        if not self.priced:
-            raise ValueError("what ops cost is known once the method has seen a batch: pass one to search.relax")
+    def costs(self, mixture: Mixture, space: Space, shape: Shape, unit: Unit) -> list[Tensor]:
+        """Per kind of cell, the shares of `mixture` times what `space` says its ops cost, [E, O]."""
+        if not self.priced:  # once: counting takes a while
+            counting: Any = space  # not every space counts
+            for kind, rows in counting.costs(shape, unit).items():
+                self.get_buffer(f"cost_{kind}").copy_(torch.tensor(rows))
+            self.get_buffer("fixed").fill_(counting.fixed(shape, unit))
+            self.priced = True
         return [mix.shares() * self.get_buffer(f"cost_{kind}") for kind, mix in mixture.items()]
+
+
+class OpenAlphas(LogAlphas):
+    """log alpha, and which ops are open on every edge: saved, and narrowed as edges are decided."""
+
+    def __init__(self, cells: Mapping[str, Cell], generator: torch.Generator) -> None:
+        super().__init__(cells, generator)
+        for kind in cells:
+            self.register_buffer(f"allowed_{kind}", self.get_buffer(f"allowed_{kind}"))
 
     @torch.no_grad()
     def decide(self, margin: float) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from diffnas.core.batch import Batch, Loss
     from diffnas.core.mixture import Mixture
     from diffnas.engine.search import Search
+    from diffnas.methods.selection import Rounds
 
 
 @dataclass(frozen=True)
@@ -50,26 +51,24 @@ class RSWS(Method):
 
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
         """Nothing to learn: the finalists of the round and the winner so far."""
-        from torch import nn
+        from diffnas.methods.selection import Rounds
 
-        from diffnas.methods.selection import Podium
-
-        return nn.ModuleDict({"finalists": Podium(space.cells, self.finalists), "winner": Podium(space.cells)})
+        return Rounds(space.cells, self.finalists)
 
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """A cell drawn uniformly; for use "eval" the best so far, if there is one."""
-        best = _best(search) if use == "eval" else None
-        return best or _random(search, search.fork("eval") if use == "eval" else search.shared)
+        if use != "eval":
+            return _drawn(search, search.shared)
+        return _rounds(search).best() or _drawn(search, search.fork("eval"))
 
     def strength(self, search: Search) -> dict[str, Tensor]:
-        """1 for the ops of the best cell so far, else the chance of each op."""
-        from diffnas.core.mixture import softmax_allowed
+        """1 for the ops of the best cell so far; before there is one, the chance of each op."""
+        from diffnas.methods.selection import chances
 
-        best = _best(search)
-        if best is not None:
-            return {kind: mix.op for kind, mix in best.items()}
-        allowed = {kind: mix.op.new_tensor(0) for kind, mix in _random(search, search.fork("strength")).items()}
-        return {kind: softmax_allowed(zero, zero) for kind, zero in allowed.items()}
+        best = _rounds(search).best()
+        if best is None:
+            return {kind: chances(cell).to(search.device) for kind, cell in search.space.cells.items()}
+        return {kind: mix.op for kind, mix in best.items()}
 
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
         """The weights on `train`; in the last stage, the score of one cell."""
@@ -80,4 +79,45 @@ class RSWS(Method):
         return {"train": engine.weight_step(search, search.relax("weights", batch), batch)}
 
     def _select(self, search: Search) -> None:
-        """Step k of a round: the k-th candidate on the round's batch, or after them the next finalist on all batches."""
+        """Step k of a round: the k-th candidate on the round's batch; after them, each finalist on all batches."""
+        from diffnas.methods.score_feed import score_batches
+
+        rounds, batches, k = _rounds(search), score_batches(search), search.clock.step
+        if k == 0:
+            rounds.finalists.clear()
+        if k < self.candidates:
+            cell, seen = _drawn(search, search.shared), [batches[search.clock.stage_epoch % len(batches)]]
+            rounds.finalists.offer(cell, engine.score(search, cell, seen).accuracy)
+        elif (finalist := rounds.finalists.best(k - self.candidates)) is not None:
+            rounds.winner.offer(finalist, engine.score(search, finalist, batches).accuracy)
+
+    def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
+        """Cells drawn uniformly."""
+        return [_random(search, generator) for _ in range(count)]
+
+    def derive(self, search: Search) -> Genotype:
+        """The best cell so far; before there is one, a random cell."""
+        from diffnas.methods.selection import genotype_of
+
+        best = _rounds(search).best()
+        if best is None:
+            return _random(search, search.fork("derive"))
+        return genotype_of(best, search.space.name, search.space.cells)
+
+
+def _random(search: Search, generator: torch.Generator) -> Genotype:
+    return engine.random_genotype(search.space.name, search.space.cells, generator)
+
+
+def _drawn(search: Search, generator: torch.Generator) -> Mixture:
+    from diffnas.methods.selection import mixture_of
+
+    like = _rounds(search).winner.accuracy
+    return mixture_of(_random(search, generator), search.space.cells, like)
+
+
+def _rounds(search: Search) -> Rounds:
+    from diffnas.methods.selection import Rounds
+
+    assert isinstance(search.arch, Rounds)
+    return search.arch

@@ -1,4 +1,4 @@
-"""Discrete cells as mixtures and back, the best of many, and the batches that they compete on."""
+"""Discrete cells as mixtures and back, and the best of many."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from torch import Tensor, nn
 
 from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype, Nodes
-from diffnas.core.mixture import Mix, Mixture
-from diffnas.engine.search import Feed, Search
-from diffnas.errors import RecipeError
+from diffnas.core.mixture import Mix, Mixture, allowed_mask, softmax_allowed
 
 
 def mixture_of(genotype: Genotype, cells: Mapping[str, Cell], like: Tensor) -> Mixture:
@@ -22,9 +20,14 @@ def mixture_of(genotype: Genotype, cells: Mapping[str, Cell], like: Tensor) -> M
         for node, inputs in zip(cell.nodes, genotype.cells[kind].inputs, strict=True):
             for op, source in inputs:
                 shares[cell.edges.index((source, node)), cell.ops.index(op)] += 1.0
-        shares = shares.to(like)
-        mixes[kind] = Mix(shares, active=shares > 0)
+        mixes[kind] = discrete(shares.to(like))
     return Mixture(mixes)
+
+
+def discrete(counts_EO: Tensor) -> Mix:
+    """The mix that runs the ops counted; edges without one pass nothing."""
+    active = counts_EO > 0
+    return Mix(counts_EO, active.any(-1).to(counts_EO), active)
 
 
 def genotype_of(mixture: Mapping[str, Mix], space: str, cells: Mapping[str, Cell]) -> Genotype:
@@ -45,11 +48,10 @@ def genotype_of(mixture: Mapping[str, Mix], space: str, cells: Mapping[str, Cell
     return Genotype(space, found)
 
 
-def score_feed(search: Search) -> Feed:
-    """The architecture half as it is, in order; raises `RecipeError` where there is none."""
-    if "score" not in search.feeds:
-        raise RecipeError(f"data.split: method {search.method.name} selects on a half of its own; set it below 1")
-    return search.feeds["score"]
+def chances(cell: Cell) -> Tensor:
+    """[E, O]: the chance of every op on its edge where those that may be derived are drawn uniformly."""
+    eligible = allowed_mask(cell) & torch.tensor([op not in cell.excluded for op in cell.ops])
+    return softmax_allowed(torch.zeros(eligible.shape), eligible)
 
 
 class Podium(nn.Module):
@@ -81,5 +83,16 @@ class Podium(nn.Module):
         """Who stands in `place`, None where no one does; read back to the host."""
         if self.accuracy[place] < 0:
             return None
-        shares = {kind: self.get_buffer(f"op_{kind}")[place] for kind in self.kinds}
-        return Mixture({kind: Mix(op, active=op > 0) for kind, op in shares.items()})
+        return Mixture({kind: discrete(self.get_buffer(f"op_{kind}")[place].clone()) for kind in self.kinds})
+
+
+class Rounds(nn.Module):
+    """Rounds of selection: the finalists of the round at hand and the winner of those before."""
+
+    def __init__(self, cells: Mapping[str, Cell], places: int) -> None:
+        super().__init__()
+        self.finalists, self.winner = Podium(cells, places), Podium(cells)
+
+    def best(self) -> Mixture | None:
+        """The winner, before there is one the first of the finalists, None before there are any."""
+        return self.winner.best() or self.finalists.best()

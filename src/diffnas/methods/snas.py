@@ -40,7 +40,9 @@ class SNAS(Method):
     )
     bilevel: bool = setting(False, "architecture and weights in turns, on two halves of the data (DrNAS's variant)")
     resource_weight: float = setting(
-        0.0, "weight of the sample's cost in the architecture loss (an example of the authors: 1.5e-3, of its log)", ge=0
+        0.0,
+        "weight of the sample's cost in the architecture loss (an example of the authors: 1.5e-3, of its log)",
+        ge=0,
     )
     resource_log: bool = setting(True, "charge the logarithm of the cost instead of the cost")
     resource_unit: Literal["macs", "params"] = setting("macs", "what costs are counted in: multiply-adds or parameters")
@@ -77,14 +79,12 @@ class SNAS(Method):
         """A sample of the concrete distribution at the epoch's temperature."""
         from diffnas.core.mixture import Mix
         from diffnas.methods.evaluation import sampled_mixture
-        from diffnas.methods.log_alphas import LogAlphas
         from diffnas.methods.sampling import concrete
 
-        assert isinstance(search.arch, LogAlphas)
-        if self.resource_weight and batch is not None:
-            search.arch.price(search.space, batch, self.resource_unit)
         tau = self.tau(search)
-        return sampled_mixture(search, use, self.evaluate, lambda alpha, allowed, draw: Mix(concrete(alpha, allowed, tau, draw)))
+        return sampled_mixture(
+            search, use, self.evaluate, lambda alpha, allowed, draw: Mix(concrete(alpha, allowed, tau, draw))
+        )
 
     def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
         """The resource term: weight times the sample's cost sum_EO Z_EO c_EO over all kinds, or its logarithm."""
@@ -95,7 +95,9 @@ class SNAS(Method):
         if not self.resource_weight:
             return None
         assert isinstance(search.arch, LogAlphas)
-        cost = torch.stack([costs.sum() for costs in search.arch.costs(mixture)]).sum()
+        cost = torch.stack(
+            [costs.sum() for costs in search.arch.costs(mixture, search.space, search.shape, self.resource_unit)]
+        ).sum()
         return self.resource_weight * (cost.clamp_min(1.0).log() if self.resource_log else cost)
 
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:

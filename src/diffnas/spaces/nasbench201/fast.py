@@ -111,7 +111,7 @@ class FastCell(MixedCell):
                         mixed.add(self.cell.edges[e][1], flow)
             else:
                 for e in live:
-                    flow = state.x if name == "skip_connect" else state.pooled
+                    flow = state.pooled if name == "avg_pool_3x3" else state.x
                     mixed.add(self.cell.edges[e][1], flow, shares[e][o])
         for e in edges:
             if self.cell.edges[e][1] not in mixed.sums:  # so far nothing

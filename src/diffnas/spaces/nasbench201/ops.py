@@ -51,8 +51,10 @@ class Residual(nn.Module):
 OPS: dict[str, Callable[[int, bool, bool], nn.Module]] = {
     "none": lambda c, affine, running: Zero(),
     "skip_connect": lambda c, affine, running: nn.Identity(),
+    "auxiliary_skip": lambda c, affine, running: nn.Identity(),
     "nor_conv_1x1": lambda c, affine, running: convolution(c, c, 1, affine=affine, running=running),
     "nor_conv_3x3": lambda c, affine, running: convolution(c, c, 3, affine=affine, running=running),
     "avg_pool_3x3": lambda c, affine, running: nn.AvgPool2d(3, 1, padding=1, count_include_pad=False),
 }
-"""`OPS[name](channels, affine, running)`; `running`: the normalisation keeps running statistics."""
+"""`OPS[name](channels, affine, running)`; `running`: the normalisation keeps running statistics.  `auxiliary_skip` (DARTS-)
+occurs in supernets only."""

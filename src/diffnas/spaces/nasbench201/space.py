@@ -21,16 +21,17 @@ if TYPE_CHECKING:
     from diffnas.core.count import Unit
 
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+AUXILIARY = "auxiliary_skip"  # an identity that supernets may hold (DARTS-) and that is never derived
 KIND = "cell"
 STAGES = 3  # of a network, each of twice the channels and half the side of the one before
 NODES = 3  # besides the input; every node reads every earlier state
 ABSENT: dict[str, tuple[Any, str]] = {
-    "auxiliary": (False, "false"),
-    "stem": ("cifar", "cifar"),
-    "pool_norm": ("none", "none"),
-    "drop_path": (0.0, "0"),
+    "auxiliary": (False, "have no auxiliary head; set it to false"),
+    "stem": ("cifar", "have one stem; set it to cifar"),
+    "pool_norm": ("none", "have no normalisation after pooling; set it to none"),
+    "drop_path": (0.0, "have no drop path; set it to 0"),
 }
-"""What networks of other spaces may have and these have not: the value that asks for none of it, and how to write it."""
+"""What networks of other spaces may have and these have not: the value that asks for none of it, and what to say."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class NASBench201:
     def cells(self) -> Mapping[str, Cell]:
         """The cell; raises `ValueError` where the settings do not fit one another."""
         allowed = None if self.edge_ops is None else self.edge_ops.get(KIND)
-        return {KIND: Cell.dense(self.ops, 1, NODES, concat=(NODES,), allowed=allowed)}
+        excluded = {AUXILIARY} & set(self.ops)
+        return {KIND: Cell.dense(self.ops, 1, NODES, concat=(NODES,), allowed=allowed, excluded=excluded)}
 
     def supernet(self, shape: Shape, size: Size | None = None, form: Form = "plain") -> nn.Module:
         """The supernet with fresh weights, the same ones in both forms."""
@@ -137,8 +139,8 @@ class NASBench201:
         found = _side(shape.side)
         if size.channels % size.partial:
             found.append(("partial", f"must divide the {size.channels} channels; {size.partial} does not"))
-        unknown = sorted(set(self.ops) - set(OPS))
-        found += [("ops", f"{op!r} is unknown; known: {', '.join(OPS)}") for op in unknown]
+        unknown = sorted(set(self.ops) - {*OPS, AUXILIARY})
+        found += [("ops", f"{op!r} is unknown; known: {', '.join((*OPS, AUXILIARY))}") for op in unknown]
         if len(set(self.ops)) < len(self.ops):
             found.append(("ops", "an op is listed twice"))
         if self.edge_ops is not None and set(self.edge_ops) != {KIND}:
@@ -167,7 +169,7 @@ class NASBench201:
 
 def _unknown_parts(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
-        (key, f"networks of nasbench201 have none of this; set it to {said}")
+        (key, f"networks of nasbench201 {said}")
         for key, (absent, said) in ABSENT.items()
         if settings.get(key, absent) != absent
     ]
