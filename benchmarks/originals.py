@@ -21,18 +21,13 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.distributions import Dirichlet
+from torch import nn
 
 from benchmarks.build import CLASSES, OurStep, random_images
 from benchmarks.measure import Step, arguments, begin, compare, comparison_head, table, write_json
-from diffnas.core.batch import Batch
-from diffnas.core.mixture import Mix, Mixture
-from diffnas.core.space import Space
-from diffnas.engine.method import Method, Use
-from diffnas.engine.search import Alphas, Search
 from diffnas.methods.darts import DARTS
+from diffnas.methods.drnas import DrNAS
+from diffnas.methods.pcdarts import PCDARTS
 from diffnas.spaces.darts_cnn.space import OPS
 
 CHANNELS, LAYERS, BATCH = 16, 8, 16
@@ -161,53 +156,10 @@ class _Loader(importlib.machinery.SourceFileLoader):
         return self.source_to_code(text.encode(), self.path)
 
 
-# -- ours: what the papers' mixtures need
-
-
-class EdgeAlphas(Alphas):
-    """Alphas and beta [E] per kind: edges are scaled by the softmax of beta among the edges into their node."""
-
-    def __init__(self, space: Space, generator: torch.Generator) -> None:
-        super().__init__(space.cells, generator)
-        betas = {
-            kind: nn.Parameter(1e-3 * torch.randn(len(cell.edges), generator=generator))
-            for kind, cell in space.cells.items()
-        }
-        self.beta = nn.ParameterDict(betas)
-        self.sizes = {kind: [len(cell.edges_into(n)) for n in cell.nodes] for kind, cell in space.cells.items()}
-
-    def forward(self) -> Mixture:
-        """The mixture with `Mix.edge`."""
-        edge = {
-            kind: torch.cat([part.softmax(0) for part in beta.split(self.sizes[kind])])
-            for kind, beta in self.beta.items()
-        }
-        return Mixture({kind: Mix(mix.op, edge[kind]) for kind, mix in super().forward().items()})
-
-
-@dataclass(frozen=True)
-class PartialDARTS(Method):
-    """First-order DARTS with shares of edges (PC-DARTS)."""
-
-    def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
-        """Alphas and betas."""
-        return EdgeAlphas(space, generator)
-
-
-@dataclass(frozen=True)
-class DirichletDARTS(Method):
-    """First-order DARTS with shares drawn from Dirichlet distributions (DrNAS)."""
-
-    def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
-        """A draw: op ~ Dirichlet(elu(alpha) + 1), once per pass."""
-        alphas: dict[str, Tensor] = dict(search.arch.get_submodule("alpha").items())  # type: ignore[operator]
-        return Mixture({kind: Mix(Dirichlet(F.elu(alpha) + 1.0).rsample()) for kind, alpha in alphas.items()})
-
-
 # -- the cases
 
 OURS = OurStep(channels=CHANNELS, layers=LAYERS, batch=BATCH)
-SEVEN = replace(OURS, ops=OPS[1:], method=DirichletDARTS())  # DrNAS leaves `none` out
+SEVEN = replace(OURS, ops=OPS[1:], method=DrNAS())  # DrNAS leaves `none` out
 SPACE = ("DARTS-space", ".")
 CASES: dict[str, tuple[Callable[[Path], TheirStep], OurStep]] = {
     "darts-first": (lambda root: TheirStep(root, "darts", ("cnn",)), OURS),
@@ -215,7 +167,7 @@ CASES: dict[str, tuple[Callable[[Path], TheirStep], OurStep]] = {
         lambda root: TheirStep(root, "darts", ("cnn",), unrolled=True),
         replace(OURS, method=DARTS(unrolled=True)),
     ),
-    "pc-darts": (lambda root: TheirStep(root, "PC-DARTS"), replace(OURS, partial=4, method=PartialDARTS())),
+    "pc-darts": (lambda root: TheirStep(root, "PC-DARTS"), replace(OURS, partial=4, method=PCDARTS())),
     "drnas-k1": (lambda root: TheirStep(root, "DrNAS", SPACE, partial=1), SEVEN),
     "drnas-k4": (lambda root: TheirStep(root, "DrNAS", SPACE, partial=4), replace(SEVEN, partial=4)),
 }

@@ -127,8 +127,8 @@ def lookup(genotype: Genotype | Run | str | Path, table: str | Path | None = Non
 def build_network(
     genotype: Genotype | Run | str | Path,
     *,
-    channels: int = 36,
-    layers: int = 20,
+    channels: int | None = None,
+    layers: int | None = None,
     classes: int = 10,
     auxiliary: bool = False,
     stem: str = "cifar",
@@ -140,6 +140,7 @@ def build_network(
 ) -> nn.Module:
     """The network of `genotype` with fresh weights: images [N, in_channels, side, side] -> logits [N, classes].
 
+    `channels` and `layers` are those that papers report where they are left out (darts-cnn: 36 and 20; nasbench201: 16 and 5).
     `stem` is "cifar" (side 32) or "imagenet" (side 224); `side` says otherwise.  In training mode with `auxiliary` the
     network returns (logits, auxiliary logits).  `auxiliary_norm=True` gives the ImageNet head its second normalisation
     (P-DARTS; DARTS lacks it).  With `drop_path`, write the probability into the buffer `network.drop_path` each epoch.
@@ -148,6 +149,8 @@ def build_network(
     genotype = load_genotype(genotype)
     space = space_of(genotype)
     shape = Shape(classes, in_channels, side or (32 if stem == "cifar" else 224))
+    usual = next(iter(space.usual_sizes.values()))[1]
+    channels, layers = channels or usual["channels"], layers or usual["layers"]
     size = {"channels": channels, "layers": layers, "auxiliary": auxiliary, "stem": stem, "pool_norm": pool_norm}
     _refuse(read_settings(Train, size, size)[1])
     _refuse(space.network_refusals(shape, size))

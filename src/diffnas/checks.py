@@ -191,7 +191,9 @@ def refusals(parts: Mapping[str, Any], named: list[str]) -> Refusals:
         return found
     found += _data(data)
     if search is not None and space is not None:
-        found += [(f"space.{key}", reason) for key, reason in space.refusals(shape_of(data))]
+        stages = method.stages(search.epochs, space.size) if method is not None else ()
+        sizes = dict.fromkeys([space.size, *(stage.size for stage in stages)])
+        found += [(f"space.{key}", reason) for size in sizes for key, reason in space.refusals(shape_of(data), size)]
     if train is not None and space is not None:
         settings = train.model_dump()
         found += [(f"train.{key}", reason) for key, reason in space.network_refusals(shape_of(data), settings)]

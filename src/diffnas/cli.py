@@ -204,7 +204,7 @@ def show(
         by = recipe or (_recipe_of(Path(genotype)) if is_folder(genotype) else None)
         with named(_short(genotype)):
             lines = list(size_lines(found, by))  # what cannot be counted is refused before anything is drawn
-    written = write_cells(found, out, f"{Path(_short(genotype)).stem or 'genotype'}-cells")
+    written = write_cells(found, out, f"{_stem(genotype)}-cells")
     for line in [found.to_text(), *lines, *(f"picture: {path}" for path in written)]:
         typer.echo(line)
 
@@ -358,6 +358,11 @@ def _failed(error: Exception) -> int:
         where = "".join(traceback.format_exception(error))
     typer.echo(f"diffnas: failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}; {where}", err=True)
     return 1
+
+
+def _stem(genotype: str) -> str:
+    """What pictures of a genotype are called: the name or file it was given by; `cell` where that is a string of ops."""
+    return "cell" if "~" in genotype else Path(_short(genotype)).stem or "genotype"
 
 
 def _short(genotype: str) -> str:

@@ -139,7 +139,7 @@ class TestContract:
     def test_it_learns(self, pair: Pair) -> None:
         losses = walk(build(pair), range(30))
         assert all(loss == loss and loss < 1e3 for loss in losses)
-            assert sum(losses[-8:]) < 0.99 * sum(losses[:8])
+        assert sum(losses[-8:]) < 0.99 * sum(losses[:8])
 
     def test_the_architecture_moves_only_when_it_should(self, pair: Pair) -> None:
         search = build(pair)

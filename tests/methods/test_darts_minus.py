@@ -12,8 +12,10 @@ from diffnas.engine import Search
 from diffnas.methods.darts import DARTS
 from diffnas.methods.darts_minus import DARTSMinus
 from diffnas.spaces.darts_cnn.space import OPS, DartsCNN
+from diffnas.spaces.nasbench201.space import NASBench201
 
 SPACE = DartsCNN(channels=4, layers=3, nodes=2, ops=(*OPS, "auxiliary_skip"), excluded=("none", "auxiliary_skip"))
+BENCH = NASBench201(channels=4, layers=1, ops=("none", "skip_connect", "nor_conv_1x1", "auxiliary_skip"))
 PLAIN = DartsCNN(channels=4, layers=3, nodes=2)
 
 
@@ -71,12 +73,27 @@ def test_alpha_of_the_skip_has_no_gradient_and_is_never_derived(make_search: Cal
     assert genotype is not None and "auxiliary_skip" not in genotype.cells["normal"].ops
 
 
-def test_the_fast_supernet_spends_it_alike(make_search: Callable[..., Search], close: Callable[..., None]) -> None:
-    search = make_search(SPACE, DARTSMinus(), scale=1.0, dtype=torch.float64)
-    fast = SPACE.supernet(Shape(10, 3, 8), form="fast").double()
+@pytest.mark.parametrize("space", [SPACE, BENCH], ids=lambda space: space.name)
+def test_the_fast_supernet_spends_it_alike(
+    space: DartsCNN | NASBench201, make_search: Callable[..., Search], close: Callable[..., None]
+) -> None:
+    search = make_search(space, DARTSMinus(), scale=1.0, dtype=torch.float64)
+    fast = space.supernet(Shape(10, 3, 8), form="fast").double()
     fast.load_state_dict(search.supernet.state_dict())
     x, mixture = torch.randn(2, 3, 8, 8, dtype=torch.float64), search.relax("arch").detach()
     close(fast(x, mixture), search.supernet(x, mixture).detach())
+
+
+def test_nasbench201_takes_it_and_never_derives_it(make_search: Callable[..., Search]) -> None:
+    assert DARTSMinus().misfits(BENCH) == [] and BENCH.refusals(Shape(10, 3, 32)) == []
+    search = make_search(BENCH, DARTSMinus())
+    with torch.no_grad():
+        search.arch.alpha["cell"][:, 3] = 9.0
+    genotype = search.derive()
+    assert genotype is not None and len(genotype.cells["cell"].ops) == 6
+    assert "auxiliary_skip" not in genotype.cells["cell"].ops
+    assert NASBench201(ops=("auxiliary_skip",)).refusals(Shape(10, 3, 32))
+    assert not NASBench201().cells["cell"].excluded
 
 
 def test_misfits_give_the_setting_to_write() -> None:

@@ -56,16 +56,19 @@ class Stage:
 
 @dataclass(frozen=True)
 class Turn:
-    """What a method asks for between two epochs: to end the stage (`next_stage`) or the search (`stop`).
+    """What a method asks for between two epochs: to end the stage (`next_stage`) or the search (`stop`), or to go back.
 
-    With `stop`, `genotype_epoch` names the epoch whose genotype is the result (1: that after the first; None: the last) and
-    `reason` says why, in a few words.
+    With `stop`, `genotype_epoch` names the epoch whose genotype is the result (1: that after the first; None: the last).
+    `rewind` takes everything back to the end of that epoch, which the method's `rewinds` must reach; the weights' decay is
+    then what it was now times `decay_factor`.  `reason` says why, in a few words.
     """
 
     stop: bool = False
     next_stage: bool = False
     genotype_epoch: int | None = None
     reason: str = ""
+    rewind: int | None = None
+    decay_factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,11 @@ class Method:
     def twice(self) -> bool:
         """Whether its steps differentiate the supernet twice."""
         return False
+
+    @property
+    def rewinds(self) -> int:
+        """How many epochs back its turn may ask to go: the loop keeps as many states."""
+        return 0
 
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
         """The stages of a search, given the recipe's `search.epochs` and the space's size: one."""

@@ -54,6 +54,11 @@ class Wrapper(Method):
         """Whether the method within differentiates twice."""
         return self.inner.twice
 
+    @property
+    def rewinds(self) -> int:
+        """How far the method within may go back."""
+        return self.inner.rewinds
+
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
         """The stages of the method within."""
         return self.inner.stages(epochs, size)

@@ -46,7 +46,7 @@ class Budget(Wrapper):
     channels: int | None = setting(None, "channels of the network that is counted (null: those of the supernet)", ge=1)
     layers: int | None = setting(None, "cells of the network that is counted (null: those of the supernet)", ge=1)
     side: int = setting(32, "side of the images that the network is counted for", ge=1)
-    inputs: int = setting(3, "channels of those images", ge=1)
+    image_channels: int = setting(3, "channels of those images", ge=1)
     classes: int = setting(10, "classes of those images", ge=1)
 
     def refusals(self) -> list[tuple[str, str]]:
@@ -86,7 +86,8 @@ class Budget(Wrapper):
         costs, fixed = self._costs(space)
         self._require_room(space, costs, fixed)
         chances = {kind: _chances(cell) for kind, cell in space.cells.items()}
-        target = self.target or fixed + sum(_uniform(c, costs[kind], chances[kind]) for kind, c in space.cells.items())
+        usual = fixed + sum(_uniform(c, costs[kind], chances[kind]) for kind, c in space.cells.items())
+        target = self.target or usual or 1.0  # 1 where nothing costs anything
         module = super().arch(space, generator)
         module.register_buffer("cost_fixed", torch.tensor(fixed / target, dtype=torch.float64), persistent=False)
         for kind, rows in costs.items():
@@ -127,7 +128,7 @@ class Budget(Wrapper):
 
     @property
     def _shape(self) -> Shape:
-        return Shape(self.classes, self.inputs, self.side)
+        return Shape(self.classes, self.image_channels, self.side)
 
     def _size(self, space: Space) -> Size:
         return replace(

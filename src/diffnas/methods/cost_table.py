@@ -108,7 +108,7 @@ def _csv_rows(text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
             f"its first line must be {','.join(COLUMNS[2:])} or {','.join(COLUMNS)}; got {','.join(head):.80}"
         )
     for row in reader:
-        extra: Any = row.pop(None, None)  # type: ignore[call-overload]
+        extra: Any = row.pop(None, None)
         yield f"line {reader.line_num}", {**row, "": extra} if extra else row
 
 

@@ -1,4 +1,5 @@
-"""SmoothDARTS: Stabilizing Differentiable Architecture Search via Perturbation-based Regularization (Chen and Hsieh, ICML 2020).
+"""SmoothDARTS: Stabilizing Differentiable Architecture Search via Perturbation-based Regularization (Chen and Hsieh,
+ICML 2020).
 
 Weights that are trained under slightly wrong shares do well around the right ones: the validation loss becomes smooth in the
 architecture, and less is lost when a cell is derived.  The shares of a weight step are moved at random (RS) or against the

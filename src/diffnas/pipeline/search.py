@@ -30,9 +30,10 @@ from diffnas.pipeline.resume import resumed_recipe
 from diffnas.pipeline.session import Session, require_counts
 from diffnas.recipe import Recipe
 from diffnas.run import Run, claim, new_run
+from diffnas.runtime.checkpoint import read_checkpoint
 from diffnas.runtime.console import duration, log, progress
 from diffnas.runtime.device import PRECISIONS, compiled, pick_device, place
-from diffnas.runtime.files import write_text
+from diffnas.runtime.files import write_bytes, write_text
 from diffnas.runtime.lock import only_one
 from diffnas.runtime.stop import Stop
 from diffnas.spaces.widen import channel_copies, widened
@@ -90,7 +91,10 @@ class _Searcher:
         at = f"epoch {clock.total + 1}, step {clock.step}"
         record_attempt(session.part, session.device, recipe.seed, at)
         self.turn, self.stopped, self.warned = Turn(), False, False
+        if all(stage.warmup >= stage.epochs for stage in self.stages if stage.phases):
+            log.warning("method.warmup: no epoch of this search is longer than its warm-up, so only weights are trained")
         self.seconds = 0.0  # spent on the epoch at hand in earlier attempts
+        self.decay = 1.0  # of the weights, as a multiple of the recipe's
         self.search = self._build(space, clock)
         if checkpoint is not None:
             session.restore(checkpoint, self)
@@ -102,12 +106,17 @@ class _Searcher:
 
     def run(self) -> None:
         """Every stage from where the clock stands; then the pictures of what was found."""
+        self._keep()
         while True:
-            if self._turn_ends_stage():
-                if self.search.clock.stage + 1 == len(self.stages) or self.stopped:
-                    break
+            ended = self._turn_ends_stage()
+            if self.turn.rewind is not None:
+                self._rewind(self.turn.rewind)
+            elif not ended:
+                self._epoch()
+            elif self.search.clock.stage + 1 == len(self.stages) or self.stopped:
+                break
+            else:
                 self._next_stage()
-            self._epoch()
         genotype = self._result()
         if genotype is not None:
             draw.write_cells(genotype, self.session.part.path)
@@ -135,9 +144,40 @@ class _Searcher:
 
     def _early_stop(self) -> Turn | None:
         """Stops where the recipe asks for it and the cell has just collapsed."""
-        genotype, epoch = self.search.derive() if self.settings.early_stop else None, self.search.clock.total
-        reason = collapsed(genotype) if genotype is not None and epoch else None
+        clock = self.search.clock
+        genotype, epoch = self.search.derive() if self.settings.early_stop else None, clock.total
+        reason = collapsed(genotype) if genotype is not None and clock.stage_epoch else None
         return None if reason is None else Turn(stop=True, genotype_epoch=max(1, epoch - 1), reason=reason)
+
+    def _history(self, epoch: int) -> Path:
+        return self.session.part.path / "history" / f"epoch-{epoch:04d}.pt"
+
+    def _keep(self) -> None:
+        """Keeps a copy of the checkpoint just written, or read, as long as the method may ask to go back to it."""
+        clock, rewinds = self.search.clock, self.method.rewinds
+        newest = self.session.part.checkpoints / f"{self._position:012d}.pt"
+        if not rewinds or clock.phase or clock.step or not newest.is_file():
+            return
+        write_bytes(self._history(clock.total), newest.read_bytes())
+        kept = {self._history(epoch) for epoch in range(max(0, clock.total - rewinds), clock.total + 1)}
+        for path in set(self._history(0).parent.glob("epoch-*.pt")) - kept:
+            path.unlink()
+
+    def _rewind(self, epoch: int) -> None:
+        """Takes everything back to the end of `epoch`, except that the weights' decay becomes what the turn asks for."""
+        decay = self.decay * self.turn.decay_factor
+        log.info("back to epoch %d with %g times the weight decay: %s", epoch, decay, self.turn.reason)
+        self.session.restore(read_checkpoint(self._history(epoch)), self)
+        self.search.advance(epochs=self._span(self.search.clock.stage))
+        self._set_decay(decay)
+        self.session.part.drop_metrics(epoch)
+        self.session.save(self._position, self)
+
+    def _set_decay(self, factor: float) -> None:
+        """Makes the weights' decay `factor` times the recipe's."""
+        self.decay = factor
+        for group in self.search.weights_optimizer.param_groups:
+            group["weight_decay"] = self.settings.weights.decay * factor
 
     def _result(self) -> Genotype | None:
         """The genotype that the search ends with, written last."""
@@ -178,7 +218,7 @@ class _Searcher:
                 supernet.parameters(),
                 weights.lr,
                 weights.momentum,
-                weight_decay=weights.decay,
+                weight_decay=weights.decay * self.decay,
                 nesterov=weights.nesterov,
                 foreach=True,
             ),
@@ -251,6 +291,7 @@ class _Searcher:
         self.session.meter = type(self.session.meter)()
         self.seconds = 0.0
         self.session.save(self._position, self)
+        self._keep()
         log.info("%s", _line(row, search.clock, self.stages))
         self.session.leave()
 
@@ -345,12 +386,14 @@ class _Searcher:
     def state_dict(self) -> dict[str, Any]:
         """The search and the ops its cells still allow."""
         allowed = {kind: [list(row) for row in cell.allowed] for kind, cell in self.search.space.cells.items()}
-        return {"search": self.search.state_dict(), "allowed": allowed, "seconds": self.seconds}
+        found = {"search": self.search.state_dict(), "allowed": allowed}
+        return {**found, "seconds": self.seconds, "decay": self.decay}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from `state`; the supernet is that of its stage already."""
         self.search.load_state_dict(state["search"])
         self.seconds = state["seconds"]
+        self._set_decay(float(state.get("decay", 1.0)))
 
 
 def _narrowed(space: Space, allowed: dict[str, list[list[bool]]]) -> Space:

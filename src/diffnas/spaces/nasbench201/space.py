@@ -63,7 +63,7 @@ class NASBench201:
     def cells(self) -> Mapping[str, Cell]:
         """The cell; raises `ValueError` where the settings do not fit one another."""
         allowed = None if self.edge_ops is None else self.edge_ops.get(KIND)
-        excluded = {AUXILIARY} & set(self.ops)
+        excluded = [AUXILIARY] * (AUXILIARY in self.ops)
         return {KIND: Cell.dense(self.ops, 1, NODES, concat=(NODES,), allowed=allowed, excluded=excluded)}
 
     def supernet(self, shape: Shape, size: Size | None = None, form: Form = "plain") -> nn.Module:
@@ -141,6 +141,8 @@ class NASBench201:
             found.append(("partial", f"must divide the {size.channels} channels; {size.partial} does not"))
         unknown = sorted(set(self.ops) - {*OPS, AUXILIARY})
         found += [("ops", f"{op!r} is unknown; known: {', '.join((*OPS, AUXILIARY))}") for op in unknown]
+        if set(self.ops) == {AUXILIARY}:
+            found.append(("ops", f"{AUXILIARY} is never derived; nothing is left to choose"))
         if len(set(self.ops)) < len(self.ops):
             found.append(("ops", "an op is listed twice"))
         if self.edge_ops is not None and set(self.edge_ops) != {KIND}:
