@@ -170,12 +170,6 @@ def refusals(parts: Mapping[str, Any], named: list[str]) -> Refusals:
         found += [(f"{key}.name", "must be there: a search needs one") for key in REGISTRIES if key not in named]
     if method is not None:
         found += [(f"method.{key}", reason) for key, reason in method.refusals()]
-    if method is not None and space is not None:
-        found += [(f"space.{key}", reason) for key, reason in method.misfits(space)]
-    if method is not None and space is not None and search is not None and data is not None and data.split == 1.0:
-        stages = method.stages(search.epochs, space.size)
-        if any({"valid", "score"} & set(phase.feeds) for stage in stages for phase in stage.phases):
-            found.append(("data.split", f"must be below 1: method {method.name} trains the architecture on the rest"))
     if data is not None and data.name not in DATA:
         found.append(
             ("data.name", f"{shown(data.name)} is unknown{nearest(data.name, DATA)}; known: {', '.join(DATA)}")
@@ -191,9 +185,7 @@ def refusals(parts: Mapping[str, Any], named: list[str]) -> Refusals:
         return found
     found += _data(data)
     if search is not None and space is not None:
-        stages = method.stages(search.epochs, space.size) if method is not None else ()
-        sizes = dict.fromkeys([space.size, *(stage.size for stage in stages)])
-        found += [(f"space.{key}", reason) for size in sizes for key, reason in space.refusals(shape_of(data), size)]
+        found += _searched(search, data, space, method)
     if train is not None and space is not None:
         settings = train.model_dump()
         found += [(f"train.{key}", reason) for key, reason in space.network_refusals(shape_of(data), settings)]
@@ -201,6 +193,21 @@ def refusals(parts: Mapping[str, Any], named: list[str]) -> Refusals:
     for name, section in (("search", search), ("train", train)):
         if section is not None and section.cutout > side:
             found.append((f"{name}.cutout", f"must not exceed the images' side, {side}; got {section.cutout}"))
+    return found
+
+
+def _searched(search: sections.Search, data: sections.Data, space: Any, method: Any) -> Refusals:
+    """What does not go together in a search; a method is asked about spaces that can be built only."""
+    found = [(f"space.{key}", reason) for key, reason in space.refusals(shape_of(data), space.size)]
+    if found or method is None:
+        return found
+    stages = method.stages(search.epochs, space.size)
+    for size in dict.fromkeys(stage.size for stage in stages):
+        found += [(f"space.{key}", reason) for key, reason in space.refusals(shape_of(data), size)]
+    found += [(f"space.{key}", reason) for key, reason in method.misfits(space)]
+    feeds = {feed for stage in stages for phase in stage.phases for feed in phase.feeds}
+    if data.split == 1.0 and feeds & {"valid", "score"}:
+        found.append(("data.split", f"must be below 1: method {method.name} trains the architecture on the rest"))
     return found
 
 

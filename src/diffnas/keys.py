@@ -84,7 +84,8 @@ def settings_model(cls: Any) -> type[Section]:
     hints = get_type_hints(cls)
     fields: dict[str, Any] = {}
     for entry in dataclasses.fields(cls):
-        about = Field(entry.default, description=entry.metadata.get("about", ""), **entry.metadata.get("limits", {}))
+        default = entry.default if entry.default_factory is dataclasses.MISSING else entry.default_factory()
+        about = Field(default, description=entry.metadata.get("about", ""), **entry.metadata.get("limits", {}))
         fields[entry.name] = (hints[entry.name], about)
     return create_model(cls.__name__, __base__=Section, **fields)
 

@@ -66,7 +66,7 @@ def test_steps_take_turns() -> None:
     assert len(measure.alternate([lambda: None], 5, CPU, limit=0.0)[0].seconds) == 1
 
 
-@pytest.mark.parametrize("method", [originals.OURS.method, originals.PartialDARTS(), originals.DirichletDARTS()])
+@pytest.mark.parametrize("method", [case.method for _, case in originals.CASES.values()])
 def test_our_steps_run(method: object) -> None:
     for form in ("plain", "fast"):
         losses = OurStep(form, 4, 2, 2, partial=2, ops=("skip_connect", "sep_conv_3x3"), method=method)()()

@@ -7,6 +7,7 @@ METHODS = {
     "pdarts": "diffnas.methods.pdarts:PDARTS",
     "beta-darts": "diffnas.methods.beta_darts:BetaDARTS",
     "darts-minus": "diffnas.methods.darts_minus:DARTSMinus",
+    "darts-plus": "diffnas.methods.darts_plus:DARTSPlus",
     "fairdarts": "diffnas.methods.fairdarts:FairDARTS",
     "mmrazor-darts": "diffnas.methods.mmrazor_darts:MMRazorDARTS",
     "sgas": "diffnas.methods.sgas:SGAS",
@@ -15,4 +16,8 @@ METHODS = {
     "gdas": "diffnas.methods.gdas:GDAS",
     "rsws": "diffnas.methods.rsws:RSWS",
     "snas": "diffnas.methods.snas:SNAS",
+    "smooth-darts": "diffnas.methods.smooth_darts:SmoothDARTS",
+    "darts-pt": "diffnas.methods.darts_pt:DARTSPT",
+    "robust-darts": "diffnas.methods.robust_darts:RobustDARTS",
+    "budget": "diffnas.methods.budget:Budget",
 }

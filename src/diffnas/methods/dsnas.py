@@ -85,7 +85,7 @@ class DSNAS(Method):
         total = search.arch.get_buffer("fixed") + torch.stack([cost.sum() for cost in costs]).sum()
         shares = search.arch().values()
         expected = torch.stack([(mix.op * cost).sum() for mix, cost in zip(shares, costs, strict=True)]).sum()
-        return self.cost_weight * (total >= self.cost_threshold) * expected
+        return torch.where(total >= self.cost_threshold, self.cost_weight * expected, 0.0)
 
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
         """Weights and architecture by one backward pass on `train`, then what is sure is decided."""
