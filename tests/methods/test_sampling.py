@@ -1,4 +1,4 @@
-"""Dirichlet draws: their moments, their gradient, and where they come from."""
+"""Gumbel and Dirichlet draws: their moments, their gradient, and where they come from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Dirichlet
 
 from diffnas.core.seeds import generator
-from diffnas.methods.sampling import dirichlet
+from diffnas.methods.sampling import concrete, dirichlet, gumbel, one_hot
 
 ALL = torch.ones(3, 4, dtype=torch.bool)
 SOME = torch.tensor([[True, True, False, True], [False, False, True, False], [False, False, False, False]])
@@ -80,3 +80,21 @@ def test_draws_come_from_the_generator_alone(dtype: Any) -> None:
     assert first.dtype == dtype and torch.equal(first, again) and torch.equal(dirichlet(c, ALL, stream), first)
     assert not torch.equal(dirichlet(c, ALL, stream), first)
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_gumbel_noise_has_the_moments_of_its_distribution() -> None:
+    draw = gumbel(torch.zeros(400, 500, dtype=torch.float64), generator(0, "test"))
+    assert bool(draw.isfinite().all())
+    assert float(draw.mean()) == pytest.approx(0.5772, abs=0.01)
+    assert float(draw.var()) == pytest.approx(torch.pi**2 / 6, rel=0.02)
+
+
+def test_the_largest_noisy_logit_is_a_draw_from_the_softmax() -> None:
+    logits, allowed = torch.tensor([[0.0, 1.0, 2.0, 5.0]]).expand(20000, 4), torch.tensor([True, True, True, False])
+    stream = generator(1, "test")
+    hot = one_hot(logits + gumbel(logits, stream), allowed.expand(20000, 4))
+    torch.testing.assert_close(hot.float().mean(0)[:3], logits[0, :3].softmax(0), atol=0.01, rtol=0)
+    assert not hot[:, 3].any() and bool((hot.sum(1) == 1).all())
+    sample = concrete(logits, allowed.expand(20000, 4), 0.05, stream)
+    assert bool((sample[:, 3] == 0).all()) and float(sample.max(1).values.mean()) > 0.9
+    torch.testing.assert_close(sample.sum(1), torch.ones(20000))

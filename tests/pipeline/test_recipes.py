@@ -20,7 +20,9 @@ QUICKER: dict[str, list[str]] = {
     "pdarts": ["search.epochs=3", "method.warmup=0", "method.added_layers=[0, 1]"],
     "drnas": ["method.warmup=0"],
     "pcdarts": ["method.warmup=1"],
-    "darts-pt": ["method.tuning=3", "method.interval=1"],
+    "rsws": ["method.candidates=3", "method.finalists=2", "method.rounds=2"],
+    "enas": ["method.controller_steps=2", "method.aggregate=2", "method.candidates=3"],
+    "darts-pt": ["method.tuning=6", "method.interval=1"],
 }
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 def gumbel(like: Tensor, generator: torch.Generator) -> Tensor:
     """Standard Gumbel noise -log(-log U) in the shape, precision and place of `like`."""
     uniform = torch.rand(like.shape, generator=generator, dtype=torch.float64)
-    tiny = torch.finfo(torch.float64).tiny
-    return -torch.log(-torch.log(uniform.clamp_min(tiny)).clamp_min(tiny)).to(like)
+    exponential = -torch.log(uniform.clamp_min(torch.finfo(torch.float64).tiny))
+    return -torch.log(exponential.clamp_min(torch.finfo(torch.float64).tiny)).to(like)
 
 
 def one_hot(scores_EO: Tensor, allowed: Tensor) -> Tensor:

@@ -328,6 +328,8 @@ class _Searcher:
         every = self.settings.eigenvalue_every
         if not every or (self.search.clock.total + 1) % every or "score" not in self.feeds:
             return {}
+        if not any(tensor.requires_grad for tensor in self.search.relax("eval").tensors()):
+            return {}  # the method's choices are no smooth function of what it learns
         batch = self.feeds["score"].epoch(0)[0]
         return {"eigenvalue": largest_eigenvalue(self.search, batch, self.settings.arch.decay)}
 
