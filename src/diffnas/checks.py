@@ -117,7 +117,9 @@ def _base_mistakes(base: str, settings: Mapping[str, Any], at: str) -> Refusals:
         return [(f"{at}.base", f"{shown(base)} is unknown{nearest(base, registry)}; known: {', '.join(registry)}")]
     model = choice_model("method", base)
     inside = f"{at}.base_settings"
-    found, mistakes = read_settings(model, settings, [key.name for key in model_keys(model, f"{inside}.")], f"{inside}.")
+    found, mistakes = read_settings(
+        model, settings, [key.name for key in model_keys(model, f"{inside}.")], f"{inside}."
+    )
     if found is not None and hasattr(found, "base_settings"):
         return _base_mistakes(settings.get("base", "darts"), settings.get("base_settings", {}), inside)
     return mistakes

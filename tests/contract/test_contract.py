@@ -137,7 +137,9 @@ def single_level(pair: Pair) -> bool:
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: "-".join(map(str, pair)))
 class TestContract:
     def test_it_learns(self, pair: Pair) -> None:
-        losses = walk(build(pair), range(60 if pair[2] == "shufflenet-blocks" else 30))  # one op per block learns slowly
+        losses = walk(
+            build(pair), range(60 if pair[2] == "shufflenet-blocks" else 30)
+        )  # one op per block learns slowly
         assert all(loss == loss and loss < 1e3 for loss in losses)
         assert sum(losses[-8:]) < 0.99 * sum(losses[:8])
 

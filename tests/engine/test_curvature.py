@@ -39,7 +39,9 @@ def dense(search: Search, data: Batch) -> Tensor:
             rows.append(torch.zeros_like(flat))
             continue
         found = torch.autograd.grad(entry, alphas, retain_graph=True, allow_unused=True)
-        rows.append(torch.cat([(torch.zeros_like(a) if f is None else f).flatten() for f, a in zip(found, alphas, strict=True)]))
+        rows.append(
+            torch.cat([(torch.zeros_like(a) if f is None else f).flatten() for f, a in zip(found, alphas, strict=True)])
+        )
     return torch.stack(rows)
 
 
@@ -54,7 +56,9 @@ def test_lanczos_is_near_after_a_few_products_and_never_above() -> None:
     for seed in range(5):
         matrix = symmetric(200, seed)
         top = float(torch.linalg.eigvalsh(matrix)[-1])
-        found = [lanczos(lambda v, m=matrix: m @ v, 200, steps, torch.Generator().manual_seed(9)) for steps in (5, 20, 60)]
+        found = [
+            lanczos(lambda v, m=matrix: m @ v, 200, steps, torch.Generator().manual_seed(9)) for steps in (5, 20, 60)
+        ]
         assert found == sorted(found) and found[-1] <= top * (1 + 1e-10)
         assert found[1] > 0.93 * top and found[2] > 0.999 * top
 
@@ -80,7 +84,9 @@ def test_the_eigenvalue_is_that_of_the_dense_hessian(make_search: Callable[..., 
 
 
 def test_it_leaves_no_trace(make_search: Callable[..., Search]) -> None:
-    search = make_search(DartsCNN(channels=2, layers=1, nodes=1, ops=("noise", "skip_connect", "sep_conv_3x3")), scale=0.5)
+    search = make_search(
+        DartsCNN(channels=2, layers=1, nodes=1, ops=("noise", "skip_connect", "sep_conv_3x3")), scale=0.5
+    )
     data = Batch(batch(0).inputs.float(), batch(0).targets)
     search.precision = torch.bfloat16
     before = {k: t.clone() for k, t in (search.supernet.state_dict() | search.arch.state_dict()).items()}

@@ -42,13 +42,19 @@ def test_it_is_the_method_within(make_search: Callable[..., Search]) -> None:
         ours, theirs = (make_search(method=m) for m in (Wrapper("darts", settings), DARTS(**settings)))
         for search in (ours, theirs):
             search.method.step(search, data)
-        for mine, other in zip([*ours.weights, *ours.arch.parameters()], [*theirs.weights, *theirs.arch.parameters()], strict=True):
+        for mine, other in zip(
+            [*ours.weights, *ours.arch.parameters()], [*theirs.weights, *theirs.arch.parameters()], strict=True
+        ):
             assert torch.equal(mine, other)
         assert ours.derive() == theirs.derive()
 
 
 def test_every_hook_is_passed_on() -> None:
-    wrapper, size, space = Wrapper("darts", {"unrolled": True, "exact": True}), Size(4, 2), DartsCNN(channels=4, layers=2)
+    wrapper, size, space = (
+        Wrapper("darts", {"unrolled": True, "exact": True}),
+        Size(4, 2),
+        DartsCNN(channels=4, layers=2),
+    )
     assert wrapper.inner == DARTS(True, True) and wrapper.inner is wrapper.inner
     assert wrapper.twice and wrapper.rewinds == 0 and wrapper.dials(Clock()) == {} and wrapper.misfits(space) == []
     assert wrapper.stages(3, size) == DARTS().stages(3, size)

@@ -56,7 +56,9 @@ def test_projection_keeps_to_what_is_allowed_and_to_the_sum_of_a_row() -> None:
     allowed = torch.tensor([[False, True, True], [True, True, True], [False, False, False]])
     found = projected(moved, before, allowed)
     assert found[0].tolist() == pytest.approx([0.0, 0.75, 0.25])
-    assert found[1].tolist() == pytest.approx([1.2, 0.6, 0.6])  # shares that are not those of a softmax keep their sum, 2.4
+    assert found[1].tolist() == pytest.approx(
+        [1.2, 0.6, 0.6]
+    )  # shares that are not those of a softmax keep their sum, 2.4
     assert found[2].tolist() == [0.0, 0.0, 0.0]
 
 

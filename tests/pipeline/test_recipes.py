@@ -14,7 +14,13 @@ SEARCHES = [name for name in recipe_names() if read_recipe(name).search is not N
 TINY = {
     "darts-cnn": ["space.channels=4", "space.layers=2", "space.nodes=2", "space.edge_ops=null"],
     "nasbench201": ["space.channels=4", "space.layers=1"],
-    "shufflenet-blocks": ["space.widths=[8]", "space.depths=[2]", "space.last=8", "space.stem=cifar", "space.channels=4"],
+    "shufflenet-blocks": [
+        "space.widths=[8]",
+        "space.depths=[2]",
+        "space.last=8",
+        "space.stem=cifar",
+        "space.channels=4",
+    ],
 }
 QUICKER: dict[str, list[str]] = {
     "pdarts": ["search.epochs=3", "method.warmup=0", "method.added_layers=[0, 1]"],
@@ -30,7 +36,14 @@ def shrunk(name: str) -> Recipe:
     """The recipe on a few digits: its method, ops and rates, but few channels, cells and epochs."""
     recipe = read_recipe(name)
     assert recipe.method is not None and recipe.space is not None
-    overrides = ["data.name=digits", "data.path=null", "data.side=null", "data.crop=null", "data.train_limit=64"]
+    overrides = [
+        "data.name=digits",
+        f"data.split={min(recipe.data.split, 0.5) if recipe.data.split < 1 else 1}",
+        "data.path=null",
+        "data.side=null",
+        "data.crop=null",
+        "data.train_limit=64",
+    ]
     overrides += ["data.mean=null", "data.std=null", "data.test_limit=32", "search.epochs=2", "search.batch=16"]
     overrides += TINY[recipe.space.name] + QUICKER.get(recipe.method.name, [])
     values: dict[str, Any] = recipe.values()["space"]

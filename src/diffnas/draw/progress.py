@@ -41,7 +41,9 @@ def draw_progress(rows: Sequence[Mapping[str, Any]]) -> bytes:
         best = chosen[-1] + rows[-1]["table"][name]["gap"]
         axes.fill_between(epochs, low, high, color=BAND, label=f"{len(drawn[-1])} sampled cells: worst to best")
         axes.plot(epochs, middle, color=MIDDLE, linewidth=1.4, label="their median")
-        axes.plot(epochs, chosen, color=CHOICE, linewidth=1.8, marker="." if len(epochs) < 30 else "", label="the choice")
+        axes.plot(
+            epochs, chosen, color=CHOICE, linewidth=1.8, marker="." if len(epochs) < 30 else "", label="the choice"
+        )
         axes.axhline(best, color=INK, linewidth=0.8, linestyle=(0, (4, 3)), label="the best cell there is")
         axes.set_title(f"{name}: {chosen[-1]:.2f} % of at most {best:.2f} %", color=INK, fontsize=10)
         axes.set_xlabel("epoch")

@@ -92,7 +92,9 @@ class _Searcher:
         record_attempt(session.part, session.device, recipe.seed, at)
         self.turn, self.stopped, self.warned = Turn(), False, False
         if all(stage.warmup >= stage.epochs for stage in self.stages if stage.phases):
-            log.warning("method.warmup: no epoch of this search is longer than its warm-up, so only weights are trained")
+            log.warning(
+                "method.warmup: no epoch of this search is longer than its warm-up, so only weights are trained"
+            )
         self.seconds = 0.0  # spent on the epoch at hand in earlier attempts
         self.decay = 1.0  # of the weights, as a multiple of the recipe's
         self.search = self._build(space, clock)

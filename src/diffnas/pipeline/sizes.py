@@ -12,6 +12,7 @@ from diffnas.keys import space_of
 from diffnas.pipeline.network import build
 from diffnas.recipe import Recipe, read_recipe
 
+
 def size_lines(genotype: Genotype, recipe: str | Recipe | None = None) -> Iterator[str]:
     """Lines with parameters and multiply-adds at a recipe's size, or at the usual sizes of papers."""
     sizes = dict(_usual(genotype) if recipe is None else _of_recipe(genotype, recipe))

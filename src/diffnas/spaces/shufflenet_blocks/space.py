@@ -95,7 +95,9 @@ class ShuffleNetBlocks:
     @property
     def usual_sizes(self) -> Mapping[str, tuple[Shape, Mapping[str, Any]]]:
         """That of the ImageNet tables."""
-        return {"ImageNet, 20 blocks, 224x224": (Shape(1000, 3, 224), {"channels": 16, "layers": 20, "stem": "imagenet"})}
+        return {
+            "ImageNet, 20 blocks, 224x224": (Shape(1000, 3, 224), {"channels": 16, "layers": 20, "stem": "imagenet"})
+        }
 
     def costs(self, shape: Shape, unit: Unit, size: Size | None = None) -> dict[str, list[list[float]]]:
         """[E, O] per kind: the multiply-adds (of one image) or parameters of every op of every block, where it stands."""
