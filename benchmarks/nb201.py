@@ -44,15 +44,15 @@ SMALL = (
     "data.train_limit=2000",
     "data.test_limit=256",
     "search.batch=32",
-    "search.epochs=20",
+    "search.epochs=12",
     "search.validate_every=0",
 )
-WARMUP = {"pcdarts": 3, "drnas-progressive": 2}  # as many of 20 epochs as of the recipe's
+WARMUP = {"pcdarts": 2, "drnas-progressive": 1}  # as large a part of the epochs as in the recipe
 OWN = {
-    "darts-second": ("search.epochs=8",),  # each takes four times as long
+    "darts-second": ("search.epochs=6",),  # each takes four times as long
     "enas": ("method.controller_steps=5", "method.candidates=20"),
     "rsws": ("method.candidates=100",),
-    "darts-pt": ("search.epochs=15", "method.tuning=6", "method.interval=1"),
+    "darts-pt": ("search.epochs=9", "method.tuning=6", "method.interval=1"),
 }
 RANDOM = 1000
 DATA = ("cifar10", "cifar100", "imagenet16-120")
