@@ -27,6 +27,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "shufflenet-blocks": {"channels": 4, "widths": (8,), "depths": (2,), "last": 8, "stem": "cifar"},
 }
 VARIANTS: dict[str, list[dict[str, Any]]] = {"darts": [{}, {"unrolled": True}, {"unrolled": True, "exact": True}]}
+ONE_FORM = {"shufflenet-blocks"}  # both names build the same module
 NO_NONE = ("skip_connect", "sep_conv_3x3", "max_pool_3x3")
 NEEDS: dict[str, dict[str, dict[str, Any]]] = {
     "pdarts": {"darts-cnn": {"skip_dropout": True}},
@@ -59,6 +60,7 @@ PAIRS = [
     for space in SPACES
     for form in ("plain", "fast")
     if (form == "plain" or not made(method, variant).twice)
+    and (form == "plain" or space not in ONE_FORM)
     and not made(method, variant).misfits(space_for(method, space))
 ]
 Pair = tuple[str, int, str, Form]
@@ -136,12 +138,11 @@ def single_level(pair: Pair) -> bool:
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: "-".join(map(str, pair)))
 class TestContract:
-    def test_it_learns(self, pair: Pair) -> None:
-        losses = walk(
-            build(pair), range(60 if pair[2] == "shufflenet-blocks" else 30)
-        )  # one op per block learns slowly
+    def test_it_runs_and_learns(self, pair: Pair) -> None:
+        learns = pair[2:] == ("darts-cnn", "fast")  # once per method is enough for that
+        losses = walk(build(pair), range(30 if learns else 3))
         assert all(loss == loss and loss < 1e3 for loss in losses)
-        assert sum(losses[-8:]) < 0.99 * sum(losses[:8])
+        assert not learns or sum(losses[-8:]) < 0.99 * sum(losses[:8])
 
     def test_the_architecture_moves_only_when_it_should(self, pair: Pair) -> None:
         search = build(pair)
@@ -191,10 +192,10 @@ class TestContract:
 
     def test_a_resumed_search_equals_an_unbroken_one(self, pair: Pair) -> None:
         whole, first, second = build(pair), build(pair), build(pair, seed=3)
-        walk(whole, range(4))
+        walk(whole, range(3))
         walk(first, range(2))
         second.load_state_dict(first.state_dict())
-        walk(second, range(2, 4))
+        walk(second, range(2, 3))
         for part in ("weights", "arch"):
             ours, theirs = second.state_dict()[part], whole.state_dict()[part]
             assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -222,7 +223,7 @@ def test_plain_and_fast_go_the_same_way(pair: Pair) -> None:
     for search in found:
         search.supernet.double()
         search.arch.double()
-        for step in range(3):
+        for step in range(2):
             inputs = {name: batch(2 * step + k) for k, name in enumerate(("train", "valid"))}
             for phase in stage_of(search.method, search.space).phases:
                 given = {k: Batch(b.inputs.double(), b.targets) for k, b in inputs.items() if k in phase.feeds}

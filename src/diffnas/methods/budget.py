@@ -7,20 +7,21 @@ the limit does.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype
 from diffnas.core.settings import setting
-from diffnas.core.space import Shape, Size, Space
+from diffnas.core.space import Space
+from diffnas.engine.method import Turn
 from diffnas.engine.wrapper import Wrapper
 from diffnas.errors import RecipeError
 from diffnas.methods.cost_table import read_cost_table
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from diffnas.core.mixture import Mixture
     from diffnas.engine.search import Search
@@ -42,12 +43,12 @@ class Budget(Wrapper):
     )
     target: float | None = setting(None, "cost that is aimed at (null: that of shares which are all equal)", gt=0)
     limit: float | None = setting(None, "cost that no derived network may pass (null: any)", gt=0)
-    table: str | None = setting(None, "file of latencies per op, .csv or .json (see docs)")
-    channels: int | None = setting(None, "channels of the network that is counted (null: those of the supernet)", ge=1)
-    layers: int | None = setting(None, "cells of the network that is counted (null: those of the supernet)", ge=1)
-    side: int = setting(32, "side of the images that the network is counted for", ge=1)
-    image_channels: int = setting(3, "channels of those images", ge=1)
-    classes: int = setting(10, "classes of those images", ge=1)
+    table: str | None = setting(
+        None, "file of latencies, .csv or .json, with the columns op and cost, perhaps kind and edge before them"
+    )
+    channels: int | None = setting(None, "channels of the network that is counted (null: the supernet's)", ge=1)
+    layers: int | None = setting(None, "cells of the network that is counted (null: the supernet's)", ge=1)
+    side: int | None = setting(None, "side of the images that it is counted for (null: that of the data)", ge=1)
 
     def refusals(self) -> list[tuple[str, str]]:
         """A table goes with latency, and must be sound."""
@@ -62,46 +63,29 @@ class Budget(Wrapper):
         return found
 
     def misfits(self, space: Space) -> list[tuple[str, str]]:
-        """Every op that may be derived has a cost, and a network of that size can be built."""
+        """Every op that may be derived has a cost."""
         found = super().misfits(space)
-        if self.table is not None:
-            try:
-                missing = read_cost_table(self.table).missing(space.cells)
-            except RecipeError:
-                return found  # refused already
-            return found + [("ops", f"{op} has no cost in {self.table}") for op in missing]
-        if not hasattr(space, "costs"):
+        if self.table is None:
             reason = f"{space.name} does not tell what its ops cost; give a table of latencies (method.table)"
-            return [*found, ("name", reason)]
-        refused = space.refusals(self._shape, self._size(space))
-        return found + [(key, f"{reason} (in the network that method {self.name} counts)") for key, reason in refused]
+            return found + [("name", reason)] * (not hasattr(space, "costs"))
+        try:
+            missing = read_cost_table(self.table).missing(space.cells)
+        except RecipeError:
+            return found  # refused already
+        return found + [("ops", f"{op} has no cost in {self.table}") for op in missing]
 
-    def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
-        """What the method within learns, with the expected costs over the target in buffers that are not saved.
-
-        Raises `RecipeError` where no network is within the limit.
-        """
-        import torch
-
-        costs, fixed = self._costs(space)
-        self._require_room(space, costs, fixed)
-        chances = {kind: _chances(cell) for kind, cell in space.cells.items()}
-        usual = fixed + sum(_uniform(c, costs[kind], chances[kind]) for kind, c in space.cells.items())
-        target = self.target or usual or 1.0  # 1 where nothing costs anything
-        module = super().arch(space, generator)
-        module.register_buffer("cost_fixed", torch.tensor(fixed / target, dtype=torch.float64), persistent=False)
-        for kind, rows in costs.items():
-            expected = torch.tensor(rows, dtype=torch.float64) * torch.tensor(chances[kind])[:, None] / target
-            module.register_buffer(f"cost_{kind}", expected, persistent=False)
-        return module
+    def turn(self, search: Search, epoch: int) -> Turn:
+        """That of the method within; raises `RecipeError` where no network is within the limit."""
+        self._prices(search)
+        return super().turn(search, epoch)
 
     def expected(self, search: Search, mixture: Mixture) -> Tensor:
         """[]: the expected cost over the target, differentiable in the shares.
 
         An edge counts with the chance that its node keeps it, `in_degree` of its inputs.
         """
-        terms = [search.arch.get_buffer("cost_fixed")]
-        terms += [(mix.shares() * search.arch.get_buffer(f"cost_{kind}")).sum() for kind, mix in mixture.items()]
+        prices, fixed = self._prices(search)
+        terms = [fixed, *((mix.shares() * prices[kind]).sum() for kind, mix in mixture.items())]
         return sum(terms[1:], terms[0])
 
     def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
@@ -120,49 +104,65 @@ class Budget(Wrapper):
         genotype = super().derive(search)
         if self.limit is None or genotype is None:
             return genotype
-        (costs, fixed), cells = self._costs(search.space), search.space.cells
+        (costs, fixed), cells = self._costs(search), search.space.cells
         if fixed + cost_of(cells, genotype.cells, costs) <= self.limit:
             return genotype
         strength = {kind: rows.tolist() for kind, rows in search.strength().items()}
         return Genotype(search.space.name, affordable(cells, strength, costs, self.limit - fixed))
 
-    @property
-    def _shape(self) -> Shape:
-        return Shape(self.classes, self.image_channels, self.side)
+    def _prices(self, search: Search) -> tuple[dict[str, Tensor], Tensor]:
+        """Per kind [E, O], the cost of an op times the chance of its edge, and [], what is fixed, both over the target.
 
-    def _size(self, space: Space) -> Size:
-        return replace(
-            space.size, channels=self.channels or space.size.channels, layers=self.layers or space.size.layers
-        )
+        Counted once a stage and kept beside what is learned, but not saved.
+        """
+        import torch
 
-    def _costs(self, space: Any) -> tuple[Costs, float]:
+        cells, kept = search.space.cells, dict(search.arch.named_buffers(recurse=False))
+        if "budget_fixed" not in kept:
+            costs, fixed = self._costs(search)
+            self._require_room(cells, costs, fixed)
+            usual = fixed + sum(_usual(cell, costs[kind]) for kind, cell in cells.items())
+            target = self.target or usual or 1.0  # 1 where nothing costs anything
+            counted = {f"budget_{kind}": _expected(cell, costs[kind]) for kind, cell in cells.items()}
+            for name, values in {**counted, "budget_fixed": fixed}.items():
+                scaled = torch.tensor(values, dtype=torch.float64, device=search.device) / target
+                search.arch.register_buffer(name, scaled, persistent=False)
+        kept = dict(search.arch.named_buffers(recurse=False))
+        return {kind: kept[f"budget_{kind}"] for kind in cells}, kept["budget_fixed"]
+
+    def _costs(self, search: Search) -> tuple[Costs, float]:
         """The costs of ops, and what every network costs besides (of which a table says nothing)."""
+        space = search.space
         if self.table is not None:
             return read_cost_table(self.table).rows(space.cells), 0.0
-        size = self._size(space)
-        return space.costs(self._shape, self.unit, size), space.fixed(self._shape, self.unit, size)
+        assert self.unit != "latency"
+        size = replace(
+            space.size, channels=self.channels or space.size.channels, layers=self.layers or space.size.layers
+        )
+        shape = search.shape if self.side is None else replace(search.shape, side=self.side)
+        refused = space.refusals(shape, size)
+        if refused:
+            raise RecipeError(*(f"method.{key}: {reason}, in the network that is counted" for key, reason in refused))
+        return space.costs(shape, self.unit, size), space.fixed(shape, self.unit, size)
 
-    def _require_room(self, space: Space, costs: Costs, fixed: float) -> None:
+    def _require_room(self, cells: Mapping[str, Cell], costs: Costs, fixed: float) -> None:
         from diffnas.methods.budget_choice import affordable, cost_of
 
-        if self.limit is None:
-            return
-        cells = space.cells
         least = fixed + cost_of(cells, affordable(cells, costs, costs, 0.0), costs)
-        if least > self.limit:
-            raise RecipeError(f"method.limit: must be at least {least:g} {self.unit}, what the cheapest network costs")
+        if self.limit is not None and least > self.limit:
+            raise RecipeError(
+                f"method.limit: must be at least {least:.10g} {self.unit}, what the cheapest network costs"
+            )
 
 
-def _chances(cell: Cell) -> list[float]:
-    """[E]: how likely each edge is to be kept, if all inputs of a node are equally so."""
-    inputs = [len(cell.edges_into(target)) for _, target in cell.edges]
-    return [1.0 if cell.in_degree is None else min(1.0, cell.in_degree / count) for count in inputs]
+def _expected(cell: Cell, costs_EO: list[list[float]]) -> list[list[float]]:
+    """[E, O]: the costs times the chance that an edge is kept, if all inputs of a node are equally likely to be."""
+    fans = [len(cell.edges_into(target)) for _, target in cell.edges]
+    chances = [1.0 if cell.in_degree is None else min(1.0, cell.in_degree / fan) for fan in fans]
+    return [[chance * cost for cost in row] for chance, row in zip(chances, costs_EO, strict=True)]
 
 
-def _uniform(cell: Cell, costs_EO: list[list[float]], chances: list[float]) -> float:
+def _usual(cell: Cell, costs_EO: list[list[float]]) -> float:
     """The expected cost where all allowed ops of an edge have the same share."""
-    rows = zip(cell.allowed, costs_EO, chances, strict=True)
-    return sum(
-        chance * sum(cost for cost, ok in zip(costs, allowed, strict=True) if ok) / max(1, sum(allowed))
-        for allowed, costs, chance in rows
-    )
+    rows = zip(cell.allowed, _expected(cell, costs_EO), strict=True)
+    return sum(sum(c for c, ok in zip(row, allowed, strict=True) if ok) / max(1, sum(allowed)) for allowed, row in rows)

@@ -52,11 +52,11 @@ class RobustDARTS(Wrapper):
         return max(super().rewinds, self._lag if self.adaptive else 0)
 
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
-        """What the method within learns, with the last eigenvalues in a buffer [window + delta], newest last."""
+        """What the method within learns, with a buffer [window + delta] of eigenvalues, newest last, at first -inf."""
         import torch
 
         module = super().arch(space, generator)
-        module.register_buffer("eigenvalues", torch.full((self.window + self.delta,), torch.nan, dtype=torch.float64))
+        module.register_buffer("eigenvalues", torch.full((self.window + self.delta,), -torch.inf, dtype=torch.float64))
         module.register_buffer("evaluated_at", torch.tensor(-1))
         return module
 
@@ -95,9 +95,9 @@ class RobustDARTS(Wrapper):
 def grown(series: Sequence[float], window: int, delta: int) -> float:
     """The mean of the last `window` of `series` over that of the `window` that lie `delta` before them.
 
-    0 while there are too few of them (or some are not numbers), and where the older mean is not above 0.
+    0 while there are too few of them (minus infinity stands for none), and where the older mean is not above 0.
     """
     if len(series) < window + delta:
         return 0.0
     newer, older = (sum(series[len(series) - window - back :][:window]) for back in (0, delta))
-    return newer / older if older > 0 else 0.0  # not a number is not above 0
+    return newer / older if older > 0 else 0.0
