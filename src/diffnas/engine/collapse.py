@@ -26,4 +26,7 @@ def collapsed(genotype: Genotype) -> str | None:
     return None
 
 
-ADVICE = "stop earlier (search.early_stop), or use a method made against it: drnas, pdarts, darts-minus, smooth-darts, robust-darts"
+ADVICE = (
+    "stop earlier (search.early_stop), or use a method made against it: "
+    "drnas, pdarts, darts-minus, smooth-darts, robust-darts"
+)
