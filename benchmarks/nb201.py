@@ -97,7 +97,8 @@ def main() -> None:
             print(f"{each.method} {each.seed}: {each.accuracy['cifar10']:.2f} in {each.seconds:.0f} s", flush=True)
     chance = random_accuracies()
     print("\n" + "\n".join(report(found, chance)))
-    record = {"small": SMALL, "scaled": args.scaled, "own": OWN, "warmup": WARMUP, "found": [vars(each) for each in found], "random": chance}
+    record = {"small": SMALL, "scaled": args.scaled}
+    record |= {"own": OWN, "warmup": WARMUP, "found": [vars(each) for each in found], "random": chance}
     write_json(args.json, torch.device("cpu"), record)
 
 
