@@ -63,6 +63,10 @@ class Cell:
         """The indices of the edges that end in `node`, by source."""
         return tuple(e for e, (_, target) in enumerate(self.edges) if target == node)
 
+    def eligible(self, edge: int) -> list[int]:
+        """The columns of the ops that may be derived on `edge`."""
+        return [o for o, op in enumerate(self.ops) if self.allowed[edge][o] and op not in self.excluded]
+
     def keep(self, chosen: Sequence[Sequence[bool]]) -> Cell:
         """The same cell narrowed to the [E, O] entries that are allowed and `chosen`."""
         mask = tuple(

@@ -36,7 +36,7 @@ def strongest(
     for node in cell.nodes:
         pairs = []
         for e in cell.edges_into(node):
-            eligible = _eligible(cell, e)
+            eligible = cell.eligible(e)
             columns = [o for o, allowed in enumerate(cell.allowed[e]) if allowed] if rule == "all" else eligible
             ranked = sorted(columns, key=lambda o: -rows[e][o])
             chosen = ranked if rule == "pairs" else ranked[:1]
@@ -59,7 +59,7 @@ def sampled_genotypes(
             shares = strength[kind].detach().cpu().double().clamp_min(0.0)
             eligible = torch.zeros_like(shares)
             for e in range(len(cell.edges)):
-                eligible[e, _eligible(cell, e)] = 1.0
+                eligible[e, cell.eligible(e)] = 1.0
             weights = shares * eligible + 1e-12 * eligible
             open_edges = weights.sum(1) > 0
             chosen = torch.zeros_like(shares)
@@ -80,14 +80,9 @@ def random_genotype(space: str, cells: Mapping[str, Cell], generator: torch.Gene
     for kind, cell in cells.items():
         inputs = []
         for node in cell.nodes:
-            eligible = {e: _eligible(cell, e) for e in cell.edges_into(node)}
+            eligible = {e: cell.eligible(e) for e in cell.edges_into(node)}
             edges = [e for e, ops in eligible.items() if ops]
             kept = sorted(draw(edges, len(edges) if cell.in_degree is None else cell.in_degree))
             inputs.append(tuple((cell.ops[draw(eligible[e], 1)[0]], cell.edges[e][0]) for e in kept))
         drawn[kind] = Nodes(tuple(inputs), cell.concat, cell.inputs)
     return Genotype(space, drawn, {"source": "random"})
-
-
-def _eligible(cell: Cell, edge: int) -> list[int]:
-    """The columns of the ops that may be derived on `edge`."""
-    return [o for o, op in enumerate(cell.ops) if cell.allowed[edge][o] and op not in cell.excluded]

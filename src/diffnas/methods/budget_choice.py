@@ -67,8 +67,7 @@ def _of_node(kind: str, cell: Cell, node: int, strength_EO: Rows, costs_EO: Rows
     """The front of the choices for one node."""
     edges = []
     for e in cell.edges_into(node):
-        ops = [o for o, op in enumerate(cell.ops) if cell.allowed[e][o] and op not in cell.excluded]
-        edges.append(_front(Choice(costs_EO[e][o], strength_EO[e][o], ((kind, e, o),)) for o in ops))
+        edges.append(_front(Choice(costs_EO[e][o], strength_EO[e][o], ((kind, e, o),)) for o in cell.eligible(e)))
     edges = [front for front in edges if front]
     degree = len(edges) if cell.in_degree is None else min(cell.in_degree, len(edges))
     fronts: list[list[Choice]] = [[Choice()], *([] for _ in range(degree))]  # by the number of edges taken

@@ -43,9 +43,9 @@ class CostTable:
             {
                 op
                 for kind, cell in cells.items()
-                for e, allowed in enumerate(cell.allowed)
-                for o, op in enumerate(cell.ops)
-                if allowed[o] and op not in cell.excluded and self.cost(kind, e, op) is None
+                for e in range(len(cell.edges))
+                for op in (cell.ops[o] for o in cell.eligible(e))
+                if self.cost(kind, e, op) is None
             }
         )
 

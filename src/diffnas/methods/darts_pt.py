@@ -146,11 +146,6 @@ class DARTSPT(Wrapper):
 
 def decisions(cell: Cell) -> int:
     """How many there are: its edges, and its nodes with more of them than they keep."""
-    edges = [e for e in range(len(cell.edges)) if eligible(cell, e)]
+    edges = [e for e in range(len(cell.edges)) if cell.eligible(e)]
     degrees = [len(set(edges).intersection(cell.edges_into(node))) for node in cell.nodes]
     return len(edges) + sum(cell.in_degree is not None and degree > cell.in_degree for degree in degrees)
-
-
-def eligible(cell: Cell, edge: int) -> list[int]:
-    """The columns of the ops that may be derived on `edge`."""
-    return [o for o, op in enumerate(cell.ops) if cell.allowed[edge][o] and op not in cell.excluded]

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from diffnas.core.cell import Cell
 from diffnas.core.mixture import Mixture
 from diffnas.engine import Search, score
-from diffnas.methods.darts_pt import eligible
 from diffnas.methods.score_feed import score_batches
 
 T = TypeVar("T")
@@ -56,7 +55,7 @@ def decide_once(search: Search, criterion: Criterion) -> None:
     decided_at.fill_(search.clock.total)
     for kind, cell in search.space.cells.items():
         chosen = _choice(search, kind).tolist()
-        edges = [e for e in range(len(cell.edges)) if chosen[e] == OPEN and eligible(cell, e)]
+        edges = [e for e in range(len(cell.edges)) if chosen[e] == OPEN and cell.eligible(e)]
         degree = len(cell.edges) if cell.in_degree is None else cell.in_degree
         inputs = [[e for e in cell.edges_into(node) if chosen[e] >= 0] for node in cell.nodes]
         crowded = [edges for edges in inputs if len(edges) > degree]
@@ -68,7 +67,7 @@ def decide_once(search: Search, criterion: Criterion) -> None:
 
 def decide_edge(search: Search, kind: str, edge: int, criterion: Criterion) -> None:
     """Gives `edge` the op that is missed most: without it the supernet is worth least.  Of equals the first counts."""
-    ops = eligible(search.space.cells[kind], edge)
+    ops = search.space.cells[kind].eligible(edge)
     worths = worth_without(search, kind, [(edge, o) for o in ops], criterion)
     _choice(search, kind)[edge] = ops[worths.index(min(worths))]
 
