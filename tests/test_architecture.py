@@ -36,7 +36,7 @@ ARROWS = {
     "recipe": {"checks", "keys", "sections", "yaml_text", "core"},
     "listing": {"recipe", "keys", "yaml_text", "spaces", "methods", "data", "core"},
     "api": {"recipe", "checks", "keys", "sections", "run", "runtime", "spaces", "core"},
-    "pipeline": {"recipe", "keys", "engine", "spaces", "tasks", "data", "draw", "runtime", "run", "core"},
+    "pipeline": {"recipe", "sections", "keys", "engine", "spaces", "tasks", "data", "draw", "runtime", "run", "core"},
     "cli": set(),
     "__main__": {"cli"},
     "__init__": set(),

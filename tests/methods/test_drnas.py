@@ -23,7 +23,7 @@ from diffnas.engine.method import Stage
 from diffnas.interop import load_weights, translate
 from diffnas.keys import choice_class
 from diffnas.methods.drnas import DrNAS, concentrations, divergence
-from diffnas.pipeline.search import _top
+from diffnas.pipeline.stages import top
 from diffnas.spaces.darts_cnn.space import OPS, DartsCNN
 
 Build = Callable[..., Search]
@@ -44,7 +44,7 @@ def pruned(space: DartsCNN) -> DartsCNN:
     """The space with three ops an edge, not the same ones everywhere."""
     draw = generator(0, "pruned")
     shapes = {kind: (len(cell.edges), len(cell.ops)) for kind, cell in space.cells.items()}
-    return space.narrow({kind: _top(torch.rand(shape, generator=draw), 3) for kind, shape in shapes.items()})
+    return space.narrow({kind: top(torch.rand(shape, generator=draw), 3) for kind, shape in shapes.items()})
 
 
 def test_one_stage_or_two_on_one_schedule() -> None:
@@ -221,7 +221,7 @@ def test_the_original_derivations(record: Any, make_search: Build) -> None:
         assert same(search, case["genotype"])
         if "mask_normal" not in case:
             continue
-        keep = {kind: _top(strength, 4) for kind, strength in search.strength().items()}
+        keep = {kind: top(strength, 4) for kind, strength in search.strength().items()}
         assert all(keep[kind].int().tolist() == case[f"mask_{kind}"] for kind in KINDS)
         assert same(derived(make_search, space.narrow(keep), alphas), case["genotype_after_pruning4"])
 
@@ -241,7 +241,7 @@ def test_the_original_derivations_on_nasbench201(record: Any, make_search: Build
         search = derived(make_search, space, {"cell": case["alphas"]})
         assert search.derive() == parse_genotype(case["arch"])
         if "mask" in case:
-            keep = {"cell": _top(search.strength()["cell"], 3)}
+            keep = {"cell": top(search.strength()["cell"], 3)}
             assert keep["cell"].int().tolist() == case["mask"]
             late = derived(make_search, space.narrow(keep), {"cell": case["alphas"]})
             assert late.derive() == parse_genotype(case["arch_after_pruning3"])

@@ -22,7 +22,7 @@ from diffnas.engine import Search, gradients
 from diffnas.engine.method import Clock, Stage
 from diffnas.interop import load_weights, translate
 from diffnas.methods.pdarts import PDARTS, restricted, restrictions
-from diffnas.pipeline.search import _top
+from diffnas.pipeline.stages import top
 from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.spaces.nasbench201.space import NASBench201
 
@@ -151,7 +151,7 @@ def test_the_original_keeps_the_same_ops(kind: str, record: Any) -> None:
             assert (stage.size.channels, stage.size.layers) == (recorded["C"], recorded["layers"])
             cell, shares = shares_of(case, index, kind)
             if index < 2:
-                kept = cell.keep(_top(shares, stages[index + 1].keep or 0).tolist())
+                kept = cell.keep(top(shares, stages[index + 1].keep or 0).tolist())
                 assert kept.allowed == shares_of(case, index + 1, kind)[0].allowed
 
 

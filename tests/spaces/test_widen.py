@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from diffnas.core.space import Form, Shape, Size
 from diffnas.engine import Search
-from diffnas.engine.method import Clock, Stage
-from diffnas.pipeline.search import _Searcher
+from diffnas.pipeline.stages import inherited
 from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.spaces.nasbench201.space import NASBench201
 from diffnas.spaces.widen import channel_copies, widened
@@ -128,17 +127,13 @@ def test_a_stage_takes_over_weights_and_momentum(form: Form, restart: bool, make
     before = searching(make_search, supernet(NARROW, form))
     for k, weight in enumerate(before.weights):
         before.weights_optimizer.state[weight]["momentum_buffer"] = weight.detach() * (k + 2.0)
-    searcher = object.__new__(_Searcher)
-    searcher.search = searching(make_search, supernet(WIDE, form))
-    searcher.stages = (Stage(1, NARROW), Stage(1, WIDE, fresh=False, restart=restart))
-    searcher.search.clock = Clock(stage=1)
-    state = searcher._inherited(before)
-    searcher.search.load_state_dict(state)
-    slots = searcher.search.weights_optimizer.state
+    after = searching(make_search, supernet(WIDE, form))
+    after.load_state_dict(inherited(before, after, restart))
+    slots = after.weights_optimizer.state
     assert bool(slots) != restart
-    for k, weight in enumerate(searcher.search.weights if slots else []):
+    for k, weight in enumerate(after.weights if slots else []):
         assert torch.equal(slots[weight]["momentum_buffer"], weight.detach() * (k + 2.0))
-    narrow, wide = before.supernet.state_dict(), searcher.search.supernet.state_dict()
+    narrow, wide = before.supernet.state_dict(), after.supernet.state_dict()
     assert all(torch.equal(t, wide[name][tuple(map(slice, t.shape))]) for name, t in narrow.items() if not halves(name))
 
 

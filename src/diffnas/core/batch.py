@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -12,14 +12,27 @@ from torch import Tensor
 class Batch:
     """Inputs and targets of one step, on the device, ready for the network.
 
-    Images: `inputs` [N, C, H, W] float, `targets` [N] int64.  `scale` multiplies the learning rate of the step that uses
-    the batch; `carry` is the hidden state of a recurrent task, `None` elsewhere.
+    Images: `inputs` [N, C, H, W] float, `targets` [N] int64; text: tokens [T, N] int64 both.  `scale` multiplies the learning
+    rate of the step that uses the batch; `carry` is the hidden state of a recurrent task, `None` elsewhere.
     """
 
     inputs: Tensor
     targets: Tensor
     scale: float = 1.0
     carry: Any = None
+
+
+class Spoken(NamedTuple):
+    """What a language model gives for tokens [T, N] and a carry [1, N, H].
+
+    `log_probs` [T, N, V] of the next token; `carry` [1, N, H], the last hidden state, part of the graph; `states` [T, N, H],
+    all of them, and `dropped` [T, N, H], the same after the output's dropout.
+    """
+
+    log_probs: Tensor
+    carry: Tensor
+    states: Tensor
+    dropped: Tensor
 
 
 @dataclass(frozen=True)

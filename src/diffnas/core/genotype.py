@@ -181,7 +181,8 @@ def _index(value: Any) -> int:
 def parse_original(text: str, where: str = "genotype") -> Genotype:
     """The genotype in a `Genotype(normal=[...], normal_concat=..., ...)` text of older code, read as data only.
 
-    Entries are (op, source) pairs: two per node, or one per edge of the whole cell where there are that many (SNAS).
+    Entries are (op, source) pairs: two per node, or one per edge of the whole cell where there are that many (SNAS); in the
+    text of a recurrent cell, `Genotype(recurrent=[...], concat=...)`, one per node.
     """
     try:
         with warnings.catch_warnings():
@@ -201,6 +202,8 @@ def parse_original(text: str, where: str = "genotype") -> Genotype:
         except (GenotypeError, ValueError, TypeError, RecursionError, MemoryError):
             reason = "must be a list of (op, index) pairs, or indices"
             raise GenotypeError(f"{where}: {keyword.arg or '**'} {reason}; nothing is computed") from None
+    if "recurrent" in values:
+        return _recurrent_of_text(values, where)
     kinds = [key for key in values if not key.endswith("concat")]
     missing = [f"{kind}_concat" for kind in kinds if f"{kind}_concat" not in values]
     if not kinds or missing:
@@ -239,16 +242,28 @@ def _literal(node: ast.expr) -> Any:
     return ast.literal_eval(node)
 
 
-def _cell_of_text(kind: str, entries: Any, concat: Any) -> Nodes:
+def _recurrent_of_text(values: Mapping[str, Any], where: str) -> Genotype:
+    if set(values) != {"recurrent", "concat"}:
+        raise GenotypeError(f"{where}: a recurrent cell has recurrent and concat; got {', '.join(values)}")
+    with named(where):
+        pairs, states = _pairs_of_text("recurrent", values["recurrent"], values["concat"])
+        nodes = Nodes(tuple((pair,) for pair in pairs), states, first=1)
+        return Genotype("darts-rnn", {"recurrent": nodes}, {"source": "Genotype(...) text"})
+
+
+def _pairs_of_text(kind: str, entries: Any, concat: Any) -> tuple[list[Input], tuple[int, ...]]:
     try:
-        pairs = [(_name(op), _index(source)) for op, source in entries]
-        states = tuple(map(_index, concat))
+        return [(_name(op), _index(source)) for op, source in entries], tuple(map(_index, concat))
     except GenotypeError:
         raise
     except (TypeError, ValueError):
         raise GenotypeError(
             f"genotype: {kind} must be a list of (op, index) pairs, its concat one of indices"
         ) from None
+
+
+def _cell_of_text(kind: str, entries: Any, concat: Any) -> Nodes:
+    pairs, states = _pairs_of_text(kind, entries, concat)
     count = max(states, default=1) - 1
     if len(pairs) != 2 * count and len(pairs) == count * (count + 3) // 2:
         sizes = [2 + k for k in range(count)]  # every edge of the cell is listed

@@ -1,8 +1,9 @@
 """Published genotypes by name, as plain data.
 
 A node is written as its inputs, `op@source`, and nodes are separated by bars; sources 0 and 1 are the outputs of the two
-cells before.  A chain of blocks is written as its ops, with bars between stages.  The lists are numbers from the papers'
-public code; nothing here was searched by diffnas.
+cells before; in a recurrent cell, source 0 is what it makes of the word and of its own last output.  A chain of blocks is
+written as its ops, with bars between stages.  The lists are numbers from the papers' public code; nothing here was searched
+by diffnas.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ SHORT = {
     "5": "shuffle_5x5",
     "7": "shuffle_7x7",
     "x": "shuffle_xception",
+    "tanh": "tanh",
+    "relu": "relu",
+    "sigm": "sigmoid",
+    "id": "identity",
 }
 
 # name: (source, normal cell, its concat, reduction cell, its concat)
@@ -175,7 +180,26 @@ BLOCKS: dict[str, tuple[str, str]] = {
     ),
 }
 
-PUBLISHED: dict[str, tuple[Any, ...]] = {**CELLS, **BLOCKS}
+# name: (source, the recurrent cell, the nodes whose mean it puts out)
+RECURRENT: dict[str, tuple[str, str, tuple[int, ...]]] = {
+    "enas-rnn": (
+        "Pham et al., 2018, searched on Penn Treebank",
+        "tanh@0 | tanh@1 | relu@1 | tanh@3 | tanh@3 | relu@3 | relu@4 | relu@7 | relu@8 | relu@8 | relu@8",
+        (2, 5, 6, 9, 10, 11),
+    ),
+    "darts-rnn-v1": (
+        "Liu et al., 2019, first order, searched on Penn Treebank",
+        "relu@0 | relu@1 | tanh@2 | relu@3 | relu@4 | id@1 | relu@5 | relu@1",
+        (1, 2, 3, 4, 5, 6, 7, 8),
+    ),
+    "darts-rnn-v2": (
+        "Liu et al., 2019, second order, searched on Penn Treebank",
+        "sigm@0 | relu@1 | relu@1 | id@1 | tanh@2 | sigm@5 | tanh@3 | relu@5",
+        (1, 2, 3, 4, 5, 6, 7, 8),
+    ),
+}
+
+PUBLISHED: dict[str, tuple[Any, ...]] = {**CELLS, **BLOCKS, **RECURRENT}
 """All of them; an entry begins with its source."""
 
 
@@ -186,14 +210,17 @@ def published(name: str) -> Genotype:
         chain = tuple(((SHORT[op], block),) for block, op in enumerate(ops.replace("|", " ").split()))
         blocks = Nodes(chain, (len(chain),), first=1)
         return Genotype("shufflenet-blocks", {"blocks": blocks}, {"name": name, "source": source})
+    if name in RECURRENT:
+        source, nodes, concat = RECURRENT[name]
+        return Genotype("darts-rnn", {"recurrent": _nodes(nodes, concat, first=1)}, {"name": name, "source": source})
     source, normal, normal_concat, reduce, reduce_concat = CELLS[name]
     cells = {"normal": _nodes(normal, normal_concat), "reduce": _nodes(reduce, reduce_concat)}
     return Genotype("darts-cnn", cells, {"name": name, "source": source})
 
 
-def _nodes(text: str, concat: tuple[int, ...]) -> Nodes:
+def _nodes(text: str, concat: tuple[int, ...], first: int = 2) -> Nodes:
     inputs = []
     for node in text.split("|"):
         pairs = (term.split("@") for term in node.split())
         inputs.append(tuple((SHORT[op], int(source)) for op, source in pairs))
-    return Nodes(tuple(inputs), concat)
+    return Nodes(tuple(inputs), concat, first)

@@ -29,6 +29,13 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class Words:
+    """What a language model reads and answers, in place of a `Shape`: words numbered from 0 to `vocabulary` - 1."""
+
+    vocabulary: int
+
+
+@dataclass(frozen=True)
 class Size:
     """What a stage of a search may change in the supernet: initial channels, number of cells, and K = `partial`: ops see
     one in K channels of a state."""

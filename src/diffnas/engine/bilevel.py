@@ -10,6 +10,11 @@ Second order (Liu et al., 2019, equations 5 to 8): with w' = w - eta (mu m + dL_
     gradient = dL_val(w')/dmixture - eta H v        H v = d/dmixture (dL_train/dw . v)
 
 where H v is a central difference, (dL_train(w + eps v) - dL_train(w - eps v)) / (2 eps) with eps = 0.01 / |v|, or exact.
+
+With a `clip`, as in the paper's code for recurrent cells, dL_train/dw and v are first scaled down to that norm.  The code
+also multiplies the implicit term by the first one's coefficient, even where that is above 1 and nothing was clipped:
+
+    gradient = dL_val(w')/dmixture - kappa eta H v        kappa = clip / (|dL_train/dw| + 1e-6)
 """
 
 from __future__ import annotations
@@ -58,16 +63,18 @@ def normalisation(search: Search, norm: Norm) -> Iterator[None]:
             search.supernet.train()
 
 
-def gradients(search: Search, mixture: Mixture, batch: Batch, wrt: set[str], norm: Norm = "update") -> Grads:
+def gradients(
+    search: Search, mixture: Mixture, batch: Batch, wrt: set[str], norm: Norm = "update", extra: bool = True
+) -> Grads:
     """The loss of `mixture` on `batch` and its gradients with respect to `wrt`, of "weights" and "mixture".
 
-    The task's extra loss counts only where the weights' gradient alone is asked for: that is the weight step.
+    The task's extra loss counts only where the weights' gradient alone is asked for (that is the weight step), and `extra`.
     """
     mixture = mixture.leaves() if "mixture" in wrt else mixture.detach()
     with _constant([] if "weights" in wrt else search.weights):
         loss = _loss(search, mixture, batch, norm)
     targets = (search.weights if "weights" in wrt else []) + (mixture.tensors() if "mixture" in wrt else [])
-    found = _grad(loss.total() if wrt == {"weights"} else loss.value, targets)
+    found = _grad(loss.total() if extra and wrt == {"weights"} else loss.value, targets)
     split = len(search.weights) if "weights" in wrt else 0
     return Grads(loss.detach(), found[:split], found[split:])
 
@@ -99,34 +106,39 @@ def joint_step(search: Search, mixture: Mixture, batch: Batch) -> Loss:
     return grads.loss
 
 
-def unrolled_arch_step(search: Search, mixture: Mixture, train: Batch, valid: Batch, exact: bool = False) -> Loss:
+def unrolled_arch_step(
+    search: Search, mixture: Mixture, train: Batch, valid: Batch, exact: bool = False, clip: float | None = None
+) -> Loss:
     """One second-order step of the architecture; returns the validation loss at the look-ahead weights.
 
     Weights, momentum and running statistics are bit-identical afterwards.  `exact` differentiates twice instead of taking
-    a central difference, for tests and small nets.  Raises `ValueError` where the weight optimizer is not plain SGD.
+    a central difference, for tests and small nets.  `clip` is that of the paper's code for recurrent cells (None: that for
+    images, which has none).  Raises `ValueError` where the weight optimizer is not plain SGD.
     """
-    loss, gradient = hypergradient(search, mixture, train, valid, exact)
+    loss, gradient = hypergradient(search, mixture, train, valid, exact, clip)
     _arch_apply(search, mixture, gradient)
     return loss
 
 
 def hypergradient(
-    search: Search, mixture: Mixture, train: Batch, valid: Batch, exact: bool = False
+    search: Search, mixture: Mixture, train: Batch, valid: Batch, exact: bool = False, clip: float | None = None
 ) -> tuple[Loss, list[Tensor]]:
     """The validation loss at the look-ahead weights and its second-order gradient in the mixture's tensors."""
     eta = search.weights_optimizer.param_groups[0]["lr"] * train.scale
     saved = [weight.detach().clone() for weight in search.weights]
-    direction = _descent(search, gradients(search, mixture, train, {"weights"}, "batch").weights)
+    slope, kappa = _clipped(gradients(search, mixture, train, {"weights"}, "batch", extra=False).weights, clip)
+    direction = _descent(search, slope)
     try:
         _write(search.weights, saved, direction, -eta)
         ahead = gradients(search, mixture, valid, {"weights", "mixture"}, "batch")
+        vector, _ = _clipped(ahead.weights, clip)
         if not exact:
-            implicit = _central_difference(search, mixture, train, saved, ahead.weights)
+            implicit = _central_difference(search, mixture, train, saved, vector)
     finally:
         _write(search.weights, saved)
     if exact:
-        implicit = _hessian_product(search, mixture, train, ahead.weights)
-    return ahead.loss, [g - eta * h for g, h in zip(ahead.mixture, implicit, strict=True)]
+        implicit = _hessian_product(search, mixture, train, vector)
+    return ahead.loss, [g - eta * kappa * h for g, h in zip(ahead.mixture, implicit, strict=True)]
 
 
 def _loss(search: Search, mixture: Mixture, batch: Batch, norm: Norm) -> Loss:
@@ -202,6 +214,14 @@ def _descent(search: Search, grads: list[Tensor]) -> list[Tensor]:
     for i in moved:
         direction[i].add_(momenta[i], alpha=group["momentum"])
     return list(direction)
+
+
+def _clipped(grads: list[Tensor], clip: float | None) -> tuple[list[Tensor], Tensor | float]:
+    """`grads` scaled down to the norm `clip`, and clip / norm, which is above 1 where they are smaller."""
+    if clip is None:
+        return grads, 1.0
+    kappa = clip / (torch.nn.utils.get_total_norm(grads) + 1e-6)
+    return list(torch._foreach_mul(grads, kappa.clamp_max(1.0))), kappa
 
 
 def _write(

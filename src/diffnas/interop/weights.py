@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from diffnas.errors import WeightsError
@@ -81,6 +82,15 @@ def _mmrazor(module: nn.Module, key: str) -> str:
     return _renamed(key, {"conv1": "even", "conv2": "odd", "bn": "norm"})
 
 
+def _darts_rnn(module: nn.Module, key: str) -> str:
+    """DARTS (rnn/model.py, rnn/model_search.py): one recurrent layer; the decoder's weight is the encoder's."""
+    key = re.sub(r"^(encoder|decoder)\.weight$", "embedding.weight", key)
+    key = re.sub(r"^decoder\.bias$", "bias", key)
+    key = re.sub(r"^rnns\.0\._W0$", "cell.start", key)
+    key = re.sub(r"^rnns\.0\._Ws\.(\d+)$", r"cell.nodes.\1", key)
+    return re.sub(r"^rnns\.0\.bn\.", "cell.norm.", key)
+
+
 def _renamed(key: str, ours: Mapping[str, str]) -> str:
     """`key` with the parts of it that have another name with us."""
     return ".".join(ours.get(part, part) for part in key.split("."))
@@ -127,6 +137,7 @@ SOURCES = {
     "drnas": Source(_darts),
     "nasbench201": Source(_nasbench201, r"_?arch_parameters"),
     "drnas-nb201": Source(_nasbench201, r"_?arch_parameters"),
+    "darts-rnn": Source(_darts_rnn, r"(rnns\.0\.)?_?weights"),
     "mmrazor": Source(_mmrazor, r"(mutator|architecture\.mutator)\..*"),
 }
 """Whose names are understood."""
@@ -160,7 +171,14 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Tensor], source: st
         for theirs, ours in names.items()
         if ours in own and own[ours].shape != state_dict[theirs].shape
     ]
+    seen: dict[str, str] = {}
+    twice = [(seen.setdefault(ours, theirs), theirs) for theirs, ours in names.items()]
     problems = [f"{key}: no place for it in this module" for key in unknown]
+    problems += [
+        f"{first} and {second} differ, though they are one weight here"
+        for first, second in twice
+        if not torch.equal(state_dict[first], state_dict[second])
+    ]
     problems += [f"{name}: nothing in the state dict fills it" for name in missing] + shapes
     if problems:
         raise WeightsError(*(f"weights of {source}: {line}" for line in problems))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shlex
 import time
 from collections.abc import Mapping
@@ -10,36 +9,30 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from diffnas import draw
 from diffnas.core.genotype import Genotype, read_genotype_file
 from diffnas.core.schedules import cosine, warm
-from diffnas.core.seeds import generator, stream_seed
 from diffnas.core.space import Shape, Space
 from diffnas.data.feeds import Feed
-from diffnas.engine import Search, largest_eigenvalue
-from diffnas.engine.collapse import ADVICE, collapsed, skips
+from diffnas.engine import Search
+from diffnas.engine.collapse import collapsed
 from diffnas.engine.method import Clock, Phase, Stage, Turn
 from diffnas.engine.optim import set_learning_rate
-from diffnas.engine.scoring import score
 from diffnas.errors import RecipeError, RunError
+from diffnas.pipeline import epochs
 from diffnas.pipeline.environment import record_attempt, version_of
 from diffnas.pipeline.images import load_data, search_feeds, shape_of
 from diffnas.pipeline.resume import resumed_recipe
 from diffnas.pipeline.session import Session, require_counts
+from diffnas.pipeline.stages import begins, build, inherited, narrowed, span, strongest_ops
 from diffnas.recipe import Recipe
 from diffnas.run import Run, claim, new_run
 from diffnas.runtime.checkpoint import read_checkpoint
-from diffnas.runtime.console import duration, log, progress
-from diffnas.runtime.device import PRECISIONS, compiled, pick_device, place
+from diffnas.runtime.console import log, progress
+from diffnas.runtime.device import pick_device
 from diffnas.runtime.files import write_bytes, write_text
 from diffnas.runtime.lock import only_one
 from diffnas.runtime.stop import Stop
-from diffnas.spaces.widen import channel_copies, widened
-from diffnas.tasks.images import ImageTask
-
-SAMPLES = 100  # cells drawn each epoch where a table knows how good they are
 
 
 def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = False) -> Run:
@@ -84,10 +77,10 @@ class _Searcher:
                 clock = Clock(**checkpoint["state"]["search"]["clock"])
                 require_counts(**asdict(clock))
                 self.stages[clock.stage]  # noqa: B018 (is there such a stage?)
-                space = _narrowed(space, checkpoint["state"]["allowed"])
+                space = narrowed(space, checkpoint["state"]["allowed"])
             except (KeyError, TypeError, ValueError, IndexError) as error:
                 raise session.misfit() from error
-        clock = replace(clock, epochs=self._span(clock.stage))  # a resumed run may have more of them
+        clock = replace(clock, epochs=span(self.stages, clock.stage))  # a resumed run may have more of them
         at = f"epoch {clock.total + 1}, step {clock.step}"
         record_attempt(session.part, session.device, recipe.seed, at)
         self.turn, self.stopped, self.warned = Turn(), False, False
@@ -123,17 +116,7 @@ class _Searcher:
         if genotype is not None:
             draw.write_cells(genotype, self.session.part.path)
             log.info("found after %d epochs:\n%s", self.search.clock.total, genotype.to_text())
-            self._say_table(genotype)
-
-    def _say_table(self, genotype: Genotype) -> None:
-        """What a table says of the result, and the picture of how the search came to it."""
-        found = self.search.space.lookup(genotype)
-        if found is None:
-            return
-        for data, row in found.items():
-            text = "table: %s %.2f %% test accuracy, rank %d, %.2f below the best"
-            log.info(text, data, row["test"], row["rank"], row["gap"])
-        draw.write_progress(self.session.part.metrics(), self.session.part.path)
+            epochs.say_table(self.search.space, genotype, self.session.part)
 
     def _turn_ends_stage(self) -> bool:
         """Asks the method what to do between two epochs; whether the stage is over."""
@@ -170,7 +153,7 @@ class _Searcher:
         decay = self.decay * self.turn.decay_factor
         log.info("back to epoch %d with %g times the weight decay: %s", epoch, decay, self.turn.reason)
         self.session.restore(read_checkpoint(self._history(epoch)), self)
-        self.search.advance(epochs=self._span(self.search.clock.stage))
+        self.search.advance(epochs=span(self.stages, self.search.clock.stage))
         self._set_decay(decay)
         self.session.part.drop_metrics(epoch)
         self.session.save(self._position, self)
@@ -195,45 +178,10 @@ class _Searcher:
     def _stage(self) -> Stage:
         return self.stages[self.search.clock.stage]
 
-    def _span(self, stage: int) -> int:
-        """The epochs of all stages whose learning rate runs over one schedule with that of `stage`."""
-        first = next(k for k in range(stage, -1, -1) if _begins(self.stages[k]) or k == 0)
-        joined = itertools.takewhile(lambda later: not _begins(later), self.stages[first + 1 :])
-        return self.stages[first].epochs + sum(later.epochs for later in joined)
-
     def _build(self, space: Space, clock: Clock) -> Search:
         """The search of a stage with fresh weights and architecture."""
-        seed, stage, settings = self.recipe.seed, self.stages[clock.stage], self.settings
-        torch.manual_seed(stream_seed(seed, "weights", clock.stage))
-        supernet = place(space.supernet(self.shape, stage.size, settings.supernet), self.session.device)
-        if settings.compile == "on":
-            supernet = compiled(supernet)
-        arch = self.method.arch(space, generator(seed, "arch", clock.stage)).to(self.session.device)
-        weights, adam = settings.weights, settings.arch
-        arch_group = [{"params": list(arch.parameters())}]  # which may be none
-        return Search(
-            method=self.method,
-            space=space,
-            supernet=supernet,
-            arch=arch,
-            weights_optimizer=torch.optim.SGD(
-                supernet.parameters(),
-                weights.lr,
-                weights.momentum,
-                weight_decay=weights.decay * self.decay,
-                nesterov=weights.nesterov,
-                foreach=True,
-            ),
-            arch_optimizer=torch.optim.Adam(arch_group, adam.lr, adam.betas, weight_decay=adam.decay),
-            task=ImageTask(),
-            seed=seed,
-            clip=weights.clip,
-            arch_clip=adam.clip,
-            precision=PRECISIONS[self.recipe.precision],
-            clock=clock,
-            feeds=self.feeds,
-            shape=self.shape,
-        )
+        stage, decay = self.stages[clock.stage], self.decay
+        return build(self.recipe, space, stage, clock, decay, self.session.device, self.feeds, self.shape)
 
     def _next_stage(self) -> None:
         """Narrows the space to the strongest ops and builds the next stage's supernet, fresh or going on."""
@@ -241,28 +189,14 @@ class _Searcher:
         stage = self.stages[before.clock.stage + 1]
         space = before.space
         if stage.keep is not None:
-            space = space.narrow({kind: _top(strength, stage.keep) for kind, strength in before.strength().items()})
+            space = strongest_ops(space, before.strength(), stage.keep)
         index = before.clock.stage + 1
-        epoch = 0 if _begins(stage) else before.clock.epoch
-        clock = Clock(index, 0, epoch, self._span(index), total=before.clock.total)
+        epoch = 0 if begins(stage) else before.clock.epoch
+        clock = Clock(index, 0, epoch, span(self.stages, index), total=before.clock.total)
         self.search = self._build(space, clock)
         if not stage.fresh:
-            self.search.load_state_dict(self._inherited(before))
+            self.search.load_state_dict(inherited(before, self.search, stage.restart))
             self.search.clock = clock
-
-    def _inherited(self, before: Search) -> dict[str, Any]:
-        """The state of `before` as the stage at hand goes on from it: without what was pruned, widened where it is wider."""
-        state, supernet = before.state_dict(), self.search.supernet
-        own = supernet.state_dict()
-        copies = channel_copies(state["weights"], supernet, self.search.fork("widen"))
-        carried = {name: tensor for name, tensor in state["weights"].items() if name in own}
-        state["weights"] = {**own, **{name: widened(t, copies.get(name, ())) for name, t in carried.items()}}
-        slots = {} if self._stage.restart else state["weights_optimizer"]["slots"]
-        state["weights_optimizer"]["slots"] = {
-            name: {slot: widened(v, copies.get(name, ())) if _is_image(v) else v for slot, v in values.items()}
-            for name, values in slots.items()
-        }
-        return state
 
     def _epoch(self) -> None:
         """One epoch from the step the clock stands at, its genotype, its row of metrics, and a checkpoint."""
@@ -283,18 +217,20 @@ class _Searcher:
             self._phase(self._stage.phases[index], started)
             search.advance(phase=index + 1, step=0)
         row: dict[str, Any] = {"epoch": clock.total, "stage": clock.stage, "lr": lr, **self.session.means(clock.total)}
-        row |= self._validate() | self._curvature()
+        row |= epochs.validated(search, self.settings) | epochs.curvature(search, self.settings)
         search.advance(stage_epoch=clock.stage_epoch + 1, epoch=clock.epoch + 1, phase=0, step=0, total=clock.total + 1)
         genotype = self._write_genotype()
-        row |= self._facts(genotype)
-        row["strength"] = {kind: _rounded(strength) for kind, strength in search.strength().items()}
+        if genotype is not None:
+            row |= epochs.facts(search, genotype)
+            self.warned = epochs.warned(genotype, clock.total + 1, self.warned)
+        row["strength"] = epochs.strengths(search)
         row["seconds"] = round(time.monotonic() - started, 3)
         self.session.part.add_metrics(row)
         self.session.meter = type(self.session.meter)()
         self.seconds = 0.0
         self.session.save(self._position, self)
         self._keep()
-        log.info("%s", _line(row, search.clock, self.stages))
+        log.info("%s", epochs.line(row, search.clock, self.stages))
         self.session.leave()
 
     def _phase(self, phase: Phase, started: float) -> None:
@@ -303,10 +239,10 @@ class _Searcher:
         warm = clock.stage_epoch < self._stage.warmup
         names = [name for name in phase.feeds if not (warm and name == "valid")]
         total = phase.steps or self.feeds["train"].steps
-        epochs = {name: self.feeds[name].epoch(clock.total) for name in names}
+        feeds = {name: self.feeds[name].epoch(clock.total) for name in names}
         with progress(f"search epoch {clock.total + 1}", total, self.recipe.log.every) as say:
             for step in range(clock.step, total):
-                batches = {name: epochs[name][step % self.feeds[name].steps] for name in names}
+                batches = {name: feeds[name][step % self.feeds[name].steps] for name in names}
                 for name, loss in self.method.step(search, batches).items():
                     meter.add(name, loss)
                 search.advance(step=step + 1)
@@ -314,48 +250,6 @@ class _Searcher:
                 self.seconds = time.monotonic() - started
                 if step + 1 < total:
                     self.session.check(self._position, self)
-
-    def _validate(self) -> dict[str, float]:
-        """The supernet's loss and accuracy on the architecture half, not augmented, with running statistics."""
-        every = self.settings.validate_every
-        if not every or (self.search.clock.total + 1) % every or "score" not in self.feeds:
-            return {}
-        feed = self.feeds["score"].epoch(0)
-        mixture = self.search.relax("eval").detach()
-        scores = score(self.search, mixture, (feed[step] for step in range(self.feeds["score"].steps)), norm="running")
-        return {"score_loss": scores.loss.item(), "score_accuracy": 100.0 * scores.accuracy.item()}
-
-    def _curvature(self) -> dict[str, float]:
-        """The largest eigenvalue of the Hessian of the loss in the architecture, on the first batch of its half."""
-        every = self.settings.eigenvalue_every
-        if not every or (self.search.clock.total + 1) % every or "score" not in self.feeds:
-            return {}
-        if not any(tensor.requires_grad for tensor in self.search.relax("eval").tensors()):
-            return {}  # the method's choices are no smooth function of what it learns
-        batch = self.feeds["score"].epoch(0)[0]
-        return {"eigenvalue": largest_eigenvalue(self.search, batch, self.settings.arch.decay)}
-
-    def _facts(self, genotype: Genotype | None) -> dict[str, Any]:
-        """What is worth watching: skip connections of each kind of cell, and what a table says of the genotype.
-
-        Warns, once for each, of a cell in which skip connections have taken over.
-        """
-        if genotype is None:
-            return {}
-        reason = collapsed(genotype)
-        if reason is not None and not self.warned:
-            log.warning("collapse: after epoch %d %s; %s", self.search.clock.total, reason, ADVICE)
-        self.warned = reason is not None
-        return {f"skips_{kind}": count for kind, count in skips(genotype).items()} | self._table_row(genotype)
-
-    def _table_row(self, genotype: Genotype) -> dict[str, Any]:
-        """What a table says of the genotype, and the accuracies of cells drawn from what the search believes now."""
-        found = self.search.space.lookup(genotype)
-        if found is None:
-            return {}
-        drawn = self.method.samples(self.search, SAMPLES, self.search.fork("samples"))
-        looked = [row for row in map(self.search.space.lookup, drawn) if row is not None]
-        return {"table": found, "sampled": {data: sorted(row[data]["test"] for row in looked) for data in found}}
 
     def _genotype_path(self, epoch: int) -> Path:
         return self.session.part.path / "genotypes" / f"epoch-{epoch:03d}.json"
@@ -398,45 +292,3 @@ class _Searcher:
         self.search.load_state_dict(state["search"])
         self.seconds = state["seconds"]
         self._set_decay(float(state.get("decay", 1.0)))
-
-
-def _narrowed(space: Space, allowed: dict[str, list[list[bool]]]) -> Space:
-    """`space` with only the saved entries, itself where nothing was pruned."""
-    if all(space.cells[kind].allowed == tuple(map(tuple, rows)) for kind, rows in allowed.items()):
-        return space
-    return space.narrow({kind: torch.tensor(rows) for kind, rows in allowed.items()})
-
-
-def _top(strength_EO: torch.Tensor, keep: int) -> torch.Tensor:
-    """[E, O] bool: the `keep` strongest ops of every edge."""
-    top = strength_EO.topk(min(keep, strength_EO.shape[1]), dim=1).indices
-    return torch.zeros_like(strength_EO, dtype=torch.bool).scatter_(1, top, True)
-
-
-def _begins(stage: Stage) -> bool:
-    """Whether the schedule of the learning rate begins anew with `stage`."""
-    return stage.fresh or stage.restart
-
-
-def _is_image(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.dim() > 0
-
-
-def _rounded(strength: torch.Tensor) -> list[list[float]]:
-    return [[round(value, 6) for value in row] for row in strength.tolist()]
-
-
-def _line(row: dict[str, Any], clock: Clock, stages: tuple[Stage, ...]) -> str:
-    epochs = sum(stage.epochs for stage in stages)
-    parts = [f"search epoch {clock.total}/{epochs}"]
-    parts += [
-        f"{name} loss {row[f'{name}_loss']:.3f} acc {row[f'{name}_accuracy']:.1f}%"
-        for name in ("train", "valid", "score")
-        if f"{name}_loss" in row
-    ]
-    if "skips_normal" in row:
-        parts.append(f"skips {row['skips_normal']}")
-    if "table" in row:
-        parts.append("table " + "/".join(f"{found['test']:.2f}" for found in row["table"].values()))
-    left = row["seconds"] * (epochs - clock.total)
-    return "  ".join([*parts, duration(row["seconds"]), f"{duration(left)} left" if left else ""]).rstrip()

@@ -1,0 +1,39 @@
+"""Texts by name, before anything heavy is imported.
+
+`TEXTS` says what the command line shows; `diffnas.data.tokens.read_corpus` reads one.  Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TextInfo:
+    """What is known of a text without reading it.
+
+    `hub`, `config` and `revision` name it on the Hugging Face hub (`None`: it is not there), `column` its lines there.
+    """
+
+    about: str
+    hub: str | None = None
+    config: str | None = None
+    revision: str | None = None
+    column: str = "text"
+
+
+TEXTS: dict[str, TextInfo] = {
+    "embedded": TextInfo("the Python language reference of 2023, 276 kB of English prose, in the package: no download"),
+    "ptb": TextInfo(
+        "Penn Treebank as Mikolov prepared it, 10,000 words: train.txt, valid.txt and test.txt, or the hub",
+        hub="ptb-text-only/ptb_text_only",
+        revision="refs/convert/parquet",  # the main branch is a script, which the library reads no more
+        column="sentence",
+    ),
+    "text": TextInfo("your own text, a token between spaces: PATH/train.txt, PATH/valid.txt and PATH/test.txt"),
+    "wikitext-2": TextInfo(
+        "WikiText-2, 33,278 words: train.txt (or wiki.train.tokens), valid and test likewise, or the hub",
+        hub="Salesforce/wikitext",
+        config="wikitext-2-v1",
+    ),
+}

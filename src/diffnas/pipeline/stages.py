@@ -1,0 +1,117 @@
+"""The stages of a search: what each is built from, and what the next one takes over from the one before."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffnas.core.seeds import generator, stream_seed
+from diffnas.core.space import Shape, Space
+from diffnas.data.feeds import Feed
+from diffnas.engine import Search
+from diffnas.engine.method import Clock, Stage
+from diffnas.recipe import Recipe
+from diffnas.runtime.device import PRECISIONS, compiled, place
+from diffnas.spaces.widen import channel_copies, widened
+from diffnas.tasks.images import ImageTask
+
+
+def begins(stage: Stage) -> bool:
+    """Whether the schedule of the learning rate begins anew with `stage`."""
+    return stage.fresh or stage.restart
+
+
+def span(stages: Sequence[Stage], stage: int) -> int:
+    """The epochs of all stages whose learning rate runs over one schedule with that of number `stage`."""
+    first = next(k for k in range(stage, -1, -1) if begins(stages[k]) or k == 0)
+    joined = itertools.takewhile(lambda later: not begins(later), stages[first + 1 :])
+    return stages[first].epochs + sum(later.epochs for later in joined)
+
+
+def build(
+    recipe: Recipe,
+    space: Space,
+    stage: Stage,
+    clock: Clock,
+    decay: float,
+    device: torch.device,
+    feeds: Mapping[str, Feed],
+    shape: Shape,
+) -> Search:
+    """The search of `stage` with fresh weights and architecture; `decay` multiplies the recipe's weight decay."""
+    method, settings, seed = recipe.method, recipe.search, recipe.seed
+    assert method is not None and settings is not None
+    torch.manual_seed(stream_seed(seed, "weights", clock.stage))
+    supernet = place(space.supernet(shape, stage.size, settings.supernet), device)
+    if settings.compile == "on":
+        supernet = compiled(supernet)
+    arch = method.arch(space, generator(seed, "arch", clock.stage)).to(device)
+    weights, adam = settings.weights, settings.arch
+    arch_group = [{"params": list(arch.parameters())}]  # which may be none
+    return Search(
+        method=method,
+        space=space,
+        supernet=supernet,
+        arch=arch,
+        weights_optimizer=torch.optim.SGD(
+            supernet.parameters(),
+            weights.lr,
+            weights.momentum,
+            weight_decay=weights.decay * decay,
+            nesterov=weights.nesterov,
+            foreach=True,
+        ),
+        arch_optimizer=torch.optim.Adam(arch_group, adam.lr, adam.betas, weight_decay=adam.decay),
+        task=ImageTask(),
+        seed=seed,
+        clip=weights.clip,
+        arch_clip=adam.clip,
+        precision=PRECISIONS[recipe.precision],
+        clock=clock,
+        feeds=feeds,
+        shape=shape,
+    )
+
+
+def inherited(before: Search, after: Search, restart: bool) -> dict[str, Any]:
+    """The state of `before` as `after` goes on from it: without what was pruned, widened where it is wider.
+
+    With `restart` the weights' optimizer begins empty.
+    """
+    state, own = before.state_dict(), after.supernet.state_dict()
+    copies = channel_copies(state["weights"], after.supernet, after.fork("widen"))
+    carried = {name: tensor for name, tensor in state["weights"].items() if name in own}
+    state["weights"] = {**own, **{name: widened(t, copies.get(name, ())) for name, t in carried.items()}}
+    slots = {} if restart else state["weights_optimizer"]["slots"]
+    state["weights_optimizer"]["slots"] = {
+        name: {slot: widened(v, copies.get(name, ())) if _shaped(v) else v for slot, v in values.items()}
+        for name, values in slots.items()
+    }
+    return state
+
+
+def strongest_ops(space: Space, strength: Mapping[str, Tensor], keep: int) -> Space:
+    """`space` narrowed to the `keep` strongest ops of every edge, by `strength` [E, O] per kind."""
+    return space.narrow({kind: top(strength_EO, keep) for kind, strength_EO in strength.items()})
+
+
+def narrowed(space: Space, allowed: Mapping[str, list[list[bool]]]) -> Space:
+    """`space` with only the saved entries, itself where nothing was pruned."""
+    if all(space.cells[kind].allowed == tuple(map(tuple, rows)) for kind, rows in allowed.items()):
+        return space
+    return space.narrow({kind: torch.tensor(rows) for kind, rows in allowed.items()})
+
+
+def top(strength_EO: Tensor, keep: int) -> Tensor:
+    """[E, O] bool: the `keep` strongest ops of every edge."""
+    columns = strength_EO.topk(min(keep, strength_EO.shape[1]), dim=1).indices
+    return torch.zeros_like(strength_EO, dtype=torch.bool).scatter_(1, columns, True)
+
+
+def _shaped(value: Any) -> bool:
+    """Whether an optimizer's slot has the shape of its parameter; step counters have none."""
+    return isinstance(value, Tensor) and value.dim() > 0

@@ -1,0 +1,87 @@
+"""Predicting the next word: negative log-likelihood, and what keeps hidden states small and slow.
+
+S. Merity et al., Revisiting activation regularization for language RNNs (ICML workshop, 2017).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch.nn.functional as F
+
+from diffnas.core.batch import Batch, Loss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffnas.core.batch import Spoken
+
+
+@dataclass(frozen=True)
+class LanguageTask:
+    """-mean log p(target); the extra is `alpha` mean(d_t^2) + `beta` mean((h_t+1 - h_t)^2), AR and TAR.
+
+    h [T, N, H] are the hidden states, d the same after the output's dropout.  The defaults are those of DARTS.
+    """
+
+    alpha: float = 0.0
+    beta: float = 1e-3
+
+    def loss(self, net: Callable[[tuple[Tensor, Any]], Spoken], batch: Batch) -> Loss:
+        """The mean loss over the T N tokens of `batch`; `net` maps (tokens [T, N], carry) to what it says of the next ones.
+
+        The carry that goes out is cut from the graph, so the next window's gradient ends where that window begins.
+        """
+        spoken = net((batch.inputs, batch.carry))
+        log_probs, targets = spoken.log_probs.flatten(0, 1), batch.targets.flatten()
+        value = F.nll_loss(log_probs, targets)
+        # by the largest value, which is several times faster to find than its place; a tie counts as right
+        answers = log_probs.detach()
+        correct = (answers.gather(1, targets[:, None])[:, 0] == answers.amax(1)).sum()
+        return Loss(value, correct, len(targets), self._extra(spoken), spoken.carry.detach())
+
+    def _extra(self, spoken: Spoken) -> Tensor | None:
+        extra = None
+        if self.alpha:
+            extra = self.alpha * spoken.dropped.square().mean()
+        if self.beta and len(spoken.states) > 1:  # a window of one row has no differences
+            slowness = self.beta * (spoken.states[1:] - spoken.states[:-1]).square().mean()
+            extra = slowness if extra is None else extra + slowness
+        return extra
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """exp of the mean loss of a token over `n` tokens, with its 95 % interval `low` to `high`."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def perplexity(losses: Sequence[float], counts: Sequence[int]) -> Perplexity:
+    """The perplexity of a text from the mean loss of each of its windows and the tokens of each, [B] both.
+
+    Windows, not tokens, count as independent draws, since words that follow one another do not: with shares w_b = n_b / n,
+    mean m = sum w_b x_b and variance B / (B - 1) sum w_b^2 (x_b - m)^2 of m, the interval is exp(m +- 1.96 s).  It says how
+    much the result depends on the text; one window alone says nothing of that (0 to infinity).
+    """
+    n = sum(counts)
+    mean = math.fsum(x * count for x, count in zip(losses, counts, strict=True)) / n
+    if len(losses) < 2:
+        return Perplexity(_exp(mean), 0.0, math.inf, n)
+    spread = math.fsum((count / n * (x - mean)) ** 2 for x, count in zip(losses, counts, strict=True))
+    half = 1.959964 * math.sqrt(len(losses) / (len(losses) - 1) * spread)
+    return Perplexity(_exp(mean), _exp(mean - half), _exp(mean + half), n)
+
+
+def _exp(x: float) -> float:
+    """e^x, infinite where that is too large for a number."""
+    try:
+        return math.exp(x)
+    except OverflowError:
+        return math.inf
