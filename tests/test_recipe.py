@@ -408,6 +408,26 @@ def test_what_does_not_go_together_is_told_with_the_rest() -> None:
     assert len(lines) == 4
 
 
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["search.weights={nesterov: true, momentum: 0}"], "search.weights.nesterov: needs search.weights.momentum"),
+        (["search.weights.nesterov=true", "method.unrolled=true"], "must be false: method darts as set here looks one"),
+        (
+            ["search.weights.nesterov=true", "method={name: darts-plus, base_settings: {unrolled: true}}"],
+            "must be false: method darts-plus as set here looks one",
+        ),
+        (["data.split=1", "method={name: robust-darts, base: dsnas}"], "method robust-darts measures the supernet"),
+        (["data.split=1", "method={name: darts-pt, base: snas}"], "method darts-pt measures the supernet"),
+        (["data.split=1", "method={name: budget, base: robust-darts, base_settings: {base: snas}}"], "must be below 1"),
+        (["method={name: pdarts, rates: [0, 0, 0], added_layers: [0, 9999999]}"], "nor exceed 1000"),
+    ],
+)
+def test_methods_are_not_asked_for_what_they_cannot_do(overrides: list[str], said: str) -> None:
+    lines = refused(TINY, *overrides)
+    assert len(lines) == 1 and said in lines[0], lines
+
+
 def test_an_override_of_a_key_blames_the_override(tmp_path: Path) -> None:
     path = write(tmp_path, "data: {name: digits, crop: x}")
     assert refused(path)[0].startswith(f"recipe {path}: data.crop: ")

@@ -181,6 +181,7 @@ def refusals(parts: Mapping[str, Any], named: list[str]) -> Refusals:
         found.append(("search.supernet", f"must be plain: method {method.name} as set here differentiates twice"))
     if search is not None:
         found += _rates("search.weights", search.weights) + _betas(search.arch.betas)
+        found += _nesterov(search.weights, method)
     if train is not None:
         found += _rates("train", train)
     if data is None:
@@ -210,6 +211,8 @@ def _searched(search: sections.Search, data: sections.Data, space: Any, method: 
     feeds = {feed for stage in stages for phase in stage.phases for feed in phase.feeds}
     if data.split == 1.0 and feeds & {"valid", "score"}:
         found.append(("data.split", f"must be below 1: method {method.name} trains the architecture on the rest"))
+    elif data.split == 1.0 and method.measures:
+        found.append(("data.split", f"must be below 1: method {method.name} measures the supernet on the rest"))
     return found
 
 
@@ -234,6 +237,15 @@ def _rates(at: str, settings: sections.Weights | sections.Train) -> Refusals:
     if settings.lr_min <= settings.lr:
         return []
     return [(f"{at}.lr_min", f"must not exceed {at}.lr, {settings.lr}; got {settings.lr_min}")]
+
+
+def _nesterov(weights: sections.Weights, method: Any) -> Refusals:
+    key = "search.weights.nesterov"
+    if weights.nesterov and not weights.momentum:
+        return [(key, "needs search.weights.momentum above 0")]
+    if weights.nesterov and method is not None and method.looks_ahead:
+        return [(key, f"must be false: method {method.name} as set here looks one step of plain SGD ahead")]
+    return []
 
 
 def _betas(betas: tuple[float, float]) -> Refusals:

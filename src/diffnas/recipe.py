@@ -181,6 +181,10 @@ def _base_name(name: str, path: Path, base: Any) -> str:
 def _merge(into: dict[str, Any], values: Mapping[str, Any], origins: dict[str, str], origin: str, at: str = "") -> None:
     for key, value in values.items():
         dotted = f"{at}{key}"
+        if not at and key in REGISTRIES and _chooses_another(into.get(key), value):
+            into[key] = {}  # the settings that were there are those of another space or method
+            for stale in [origin for origin in origins if origin.startswith(f"{key}.")]:
+                del origins[stale]
         if isinstance(value, dict) and isinstance(into.get(key, {}), dict) and at.count(".") < 2:
             if not isinstance(into.get(key), dict):
                 into[key] = {}
@@ -189,6 +193,12 @@ def _merge(into: dict[str, Any], values: Mapping[str, Any], origins: dict[str, s
         else:
             into[key] = value
             origins[dotted] = origin
+
+
+def _chooses_another(before: Any, value: Any) -> bool:
+    """Whether `value` names another space or method than `before`."""
+    named = isinstance(before, dict) and isinstance(value, dict) and "name" in before and "name" in value
+    return bool(named and before["name"] != value["name"])
 
 
 def _override(values: dict[str, Any], origins: dict[str, str], text: str) -> list[str]:

@@ -19,9 +19,10 @@ from diffnas.core.mixture import Mix, Mixture
 from diffnas.core.seeds import generator
 from diffnas.core.space import Shape, Size
 from diffnas.engine import Search
-from diffnas.engine.method import Clock, Stage
+from diffnas.engine.method import Clock, Stage, Turn
 from diffnas.errors import Interrupted
 from diffnas.keys import choice_class
+from diffnas.methods.darts_plus import DARTSPlus
 from diffnas.methods.darts_pt import DARTSPT, decisions
 from diffnas.methods.darts_pt_decisions import GONE, OPEN, decide_edge, decide_node, worth_without
 from diffnas.spaces import SPACES
@@ -271,6 +272,19 @@ def test_refusals_and_misfits() -> None:
     assert decisions(small.cells["cell"]) == 6
     method = DARTSPT(tuning=25)
     assert method.misfits(small) == [] and [e for e in range(25) if method._due(e)] == [0, 5, 10, 15, 20, 24]
+
+
+def test_wrappers_between_two_of_them_are_seen_through() -> None:
+    between = {"base": "budget", "base_settings": {"base": "darts-pt"}}
+    assert [key for key, _ in DARTSPT("smooth-darts", between).refusals()] == ["base"]
+    assert DARTSPT("smooth-darts", {"base": "budget"}).refusals() == []
+
+
+def test_where_the_method_within_stops_deciding_begins(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(DARTSPlus, "turn", lambda self, search, epoch: Turn(stop=epoch > 0, genotype_epoch=1))
+    run = diffnas.search(tiny(DARTSPT("darts-plus", tuning=6, interval=1)), tmp_path / "run")
+    assert [row["stage"] for row in run.search.metrics()] == [0] + [1] * 6
+    assert diffnas.load_genotype(run).provenance["epoch"] == 7
 
 
 def test_a_search_without_batches_to_score_says_so(make_search: Callable[..., Search]) -> None:

@@ -107,6 +107,16 @@ class Method:
         return False
 
     @property
+    def looks_ahead(self) -> bool:
+        """Whether its steps look one step of plain SGD ahead."""
+        return False
+
+    @property
+    def measures(self) -> bool:
+        """Whether it reads feed "score" between epochs, besides what its phases read."""
+        return False
+
+    @property
     def rewinds(self) -> int:
         """How many epochs back its turn may ask to go: the loop keeps as many states."""
         return 0

@@ -55,6 +55,16 @@ class Wrapper(Method):
         return self.inner.twice
 
     @property
+    def looks_ahead(self) -> bool:
+        """Whether the method within looks a step ahead."""
+        return self.inner.looks_ahead
+
+    @property
+    def measures(self) -> bool:
+        """Whether the method within reads feed "score" between epochs."""
+        return self.inner.measures
+
+    @property
     def rewinds(self) -> int:
         """How far the method within may go back."""
         return self.inner.rewinds

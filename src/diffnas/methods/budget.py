@@ -46,9 +46,13 @@ class Budget(Wrapper):
     table: str | None = setting(
         None, "file of latencies, .csv or .json, with the columns op and cost, perhaps kind and edge before them"
     )
-    channels: int | None = setting(None, "channels of the network that is counted (null: the supernet's)", ge=1)
-    layers: int | None = setting(None, "cells of the network that is counted (null: the supernet's)", ge=1)
-    side: int | None = setting(None, "side of the images that it is counted for (null: that of the data)", ge=1)
+    channels: int | None = setting(
+        None, "channels of the network that is counted (null: the supernet's)", ge=1, le=4096
+    )
+    layers: int | None = setting(None, "cells of the network that is counted (null: the supernet's)", ge=1, le=1000)
+    side: int | None = setting(
+        None, "side of the images that it is counted for (null: that of the data)", ge=1, le=1024
+    )
 
     def refusals(self) -> list[tuple[str, str]]:
         """A table goes with latency, and must be sound."""

@@ -40,6 +40,11 @@ class DARTS(Method):
         """`exact` does."""
         return self.unrolled and self.exact
 
+    @property
+    def looks_ahead(self) -> bool:
+        """The second order does."""
+        return self.unrolled
+
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
         """The architecture by the verb chosen, then the weights."""
         if not self.unrolled or "valid" not in batches:

@@ -47,8 +47,10 @@ class DARTSPT(Wrapper):
 
     def refusals(self) -> list[tuple[str, str]]:
         """An architecture is decided once."""
-        nested = [("base", f"is {self.name} itself; name the method that it is put around")]
-        return super().refusals() + nested * isinstance(self.inner, DARTSPT)
+        nested, inner = [("base", f"holds {self.name} itself; name the method that it is put around")], self.inner
+        while isinstance(inner, Wrapper) and not isinstance(inner, DARTSPT):
+            inner = inner.inner
+        return super().refusals() + nested * isinstance(inner, DARTSPT)
 
     def misfits(self, space: Space) -> list[tuple[str, str]]:
         """The tuning stage must be long enough for all decisions, which are made for all kinds of cell at once."""
@@ -57,6 +59,11 @@ class DARTSPT(Wrapper):
             return found
         epochs = (needed - 1) * self.interval + 1
         return [*found, ("name", f"has {needed} decisions to make: set method.tuning to {epochs}, not {self.tuning}")]
+
+    @property
+    def measures(self) -> bool:
+        """For the decisions."""
+        return True
 
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
         """Those of the method within, and one that decides, with a new weight optimizer and a smaller rate."""
@@ -98,7 +105,8 @@ class DARTSPT(Wrapper):
     def turn(self, search: Search, epoch: int) -> Turn:
         """Decides an edge or a node of every kind of cell where that is due; told again, it does nothing."""
         if not self._tunes(search.clock):
-            return super().turn(search, epoch)
+            asked = super().turn(search, epoch)  # where the method within stops, deciding begins
+            return replace(asked, stop=False, next_stage=True, genotype_epoch=None) if asked.stop else asked
         if self._due(epoch):
             from diffnas.methods.darts_pt_decisions import decide_once
 

@@ -33,8 +33,8 @@ class ENAS(Method):
 
     name: ClassVar[str] = "enas"
 
-    units: int = setting(64, "units of the controller's LSTM (NAS-Bench-201: 32)", ge=1)
-    layers: int = setting(2, "layers of the controller's LSTM", ge=1)
+    units: int = setting(64, "units of the controller's LSTM (NAS-Bench-201: 32)", ge=1, le=4096)
+    layers: int = setting(2, "layers of the controller's LSTM", ge=1, le=64)
     temperature: float = setting(1.0, "divides the controller's logits (NAS-Bench-201: 5)", gt=0)
     tanh_constant: float = setting(1.1, "bound of the controller's logits (NAS-Bench-201: 2.5)", gt=0)
     op_tanh_reduce: float = setting(2.5, "divides that bound for ops (NAS-Bench-201: 1)", gt=0)

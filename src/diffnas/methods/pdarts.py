@@ -48,8 +48,10 @@ class PDARTS(Method):
         """Stages do not shrink in depth or grow in ops; rates are probabilities."""
         found = []
         second, third = self.added_layers
-        if not 0 <= second <= third:
-            found.append(("added_layers", f"must not fall from stage to stage; got {list(self.added_layers)}"))
+        if not 0 <= second <= third <= 1000:
+            found.append(
+                ("added_layers", f"must not fall from stage to stage, nor exceed 1000; got {list(self.added_layers)}")
+            )
         second, third = self.kept_ops
         if not second >= third >= 1:
             found.append(("kept_ops", f"must be at least 1 and not grow; got {list(self.kept_ops)}"))

@@ -47,6 +47,11 @@ class RobustDARTS(Wrapper):
         return super().refusals() + even * (self.window % 2 == 0)
 
     @property
+    def measures(self) -> bool:
+        """For the eigenvalue."""
+        return True
+
+    @property
     def rewinds(self) -> int:
         """How far the older average lies back."""
         return max(super().rewinds, self._lag if self.adaptive else 0)

@@ -24,7 +24,7 @@ from diffnas.core.mixture import Mix
 from diffnas.kernels.memory import keep_freed_memory
 from diffnas.spaces.darts_rnn.ops import ACTIVATIONS, masked
 from diffnas.spaces.darts_rnn.space import Dropouts
-from diffnas.spaces.darts_rnn.supernet import MixedCell, Supernet
+from diffnas.spaces.darts_rnn.supernet import Live, MixedCell, Supernet
 
 # f'(g) from f = f(g), in one pass
 SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -168,10 +168,9 @@ class _Scaling:
             return x
         if self.given is not None and self.norm.mean is not None:
             return (x - self.norm.mean) * self.given
-        self.var[t, i], self.mean[t, i] = torch.var_mean(x, dim=0, correction=0)
-        scale = torch.add(self.var[t, i], self.norm.eps).rsqrt_()
-        self.scale[t, i] = scale
-        return (x - self.mean[t, i]).mul_(scale)
+        centred = x - torch.mean(x, 0, out=self.mean[t, i])
+        torch.mean(centred.square(), 0, out=self.var[t, i])
+        return centred.mul_(torch.add(self.var[t, i], self.norm.eps, out=self.scale[t, i]).rsqrt_())
 
     def back(self, t: int, i: int, slope: Tensor, found: Tensor) -> Tensor:
         """The gradient before normalising, from that after and what was `found`."""
@@ -311,9 +310,9 @@ class FastCell(MixedCell):
 
     def __init__(self, cell: Cell, units: int) -> None:
         super().__init__(cell, units)
-        allowed = torch.tensor(cell.allowed)
-        self.register_buffer("closed", None if allowed.all() else ~allowed, persistent=False)
-        self._whole = self._plan(Mix(torch.zeros(allowed.shape)))
+        closed = None if all(map(all, cell.allowed)) else ~torch.tensor(cell.allowed)
+        self.register_buffer("closed", closed, persistent=False)
+        self._whole = self._plan(None)
 
     @torch.compiler.disable  # its recurrence is a function with a way back of its own, which a tracer cannot follow
     def forward(self, x: Tensor, hidden: Tensor, mask: Tensor | None, mix: Mix) -> Tensor:
@@ -325,18 +324,18 @@ class FastCell(MixedCell):
         if own and len(hidden) < 2:
             raise ValueError(f"the normalisation of a search needs at least 2 sequences per batch; got {len(hidden)}")
         norm = Norm(layer.eps) if own else Norm(layer.eps, layer.running_mean, layer.running_var)
-        plan = self._whole if mix.live is None else self._plan(mix)
+        plan = self._whole if mix.live is None else self._plan(mix.live)
         states, mean, var = recur(plan, x, hidden, mask, self.start, tuple(self.nodes), shares_EO, norm)
         if own and layer.track_running_stats:
             self._follow(mean.flatten(0, 1), var.flatten(0, 1) * (len(hidden) / (len(hidden) - 1)))
         return states
 
-    def _plan(self, mix: Mix) -> Plan:
+    def _plan(self, live: Live) -> Plan:
         nodes = []
         for node in self.cell.nodes:
-            live = {e: found for e in self.cell.edges_into(node) if (found := self.live(e, mix))}
-            ops = {op: o for found in live.values() for op, o in found.items()}
-            nodes.append(Reads(tuple(self.cell.edges[e][0] for e in live), tuple(live), tuple(ops.items())))
+            running = {e: found for e in self.cell.edges_into(node) if (found := self.running(e, live))}
+            ops = {op: o for found in running.values() for op, o in found.items()}
+            nodes.append(Reads(tuple(self.cell.edges[e][0] for e in running), tuple(running), tuple(ops.items())))
         return Plan(tuple(nodes), self.cell.concat)
 
     @torch.no_grad()

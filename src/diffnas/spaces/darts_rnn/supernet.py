@@ -22,6 +22,9 @@ from diffnas.core.mixture import Mix
 from diffnas.spaces.darts_rnn.ops import ACTIVATIONS, CellWeights, LanguageModel, masked
 from diffnas.spaces.darts_rnn.space import KIND, Dropouts
 
+Live = tuple[tuple[bool, ...], ...] | None
+"""Which [E, O] entries of a mixture are active, on the host (None: all)."""
+
 
 class MixedCell(CellWeights):
     """The recurrent cell of the supernet, run through time."""
@@ -48,18 +51,18 @@ class MixedCell(CellWeights):
             for e in self.cell.edges_into(node):
                 source = states[self.cell.edges[e][0]]
                 c, g = (masked(source, mask) @ self.nodes[node - 1]).chunk(2, dim=1)
-                for op, o in self.live(e, mix).items():
+                for op, o in self.running(e, mix.live).items():
                     share = shares_EO[e, o] if mix.edge is None else shares_EO[e, o] * mix.edge[e]
                     flows.append(share * (source + c.sigmoid() * (ACTIVATIONS[op](g) - source)))
             states.append(self.norm(sum(flows[1:], flows[0])))
         return torch.stack([states[i] for i in self.cell.concat]).mean(dim=0)
 
-    def live(self, e: int, mix: Mix) -> dict[str, int]:
+    def running(self, e: int, live: Live) -> dict[str, int]:
         """The columns of the activations that run on edge `e`, by name."""
         return {
             op: o
             for o, op in enumerate(self.cell.ops)
-            if op != "none" and self.cell.allowed[e][o] and (mix.live is None or mix.live[e][o])
+            if op != "none" and self.cell.allowed[e][o] and (live is None or live[e][o])
         }
 
 
