@@ -182,9 +182,12 @@ def _merge(into: dict[str, Any], values: Mapping[str, Any], origins: dict[str, s
     for key, value in values.items():
         dotted = f"{at}{key}"
         if not at and key in REGISTRIES and _chooses_another(into.get(key), value):
-            into[key] = {}  # the settings that were there are those of another space or method
-            for stale in [origin for origin in origins if origin.startswith(f"{key}.")]:
-                del origins[stale]
+            # the settings in a file are those of another space or method; what --set says stays, to be read or refused
+            stale = [dotted for dotted in into[key] if not origins.get(f"{key}.{dotted}", "").startswith("--set")]
+            into[key] = {name: setting for name, setting in into[key].items() if name not in stale}
+            for name in list(origins):
+                if name.startswith(tuple(f"{key}.{gone}" for gone in stale)):
+                    del origins[name]
         if isinstance(value, dict) and isinstance(into.get(key, {}), dict) and at.count(".") < 2:
             if not isinstance(into.get(key), dict):
                 into[key] = {}

@@ -68,6 +68,20 @@ def test_the_text_of_older_code() -> None:
     )
 
 
+def test_the_text_of_a_recurrent_cell() -> None:
+    """One input per node; its own state is number 0."""
+    text = "DARTS = Genotype(recurrent=[('relu', 0), ('identity', 1)], concat=range(1, 3))"
+    genotype = parse_genotype(text)
+    assert genotype.space == "darts-rnn" and list(genotype.cells) == ["recurrent"]
+    assert genotype.cells["recurrent"] == Nodes(((("relu", 0),), (("identity", 1),)), (1, 2), first=1)
+    assert parse_genotype(genotype.to_json()) == genotype
+    assert "a recurrent cell has recurrent and concat; got recurrent, recurrent_concat" in refused(
+        text.replace("concat", "recurrent_concat")
+    )
+    assert "node 2 reads 2; it can read 0 to 1 only" in refused(text.replace("'identity', 1", "'identity', 2"))
+    assert "recurrent must be a list of (op, index) pairs" in refused(text.replace("('relu', 0)", "'relu'"))
+
+
 def test_every_edge_listed_as_snas_does() -> None:
     edges = [("none", source) for node in range(2, 4) for source in range(node)]
     text = f"Genotype(normal={edges}, normal_concat=[2, 3], reduce={edges}, reduce_concat=[2, 3])"

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 import diffnas
 from diffnas.core.mixture import Mix, allowed_mask
-from diffnas.core.space import Shape
+from diffnas.core.space import Shape, Words
 from diffnas.errors import WeightsError
 from diffnas.interop import load_weights, translate
 from diffnas.spaces.darts_cnn.space import OPS, DartsCNN
+from diffnas.spaces.darts_rnn.space import DartsRNN
 
 NAMES = {
     "stem.0.weight": "stem.0.weight",
@@ -109,6 +110,35 @@ def test_names_of_pdarts() -> None:
     stranger = "cells.0.cell_ops.0.m_ops.3.op.1.weight"
     with pytest.raises(WeightsError, match=re.escape(stranger)):
         load_weights(supernet, {stranger: torch.zeros(1)}, "pdarts")
+
+
+def test_names_of_the_recurrent_cell() -> None:
+    """The decoder's weight is the encoder's: both must be the same."""
+    supernet = DartsRNN(units=2, steps=1).supernet(Words(3))
+    names = {
+        "encoder.weight": "embedding.weight",
+        "decoder.weight": "embedding.weight",
+        "decoder.bias": "bias",
+        "rnns.0._W0": "cell.start",
+        "rnns.0._Ws.0": "cell.nodes.0",
+        "rnns.0.bn.running_mean": "cell.norm.running_mean",
+        "rnns.0.bn.running_var": "cell.norm.running_var",
+        "rnns.0.bn.num_batches_tracked": "cell.norm.num_batches_tracked",
+    }
+    assert translate(supernet, [*names, "weights"], "darts-rnn") == names
+    own = supernet.state_dict()
+    assert set(names.values()) == set(own)
+    state = {theirs: own[ours].clone() + 1 for theirs, ours in names.items()}
+    load_weights(supernet, state, "darts-rnn")
+    assert torch.equal(supernet.state_dict()["embedding.weight"], state["encoder.weight"])
+    with pytest.raises(
+        WeightsError, match=r"encoder.weight and decoder.weight differ, though they are one weight here"
+    ):
+        load_weights(supernet, {**state, "decoder.weight": state["decoder.weight"] + 1}, "darts-rnn")
+    with pytest.raises(WeightsError, match=r"decoder.bias has the shape \[7\], bias has \[3\]"):
+        load_weights(supernet, {**state, "decoder.bias": torch.zeros(7)}, "darts-rnn")
+    with pytest.raises(WeightsError, match=r"rnns.1._W0: no place"):
+        load_weights(supernet, {**state, "rnns.1._W0": torch.zeros(4, 4)}, "darts-rnn")
 
 
 def mmrazor_names(module: nn.Module) -> dict[str, str]:

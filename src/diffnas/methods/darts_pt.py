@@ -50,7 +50,13 @@ class DARTSPT(Wrapper):
         nested, inner = [("base", f"holds {self.name} itself; name the method that it is put around")], self.inner
         while isinstance(inner, Wrapper) and not isinstance(inner, DARTSPT):
             inner = inner.inner
-        return super().refusals() + nested * isinstance(inner, DARTSPT)
+        found = super().refusals() + nested * isinstance(inner, DARTSPT)
+        last = self.inner.stages(4, Size(16, 8))[-1]
+        if not any("train" in phase.feeds for phase in last.phases):
+            found.append(
+                ("base", f"{self.base} ends with a selection of its own; tuning needs a method that trains to its end")
+            )
+        return found
 
     def misfits(self, space: Space) -> list[tuple[str, str]]:
         """The tuning stage must be long enough for all decisions, which are made for all kinds of cell at once."""
