@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from diffnas.spaces.darts_cnn.ops import OPS, FactorizedReduce, ReLUConvBN, Zero
-from diffnas.spaces.darts_cnn.space import PUBLISHED_OPS
+from diffnas.spaces.darts_cnn.ops import OPS, FactorizedReduce, ReLUConvBN, SkipDropout, Zero
+from diffnas.spaces.darts_cnn.space import SEARCHED_OPS
 
 C = 6
 PARAMETERS = {  # convolution weights at C channels and stride 1
@@ -16,6 +16,8 @@ PARAMETERS = {  # convolution weights at C channels and stride 1
     "max_pool_3x3": 0,
     "avg_pool_3x3": 0,
     "skip_connect": 0,
+    "auxiliary_skip": 0,
+    "noise": 0,
     "sep_conv_3x3": 2 * (9 * C + C * C),
     "sep_conv_5x5": 2 * (25 * C + C * C),
     "sep_conv_7x7": 2 * (49 * C + C * C),
@@ -26,7 +28,7 @@ PARAMETERS = {  # convolution weights at C channels and stride 1
 
 
 def test_the_table_holds_what_the_space_names() -> None:
-    assert set(OPS) == set(PUBLISHED_OPS) == set(PARAMETERS)
+    assert set(OPS) == set(SEARCHED_OPS) == set(PARAMETERS)
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -37,7 +39,7 @@ def test_shape_and_size(name: str, stride: int, affine: bool) -> None:
     x = torch.randn(2, C, 8, 12)
     assert op(x).shape == (2, C, 8 // stride, 12 // stride)
     weights = sum(p.numel() for p in op.parameters() if p.dim() > 1)
-    assert weights == PARAMETERS[name] + (C * C if name == "skip_connect" and stride == 2 else 0)
+    assert weights == PARAMETERS[name] + (C * C if "skip" in name and stride == 2 else 0)
     assert all(m.bias is None for m in op.modules() if isinstance(m, nn.Conv2d))
     assert any(p.dim() == 1 for p in op.parameters()) == (affine and bool(weights))
 
@@ -52,6 +54,23 @@ def test_norm_after_pooling(norm: str, layers: int, parameters: int) -> None:
 
 def test_average_pooling_leaves_padding_out() -> None:
     assert torch.equal(OPS["avg_pool_3x3"](1, 1, True, "none")(torch.ones(1, 1, 4, 4)), torch.ones(1, 1, 4, 4))
+
+
+def test_noise_is_drawn_anew_in_place_of_the_input() -> None:
+    op, x = OPS["noise"](C, 2, False, "plain"), torch.zeros(64, C, 16, 16)
+    first, second = op(x), op(x)
+    assert first.shape == (64, C, 8, 8) and not torch.equal(first, second)
+    assert abs(float(first.mean())) < 0.02 and abs(float(first.std()) - 1.0) < 0.02
+
+
+def test_skips_drop_numbers_in_training_at_their_rate() -> None:
+    skip, x = SkipDropout(), torch.ones(8, C, 16, 16)
+    assert torch.equal(skip(x), x)  # no rate was set
+    skip.rate = torch.tensor(0.25)
+    found = skip(x)
+    assert found.unique().tolist() == pytest.approx([0.0, 4 / 3])
+    assert abs(float((found == 0).float().mean()) - 0.25) < 0.02
+    assert torch.equal(skip.eval()(x), x)
 
 
 def test_separable_convolution_by_hand() -> None:

@@ -13,6 +13,7 @@ KINDS = {
     "max_pool_3x3": ("pool", "pool"),
     "avg_pool_3x3": ("pool", "pool"),
     "skip_connect": ("identity", "halving"),
+    "auxiliary_skip": ("identity", "halving"),
     "sep_conv_3x3": ("separable", "separable"),
     "sep_conv_5x5": ("separable", "separable"),
     "sep_conv_7x7": ("separable", "separable"),
