@@ -52,7 +52,7 @@ def test_the_genotype_of_a_training(tmp_path: Path) -> None:
     [
         ("darts-v3", "is no published name, file or run folder; did you mean darts-v2?; `diffnas list genotypes`"),
         ("darts_v2", "did you mean darts-v2?"),
-        ("", "is not a run folder"),
+        ("", "genotype: is empty; give a published name"),
         ("gone.json", "'gone.json' is no published name, file or run folder"),
         ("x" * 5000, "is no published name, file or run folder"),
         ("a\0b", "is no published name, file or run folder"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from diffnas.recipe import read_recipe
+from diffnas.sections import ImageTrain, TextSearch, TextTrain
+from diffnas.spaces.darts_rnn.space import DartsRNN
 
 # recipe: epochs, batch, first and last learning rate of the weights, their decay; rate and first beta of the architecture
 SEARCHES = {
@@ -18,6 +20,7 @@ SEARCHES = {
     "sdarts-adv-cifar10": (50, 64, 0.025, 0.001, 3e-4, 3e-4, 0.5),
     "fairdarts-cifar10": (50, 128, 0.005, 0.001, 3e-4, 3e-3, 0.9),
     "mmrazor-darts-cifar10": (50, 64, 0.025, 0.001, 3e-4, 3e-4, 0.9),
+    "darts-ptb": (50, 256, 20.0, 20.0, 5e-7, 3e-3, 0.9),
     "nb201-darts": (50, 64, 0.025, 0.001, 5e-4, 3e-4, 0.5),
     "nb201-gdas": (250, 64, 0.025, 0.001, 5e-4, 3e-4, 0.5),
     "nb201-enas": (250, 128, 0.05, 0.0005, 5e-4, 1e-3, 0.0),
@@ -50,8 +53,52 @@ def test_a_search(name: str) -> None:
 @pytest.mark.parametrize("name", TRAININGS)
 def test_a_training(name: str) -> None:
     train = read_recipe(name).train
-    assert train is not None and train.epochs == 600 and train.layers == 20
+    assert isinstance(train, ImageTrain) and train.epochs == 600 and train.layers == 20
     assert (train.batch, train.channels, train.drop_path, train.pool_norm) == TRAININGS[name]
+
+
+# recipe: seed, units, weight decay, dropout of what nodes read
+LANGUAGE = {"ptb-train": (1267, 850, 8e-7, 0.25), "wt2-train": (1267, 700, 5e-7, 0.15)}
+
+
+@pytest.mark.parametrize("name", LANGUAGE)
+def test_a_language_model(name: str) -> None:
+    recipe = read_recipe(name)
+    train = recipe.train
+    assert isinstance(train, TextTrain)
+    assert (recipe.seed, train.units, train.decay, train.dropouth) == LANGUAGE[name]
+    assert (train.epochs, train.batch, train.bptt, train.lr, train.clip) == (1600, 64, 35, 20.0, 0.25)
+    assert (train.dropout, train.dropoutx, train.dropouti, train.dropoute) == (0.75, 0.75, 0.2, 0.1)
+    assert (train.activation_penalty, train.temporal_penalty, train.patience) == (0.0, 1e-3, 5)
+
+
+def test_the_recurrent_search() -> None:
+    recipe = read_recipe("darts-ptb")
+    search, space = recipe.search, recipe.space
+    assert isinstance(search, TextSearch) and isinstance(space, DartsRNN) and recipe.seed == 3
+    assert (search.bptt, search.weights.clip, search.weights.ahead_clip, search.temporal_penalty) == (
+        35,
+        0.25,
+        0.25,
+        1e-3,
+    )
+    assert (
+        space.units,
+        space.steps,
+        space.dropout,
+        space.dropouth,
+        space.dropoutx,
+        space.dropouti,
+        space.dropoute,
+    ) == (
+        300,
+        8,
+        0.75,
+        0.25,
+        0.75,
+        0.2,
+        0.0,
+    )
 
 
 def test_the_edges_of_s1() -> None:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from diffnas.checks import read_settings, sentence
 from diffnas.core.genotype import Genotype, parse_genotype, read_genotype_file
 from diffnas.core.known import PUBLISHED, published
-from diffnas.core.space import Form, Shape, Space
+from diffnas.core.space import Form, Shape, Space, Words
 from diffnas.errors import GenotypeError, RecipeError, RunError
 from diffnas.keys import choice_class, nearest, settings_model, space_of
 from diffnas.recipe import Recipe, read_recipe
 from diffnas.run import Run, open_run
 from diffnas.runtime.files import is_file, is_folder
-from diffnas.sections import Train
+from diffnas.sections import ImageTrain, TextTrain
 from diffnas.spaces import SPACES
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ def load_genotype(text: str | Path | Run | Genotype) -> Genotype:
     text = text.path if isinstance(text, Run) else text
     if isinstance(text, str) and text in PUBLISHED:
         return published(text)
+    if isinstance(text, str) and not text.strip():
+        raise GenotypeError("genotype: is empty; give a published name, a file or a run folder")
     if is_folder(text):
         return _genotype_of_run(Path(text))
     if is_file(text):
@@ -137,8 +139,14 @@ def build_network(
     pool_norm: str = "none",
     auxiliary_norm: bool | None = None,
     drop_path: bool = False,
+    vocabulary: int = 10_000,
+    units: int = 850,
+    **dropouts: float,
 ) -> nn.Module:
     """The network of `genotype` with fresh weights: images [N, in_channels, side, side] -> logits [N, classes].
+
+    A recurrent genotype gives a language model instead, of `vocabulary` words and `units`, with `dropouts` by name (dropout,
+    dropouth, dropoutx, dropouti, dropoute): (tokens [T, N], carry [1, N, units] or None) -> `Spoken`.
 
     `channels` and `layers` are those that papers report where they are left out (darts-cnn: 36 and 20; nasbench201: 16 and 5).
     `stem` is "cifar" (side 32) or "imagenet" (side 224); `side` says otherwise.  In training mode with `auxiliary` the
@@ -148,11 +156,16 @@ def build_network(
     """
     genotype = load_genotype(genotype)
     space = space_of(genotype)
+    if space.reads == "text":
+        _refuse(read_settings(TextTrain, {"units": units, **dropouts}, TextTrain.model_fields)[1])
+        return space.network(genotype, _words(vocabulary), units=units, **dropouts)
+    if dropouts:
+        raise RecipeError(f"{next(iter(dropouts))}: is no setting of networks for images")
     shape = Shape(classes, in_channels, side or (32 if stem == "cifar" else 224))
     usual = next(iter(space.usual_sizes.values()))[1]
     channels, layers = channels or usual["channels"], layers or usual["layers"]
     size = {"channels": channels, "layers": layers, "auxiliary": auxiliary, "stem": stem, "pool_norm": pool_norm}
-    _refuse(read_settings(Train, size, size)[1])
+    _refuse(read_settings(ImageTrain, size, size)[1])
     _refuse(space.network_refusals(shape, size))
     return space.network(
         genotype,
@@ -173,10 +186,13 @@ def build_supernet(
     classes: int = 10,
     in_channels: int = 3,
     side: int = 32,
+    vocabulary: int = 10_000,
     form: Form = "plain",
     **size: Any,
 ) -> nn.Module:
     """The supernet of `space` with fresh weights: `supernet(images, mixture) -> logits [N, classes]`.
+
+    That of `darts-rnn` reads words, numbered below `vocabulary`: `supernet((tokens, carry), mixture) -> Spoken`.
 
     `form` is "plain" (every edge for itself, differentiable twice) or "fast" (the same values, gradients and names in less
     time and memory; searches use it).  `size` sets fields of the space: `channels`, `layers`, `nodes`, `ops`, `partial`, ...
@@ -189,9 +205,15 @@ def build_supernet(
     found, mistakes = read_settings(settings_model(type(chosen)), size, names)
     _refuse(mistakes)
     sized: Space = dataclasses.replace(chosen, **{key: getattr(found, key) for key in size})
-    shape = Shape(classes, in_channels, side)
+    shape = _words(vocabulary) if sized.reads == "text" else Shape(classes, in_channels, side)
     _refuse(sized.refusals(shape))
     return sized.supernet(shape, form=form)
+
+
+def _words(vocabulary: int) -> Words:
+    if vocabulary < 1:
+        raise RecipeError(f"vocabulary: must be at least 1; got {vocabulary}")
+    return Words(vocabulary)
 
 
 def _refuse(found: list[tuple[str, str]]) -> None:

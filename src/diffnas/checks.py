@@ -8,20 +8,22 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError, create_model
 
 from diffnas import sections
-from diffnas.core.space import Shape
+from diffnas.core.space import Shape, Words
 from diffnas.data import DATA
+from diffnas.data.texts import TEXTS
 from diffnas.keys import (
-    PLAIN,
     REGISTRIES,
     choice_class,
     choice_model,
+    kind_keys,
+    kind_of,
     leaf_of,
     model_keys,
     must_be,
     nearest,
     section_of,
 )
-from diffnas.sections import Head
+from diffnas.sections import SECTIONS, Head
 from diffnas.yaml_text import shown
 
 Refusals = list[tuple[str, str]]
@@ -34,6 +36,8 @@ class Check:
     def __init__(self, name: str, values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
         self.name, self.values, self.origins = name, values, origins
         self.problems: list[str] = []
+        data = values.get("data")
+        self.kind = kind_of(data.get("name") if isinstance(data, dict) else None)
         self.models = self._models()
         self.keys = [key.name for section, model in self.models.items() for key in model_keys(model, f"{section}.")]
         self.keys += Head.model_fields
@@ -49,8 +53,8 @@ class Check:
             self._refuse(key, reason)
 
     def _models(self) -> dict[str, type[BaseModel]]:
-        """The model of every section; those of a space or a method depend on which one the recipe names."""
-        models: dict[str, type[BaseModel]] = dict(PLAIN)
+        """The model of every section; which ones depends on the data, the space and the method that the recipe names."""
+        models: dict[str, type[BaseModel]] = dict(SECTIONS[self.kind])
         for section, registry in REGISTRIES.items():
             values = self.values.get(section)
             name = values.get("name") if isinstance(values, dict) else None
@@ -84,7 +88,10 @@ class Check:
     def _sound(self, model: type[BaseModel], values: Mapping[str, Any], at: str) -> BaseModel | None:
         """`values` as `model` reads them, None where there is a mistake."""
         found, mistakes = read_settings(model, values, self.keys, at)
+        elsewhere = {key.name: kind for kind in SECTIONS if kind != self.kind for key in kind_keys(kind)}
         for key, reason in mistakes:
+            if key in elsewhere and reason.startswith("is unknown"):
+                reason = f"is a key for {elsewhere[key]}, and the data are {self.kind}; leave it out"
             self._refuse(key, reason)
         return found
 
@@ -157,8 +164,14 @@ def _mistake(
     return dotted, f"must {verb} {must_be(info)}; got {shown(value)}{quote}"
 
 
-def shape_of(data: sections.Data) -> Shape:
-    """The shape of its images as far as a recipe tells; the classes of a folder are known once it is read."""
+def shape_of(data: sections.Images | sections.Text) -> Shape | Words:
+    """What its networks read, as far as a recipe tells; a folder's classes or words are known once it is read."""
+    if isinstance(data, sections.Text):
+        return Words(TEXTS[data.name].words or 2)
+    return _image_shape(data)
+
+
+def _image_shape(data: sections.Images) -> Shape:
     info = DATA[data.name]
     return Shape(info.classes or 2, info.channels, data.side or info.side or 32)
 
@@ -172,9 +185,9 @@ def refusals(parts: Mapping[str, Any], named: list[str]) -> Refusals:
         found += [(f"{key}.name", "must be there: a search needs one") for key in REGISTRIES if key not in named]
     if method is not None:
         found += [(f"method.{key}", reason) for key, reason in method.refusals()]
-    if data is not None and data.name not in DATA:
+    if data is not None and data.name not in (known := sorted({*DATA, *TEXTS})):
         found.append(
-            ("data.name", f"{shown(data.name)} is unknown{nearest(data.name, DATA)}; known: {', '.join(DATA)}")
+            ("data.name", f"{shown(data.name)} is unknown{nearest(data.name, known)}; known: {', '.join(known)}")
         )
         data = None
     if search is not None and method is not None and method.twice and search.supernet != "plain":
@@ -182,24 +195,29 @@ def refusals(parts: Mapping[str, Any], named: list[str]) -> Refusals:
     if search is not None:
         found += _rates("search.weights", search.weights) + _betas(search.arch.betas)
         found += _nesterov(search.weights, method)
-    if train is not None:
+    if isinstance(train, sections.ImageTrain):
         found += _rates("train", train)
     if data is None:
         return found
-    found += _data(data)
+    found += _text(data) if isinstance(data, sections.Text) else _data(data)
+    if space is not None and space.reads != kind_of(data.name):
+        return [*found, ("space.name", f"{space.name} reads {space.reads}, and {data.name} is {kind_of(data.name)}")]
     if search is not None and space is not None:
         found += _searched(search, data, space, method)
     if train is not None and space is not None:
         settings = train.model_dump()
         found += [(f"train.{key}", reason) for key, reason in space.network_refusals(shape_of(data), settings)]
-    side = shape_of(data).side
     for name, section in (("search", search), ("train", train)):
-        if section is not None and section.cutout > side:
-            found.append((f"{name}.cutout", f"must not exceed the images' side, {side}; got {section.cutout}"))
+        if isinstance(data, sections.Images) and section is not None:
+            found += _cutout(f"{name}.cutout", section.cutout, _image_shape(data).side)
     return found
 
 
-def _searched(search: sections.Search, data: sections.Data, space: Any, method: Any) -> Refusals:
+def _cutout(key: str, cutout: int, side: int) -> Refusals:
+    return [(key, f"must not exceed the images' side, {side}; got {cutout}")] * (cutout > side)
+
+
+def _searched(search: sections.Search, data: sections.Images | sections.Text, space: Any, method: Any) -> Refusals:
     """What does not go together in a search; a method is asked about spaces that can be built only."""
     found = [(f"space.{key}", reason) for key, reason in space.refusals(shape_of(data), space.size)]
     if found or method is None:
@@ -209,16 +227,25 @@ def _searched(search: sections.Search, data: sections.Data, space: Any, method: 
         found += [(f"space.{key}", reason) for key, reason in space.refusals(shape_of(data), size)]
     found += [(f"space.{key}", reason) for key, reason in method.misfits(space)]
     feeds = {feed for stage in stages for phase in stage.phases for feed in phase.feeds}
-    if data.split == 1.0 and feeds & {"valid", "score"}:
+    split = data.split if isinstance(data, sections.Images) else 0.5
+    if split == 1.0 and feeds & {"valid", "score"}:
         found.append(("data.split", f"must be below 1: method {method.name} trains the architecture on the rest"))
-    elif data.split == 1.0 and method.measures:
+    elif split == 1.0 and method.measures:
         found.append(("data.split", f"must be below 1: method {method.name} measures the supernet on the rest"))
     return found
 
 
-def _data(data: sections.Data) -> Refusals:
+def _text(data: sections.Text) -> Refusals:
+    if data.name == "text" and data.path is None:
+        return [("data.path", "must say which folder has your train.txt, valid.txt and test.txt")]
+    if data.name == "embedded" and data.path is not None:
+        return [("data.path", "must be null: the embedded text is in the package")]
+    return []
+
+
+def _data(data: sections.Images) -> Refusals:
     found: Refusals = []
-    info, side = DATA[data.name], shape_of(data).side
+    info, side = DATA[data.name], _image_shape(data).side
     if data.name == "folder" and data.path is None:
         found.append(("data.path", "must say which folder of images to read"))
     if info.side is not None and data.side not in (None, info.side) and data.name != "digits":
@@ -233,13 +260,13 @@ def _data(data: sections.Data) -> Refusals:
     return found
 
 
-def _rates(at: str, settings: sections.Weights | sections.Train) -> Refusals:
+def _rates(at: str, settings: sections.Weights | sections.TextWeights | sections.ImageTrain) -> Refusals:
     if settings.lr_min <= settings.lr:
         return []
     return [(f"{at}.lr_min", f"must not exceed {at}.lr, {settings.lr}; got {settings.lr_min}")]
 
 
-def _nesterov(weights: sections.Weights, method: Any) -> Refusals:
+def _nesterov(weights: sections.Weights | sections.TextWeights, method: Any) -> Refusals:
     key = "search.weights.nesterov"
     if weights.nesterov and not weights.momentum:
         return [(key, "needs search.weights.momentum above 0")]

@@ -148,27 +148,24 @@ def test(
     overrides: Set = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print test.json instead of sentences.")] = False,
 ) -> None:
-    """Test a trained network on the images held out.
+    """Test a trained network on the images or the text held out.
 
-    Prints accuracy, its 95 % interval, loss and size, and writes them to RUN/train/NAME/test.json.
+    Prints accuracy or perplexity, its 95 % interval, loss and size, and writes them to RUN/train/NAME/test.json.
     """
     from diffnas.run import open_run
     from diffnas.runtime.console import start_console
 
     start_console()
     opened = open_run(run)
+    from diffnas.pipeline.test import described
     from diffnas.pipeline.test import test as pipeline
 
     result = pipeline(opened, name, tuple(overrides or ()))
     if as_json:
         typer.echo(json.dumps(result, indent=1))
         return
-    low, high = result["interval"]
-    typer.echo(
-        f"test accuracy: {result['accuracy']:.2f} %  (95 % interval {low:.2f} to {high:.2f}, {result['n']} images)"
-    )
-    typer.echo(f"test loss:     {result['loss']:.4f}   top-5 accuracy: {result['top5']:.2f} %   weights: last epoch")
-    typer.echo(f"size:          {result['params']:,} parameters, {result['macs'] / 1e6:.1f}M multiply-adds")
+    for line in described(result):
+        typer.echo(line)
 
 
 @app.command()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -19,18 +20,13 @@ from pydantic.fields import FieldInfo
 from diffnas import sections
 from diffnas.core.genotype import Genotype
 from diffnas.core.space import Space
+from diffnas.data.texts import TEXTS
 from diffnas.errors import GenotypeError
 from diffnas.methods import METHODS
-from diffnas.sections import Section
+from diffnas.sections import SECTIONS, Section
 from diffnas.spaces import SPACES
 
 REGISTRIES = {"space": SPACES, "method": METHODS}
-PLAIN: dict[str, type[Section]] = {
-    "data": sections.Data,
-    "search": sections.Search,
-    "train": sections.Train,
-    "log": sections.Log,
-}
 ONE = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 MANY = {int: "whole numbers", float: "numbers", str: "names"}
 LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "min_length": "of length"}
@@ -38,7 +34,7 @@ LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "min_
 
 @dataclass(frozen=True)
 class Key:
-    """A key of recipes, for listings: `choice` is the space or method that has it, empty where all have it."""
+    """A key of recipes, for listings: `choice` is the space, method or kind of data that has it, empty where all have it."""
 
     name: str
     must: str
@@ -50,14 +46,25 @@ class Key:
 def recipe_keys() -> list[Key]:
     """Every key a recipe may have."""
     keys = model_keys(sections.Head, "", "")
-    for name, model in PLAIN.items():
-        keys += model_keys(model, f"{name}.", "")
+    seen = Counter(dataclasses.replace(key, choice="") for kind in SECTIONS for key in kind_keys(kind))
+    keys += [key for key, count in seen.items() if count == len(SECTIONS)]
+    keys += [key for kind in SECTIONS for key in kind_keys(kind) if seen[dataclasses.replace(key, choice="")] == 1]
     for section, registry in REGISTRIES.items():
         names = one_of(registry)
         keys.append(Key(f"{section}.name", names, None, f"which {section} to search: see `diffnas list {section}s`"))
         for name in registry:
             keys += model_keys(choice_model(section, name), f"{section}.", name)
     return sorted(keys, key=lambda key: ("." in key.name, key.name))
+
+
+def kind_of(data: Any) -> str:
+    """What the data set of that name holds, `images` or `text`; a name that is not known counts as images."""
+    return "text" if isinstance(data, str) and data in TEXTS else "images"
+
+
+def kind_keys(kind: str) -> list[Key]:
+    """Every key of the sections that a recipe for that kind of data has."""
+    return [key for name, model in SECTIONS[kind].items() for key in model_keys(model, f"{name}.", kind)]
 
 
 def choice_class(section: str, name: str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 from diffnas.core.known import PUBLISHED
 from diffnas.data import DATA
+from diffnas.data.texts import TEXTS
 from diffnas.keys import Key, choice_class, model_keys, recipe_keys, settings_model
 from diffnas.methods import METHODS
 from diffnas.recipe import read_recipe, recipe_names
@@ -25,7 +26,7 @@ def listing(what: str) -> Iterator[str]:
     lists: dict[str, Callable[[], Rows]] = {
         "methods": _methods,
         "spaces": lambda: [(name, _line(choice_class("space", name))) for name in SPACES],
-        "data": lambda: [(name, info.about) for name, info in DATA.items()],
+        "data": lambda: sorted((name, info.about) for infos in (DATA, TEXTS) for name, info in infos.items()),
         "recipes": _recipes,
         "genotypes": lambda: [(name, entry[0]) for name, entry in PUBLISHED.items()],
         "keys": _keys,

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from diffnas import sections
 from diffnas.checks import Check, shape_of
-from diffnas.core.space import Shape, Space
+from diffnas.core.space import Shape, Space, Words
 from diffnas.errors import RecipeError
-from diffnas.keys import PLAIN, REGISTRIES, nearest
-from diffnas.sections import Head
+from diffnas.keys import REGISTRIES, kind_of, nearest
+from diffnas.sections import SECTIONS, Head
 from diffnas.yaml_text import parse_yaml, shown, yaml_lines
 
 if TYPE_CHECKING:
@@ -49,18 +49,18 @@ class Recipe:
     seed: int
     device: str
     precision: Literal["float32", "bfloat16"]
-    data: sections.Data
+    data: sections.Images | sections.Text
     space: Space | None
     method: Method | None
-    search: sections.Search | None
-    train: sections.Train | None
+    search: sections.ImageSearch | sections.TextSearch | None
+    train: sections.ImageTrain | sections.TextTrain | None
     log: sections.Log
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def values(self) -> dict[str, Any]:
         """All its keys as nested plain values, what `read_recipe` reads back."""
         tree = {name: getattr(self, name) for name in Head.model_fields}
-        for name in PLAIN:
+        for name in SECTIONS[self.kind]:
             section = getattr(self, name)
             if section is not None:
                 tree[name] = section.model_dump(mode="json")
@@ -76,8 +76,13 @@ class Recipe:
         return "\n".join(yaml_lines(self.values(), self.origins)) + "\n"
 
     @property
-    def shape(self) -> Shape:
-        """The shape of its images as far as the recipe tells; the classes of a folder are known once it is read."""
+    def kind(self) -> str:
+        """What its data are, `images` or `text`."""
+        return kind_of(self.data.name)
+
+    @property
+    def shape(self) -> Shape | Words:
+        """What its networks read, as far as the recipe tells; a folder's classes or words are known once it is read."""
         return shape_of(self.data)
 
 

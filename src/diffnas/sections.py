@@ -1,13 +1,14 @@
 """The sections of a recipe as typed, frozen records: every key, its type, its default and what it means.
 
-The defaults are those of the DARTS paper's CIFAR-10 experiment where it has one (Liu et al., 2019, section A).
-Nothing here imports torch.
+What is searched on decides which sections a recipe has: `SECTIONS["images"]` or `SECTIONS["text"]`.  The defaults are those
+of the DARTS paper's experiments on CIFAR-10 and Penn Treebank where it has one (Liu et al., 2019, appendix A).  Nothing here
+imports torch.
 """
 
 from __future__ import annotations
 
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -55,7 +56,7 @@ class Head(Section):
 
 
 class Data(Section):
-    """Which images, and how they are augmented."""
+    """What is read, images or text."""
 
     name: str = Field("cifar10", description="data set: see `diffnas list data`")
     path: str | None = Field(
@@ -64,6 +65,11 @@ class Data(Section):
         title="a path or null",
         description="folder or file it is read from (null: embedded, or the library's hub)",
     )
+
+
+class Images(Data):
+    """Which images, and how they are augmented."""
+
     side: int | None = Field(
         None, ge=4, le=1024, description="side that images are resized to (null: the data set's own)"
     )
@@ -85,6 +91,14 @@ class Data(Section):
     test_limit: int | None = Field(None, ge=1, description="use only the first so many test images")
 
 
+class Text(Data):
+    """Which text."""
+
+    name: str = Field("ptb", description="data set: see `diffnas list data`")
+    train_limit: int | None = Field(None, ge=1, description="use only the first so many tokens of the training part")
+    test_limit: int | None = Field(None, ge=1, description="use only the first so many tokens of the other two parts")
+
+
 class Weights(Section):
     """How the supernet's weights are trained: SGD on a cosine."""
 
@@ -96,6 +110,33 @@ class Weights(Section):
     clip: float | None = Field(5.0, gt=0, description="largest gradient norm (null: not clipped)")
     warmup: int = Field(0, ge=0, description="first epochs whose learning rate grows linearly to the cosine's")
 
+    @property
+    def ahead_clip(self) -> float | None:
+        """The norm that gradients are clipped to when a method looks ahead: none, as published for images."""
+        return None
+
+
+class TextWeights(Section):
+    """How a recurrent supernet's weights are trained: plain SGD, its constant rate scaled by the length of each window."""
+
+    momentum: ClassVar[float] = 0.0
+    nesterov: ClassVar[bool] = False
+    warmup: ClassVar[int] = 0
+
+    lr: float = Field(20.0, gt=0, description="learning rate of a window of the usual length")
+    decay: float = Field(5e-7, ge=0, description="weight decay")
+    clip: float | None = Field(0.25, gt=0, description="largest gradient norm, also when looking ahead (null: any)")
+
+    @property
+    def lr_min(self) -> float:
+        """Where the rate ends."""
+        return self.lr
+
+    @property
+    def ahead_clip(self) -> float | None:
+        """The norm that gradients are clipped to when a method looks ahead, as published for recurrent cells."""
+        return self.clip
+
 
 class Arch(Section):
     """How the architecture is trained: Adam with coupled weight decay."""
@@ -106,11 +147,18 @@ class Arch(Section):
     clip: float | None = Field(None, gt=0, description="largest gradient norm (null: not clipped)")
 
 
-class Search(Section):
-    """The search: alternate steps on two halves of the training images."""
+class TextArch(Arch):
+    """The same, as the paper searches recurrent cells."""
 
-    epochs: int = Field(50, ge=1, le=9999, description="epochs; one is a pass over the half that trains weights")
-    batch: int = Field(64, ge=2, le=2**20, description="images per step, of each half")
+    lr: float = Field(3e-3, gt=0, description="learning rate")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's two averaging rates")
+
+
+class Search(Section):
+    """A search, whatever it reads."""
+
+    epochs: int = Field(50, ge=1, le=9999, description="epochs; one is a pass over the data that trains weights")
+    arch: Arch = Field(Arch(), description="the architecture optimizer")
     supernet: Literal["fast", "plain"] = Field(
         "fast",
         description="which supernet computes: the same results by fast routes, or edge by edge (differentiable twice)",
@@ -119,24 +167,50 @@ class Search(Section):
         "off",
         description="compile what torch.compile can of the supernet; eager, with a warning, where there is no compiler",
     )
-    sampling: Literal["fresh", "cycle"] = Field(
-        "fresh",
-        description="architecture batches: drawn anew each step (as published), or permutations one after another",
-    )
-    weights: Weights = Field(Weights(), description="the weight optimizer")
-    arch: Arch = Field(Arch(), description="the architecture optimizer")
-    cutout: int = Field(0, ge=0, description="side of the square cut out of every training image (0: none)")
     early_stop: bool = Field(
         False, description="stop when skip connections take over the cell, with the genotype of the epoch before"
     )
     eigenvalue_every: int = Field(
         0, ge=0, description="epochs between records of the largest Hessian eigenvalue in the architecture (0: never)"
     )
-    validate_every: int = Field(1, ge=0, description="epochs between evaluations on the architecture half (0: never)")
+    validate_every: int = Field(1, ge=0, description="epochs between evaluations on the architecture data (0: never)")
     checkpoint_every: float = Field(10.0, gt=0, description="minutes between checkpoints within an epoch")
 
 
+class ImageSearch(Search):
+    """The search: alternate steps on two halves of the training images."""
+
+    batch: int = Field(64, ge=2, le=2**20, description="images per step, of each half")
+    sampling: Literal["fresh", "cycle"] = Field(
+        "fresh",
+        description="architecture batches: drawn anew each step (as published), or permutations one after another",
+    )
+    weights: Weights = Field(Weights(), description="the weight optimizer")
+    cutout: int = Field(0, ge=0, description="side of the square cut out of every training image (0: none)")
+    smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing")
+
+
+class TextSearch(Search):
+    """The search: alternate steps on the training text and the validation text."""
+
+    batch: int = Field(256, ge=2, le=2**16, description="columns that a text is read in, side by side")
+    bptt: int = Field(35, ge=2, le=2**16, description="rows of a step; with a chance of 1 in 20 half as many")
+    valid_batch: int = Field(10, ge=1, le=2**16, description="columns of the validation text when it is evaluated on")
+    weights: TextWeights = Field(TextWeights(), description="the weight optimizer")
+    arch: TextArch = Field(TextArch(), description="the architecture optimizer")
+    activation_penalty: float = Field(0.0, ge=0, description="factor of the mean square of the output (AR)")
+    temporal_penalty: float = Field(
+        1e-3, ge=0, description="factor of the mean square of the change of hidden states (TAR)"
+    )
+
+
 class Train(Section):
+    """Training a genotype's network from scratch, whatever it reads."""
+
+    checkpoint_every: float = Field(10.0, gt=0, description="minutes between checkpoints within an epoch")
+
+
+class ImageTrain(Train):
     """Training a genotype's network from scratch: SGD on a cosine."""
 
     epochs: int = Field(600, ge=1, le=9999, description="epochs")
@@ -160,10 +234,45 @@ class Train(Section):
         "none", description="normalisation after pooling: none (DARTS), plain (DrNAS), affine (MMRazor)"
     )
     test_every: int = Field(1, ge=0, description="epochs between evaluations on the test images (0: only at the end)")
-    checkpoint_every: float = Field(10.0, gt=0, description="minutes between checkpoints within an epoch")
+
+
+class TextTrain(Train):
+    """Training a genotype's language model from scratch: SGD, and its average once validation no longer improves."""
+
+    epochs: int = Field(1600, ge=1, le=99999, description="epochs")
+    batch: int = Field(64, ge=1, le=2**16, description="columns that the text is read in, side by side")
+    bptt: int = Field(35, ge=1, le=2**16, description="rows of a step on average; lengths are drawn around it")
+    units: int = Field(850, ge=1, le=16384, description="width of embedding and hidden state")
+    lr: float = Field(20.0, gt=0, description="learning rate of a window of the usual length")
+    decay: float = Field(8e-7, ge=0, description="weight decay")
+    clip: float | None = Field(0.25, gt=0, description="largest gradient norm (null: not clipped)")
+    dropout: float = Field(0.75, ge=0, lt=1, description="share of the output that is dropped")
+    dropouth: float = Field(0.25, ge=0, lt=1, description="share dropped of what every node reads")
+    dropoutx: float = Field(0.75, ge=0, lt=1, description="share dropped of the cell's input")
+    dropouti: float = Field(0.2, ge=0, lt=1, description="share dropped of the embedded words")
+    dropoute: float = Field(0.1, ge=0, lt=1, description="share of words dropped from the embedding")
+    activation_penalty: float = Field(0.0, ge=0, description="factor of the mean square of the output (AR)")
+    temporal_penalty: float = Field(
+        1e-3, ge=0, description="factor of the mean square of the change of hidden states (TAR)"
+    )
+    patience: int | None = Field(
+        5,
+        ge=1,
+        description="SGD gives way to its average when validation is worse than the best of more than so many epochs ago"
+        " (null: never)",
+    )
+    valid_batch: int = Field(10, ge=1, le=2**16, description="columns of the validation text")
+    test_batch: int = Field(1, ge=1, le=2**16, description="columns of the test text")
 
 
 class Log(Section):
     """What is said on the way."""
 
     every: float = Field(30.0, gt=0, description="seconds between progress lines where there is no terminal")
+
+
+SECTIONS: dict[str, dict[str, type[Section]]] = {
+    "images": {"data": Images, "search": ImageSearch, "train": ImageTrain, "log": Log},
+    "text": {"data": Text, "search": TextSearch, "train": TextTrain, "log": Log},
+}
+"""The sections that do not depend on the space or the method, by what the data are."""

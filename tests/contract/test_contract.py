@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -14,27 +14,34 @@ from diffnas import engine
 from diffnas.core.batch import Batch
 from diffnas.core.mixture import Mixture
 from diffnas.core.seeds import generator
-from diffnas.core.space import Form, Shape, Size, Space
+from diffnas.core.space import Form, Reads, Shape, Size, Space, Words
 from diffnas.engine import Search
 from diffnas.engine.method import Clock, Method, Stage, Turn
 from diffnas.keys import choice_class
 from diffnas.methods import METHODS
 from diffnas.spaces import SPACES
 from diffnas.tasks.images import ImageTask
+from diffnas.tasks.language import LanguageTask
 
 EPOCHS = 12
 SMALL: dict[str, dict[str, Any]] = {
     "darts-cnn": {"channels": 2, "layers": 2, "nodes": 1},
+    "darts-rnn": {"units": 6, "steps": 2, "dropout": 0.0, "dropouth": 0.0, "dropoutx": 0.0, "dropouti": 0.0},
     "nasbench201": {"channels": 4, "layers": 1},
     "shufflenet-blocks": {"channels": 4, "widths": (8,), "depths": (2,), "last": 8, "stem": "cifar"},
 }
+SHAPES: dict[Reads, Any] = {"images": Shape(4, 1, 8), "text": Words(9)}
 VARIANTS: dict[str, list[dict[str, Any]]] = {"darts": [{}, {"unrolled": True}, {"unrolled": True, "exact": True}]}
 ONE_FORM = {"shufflenet-blocks"}  # both names build the same module
 NO_NONE = ("skip_connect", "sep_conv_3x3", "max_pool_3x3")
 NEEDS: dict[str, dict[str, dict[str, Any]]] = {
     "pdarts": {"darts-cnn": {"skip_dropout": True}},
     "pcdarts": {"darts-cnn": {"partial": 2}, "nasbench201": {"partial": 2}},
-    "fairdarts": {"darts-cnn": {"ops": NO_NONE}, "nasbench201": {"ops": ("skip_connect", "nor_conv_3x3")}},
+    "fairdarts": {
+        "darts-cnn": {"ops": NO_NONE},
+        "darts-rnn": {"ops": ("tanh", "identity")},
+        "nasbench201": {"ops": ("skip_connect", "nor_conv_3x3")},
+    },
     "darts-minus": {
         "darts-cnn": {"ops": (*NO_NONE, "auxiliary_skip"), "excluded": ("auxiliary_skip",)},
         "nasbench201": {"ops": ("none", "skip_connect", "nor_conv_1x1", "auxiliary_skip")},
@@ -73,10 +80,11 @@ class Feed:
     """The same batches every epoch."""
 
     first: int
+    reads: Reads
     steps: int = 2
 
     def epoch(self, epoch: int) -> list[Batch]:
-        return [batch(self.first + step) for step in range(self.steps)]
+        return [batch(self.first + step, self.reads) for step in range(self.steps)]
 
 
 def build(pair: Pair, seed: int = 0) -> Search:
@@ -85,7 +93,7 @@ def build(pair: Pair, seed: int = 0) -> Search:
     space = space_for(method_name, space_name)
     stage = stage_of(method, space)
     torch.manual_seed(seed)
-    supernet = space.supernet(Shape(4, 1, 8), stage.size, form)
+    supernet = space.supernet(SHAPES[space.reads], stage.size, form)
     arch = method.arch(space, generator(seed, "arch"))
     search = Search(
         method=method,
@@ -94,11 +102,11 @@ def build(pair: Pair, seed: int = 0) -> Search:
         arch=arch,
         weights_optimizer=torch.optim.SGD(supernet.parameters(), 0.05, 0.9, weight_decay=3e-4),
         arch_optimizer=torch.optim.Adam([{"params": list(arch.parameters())}], 3e-2, (0.5, 0.999)),
-        task=ImageTask(),
+        task=ImageTask() if space.reads == "images" else LanguageTask(),
         seed=seed,
         clip=5.0,
         clock=Clock(epochs=stage.epochs, epoch=stage.warmup, stage_epoch=stage.warmup, total=stage.warmup),
-        feeds={"train": Feed(100), "valid": Feed(200), "score": Feed(300)},
+        feeds={name: Feed(first, space.reads) for name, first in (("train", 100), ("valid", 200), ("score", 300))},
     )
     buffers = dict(supernet.named_buffers(recurse=False))
     for name, value in method.dials(search.clock).items():
@@ -111,13 +119,22 @@ def stage_of(method: Method, space: Space) -> Stage:
     return method.stages(EPOCHS, space.size)[0]
 
 
-def batch(number: int) -> Batch:
-    """Images whose class is their brightest quarter, so that there is something to learn."""
+def batch(number: int, reads: Reads = "images") -> Batch:
+    """Images whose class is their brightest quarter, or words that mostly follow their order: there is something to learn."""
     draw = torch.Generator().manual_seed(number)
+    if reads == "text":
+        noise = torch.randint(0, 5, (7, 3), generator=draw) // 4
+        words = (torch.randint(0, 9, (1, 3), generator=draw) + torch.arange(7)[:, None] + noise) % 9
+        return Batch(words[:-1], words[1:])
     images, classes = 0.3 * torch.randn(16, 1, 8, 8, generator=draw), torch.randint(0, 4, (16,), generator=draw)
     for image, label in zip(images, classes.tolist(), strict=True):
         image[0, 4 * (label // 2) : 4 * (label // 2) + 4, 4 * (label % 2) : 4 * (label % 2) + 4] += 1.5
     return Batch(images, classes)
+
+
+def precise(given: Batch) -> Batch:
+    """The same in float64."""
+    return replace(given, inputs=given.inputs.double()) if given.inputs.is_floating_point() else given
 
 
 def walk(search: Search, steps: range) -> list[float]:
@@ -125,7 +142,7 @@ def walk(search: Search, steps: range) -> list[float]:
     losses = []
     for step in steps:
         for phase in stage_of(search.method, search.space).phases:
-            given = {name: batch(2 * step + (name == "valid")) for name in phase.feeds}
+            given = {name: batch(2 * step + (name == "valid"), search.space.reads) for name in phase.feeds}
             found = search.method.step(search, given)
             losses += [float(found["train"].value)] if "train" in found else []
     return losses
@@ -163,15 +180,16 @@ class TestContract:
             not torch.equal(a, b) for a, b in zip(before, search.arch.parameters(), strict=True)
         )
         if not single_level(pair):
-            search.method.step(search, {"train": batch(0)})
+            search.method.step(search, {"train": batch(0, search.space.reads)})
             assert not moved()
         walk(search, range(2))
         assert moved() == any(p.requires_grad for p in search.arch.parameters())
 
     def test_idle_weights_have_zero_gradients_not_missing_ones(self, pair: Pair) -> None:
         search = build(pair)
-        mixture = search.relax("weights", batch(0))
-        grads = engine.gradients(search, mixture, batch(0), {"weights"})
+        given = batch(0, search.space.reads)
+        mixture = search.relax("weights", given)
+        grads = engine.gradients(search, mixture, given, {"weights"})
         assert len(grads.weights) == len(search.weights)
         names = [name for name, weight in search.supernet.named_parameters() if weight.requires_grad]
         for name, grad, weight in zip(names, grads.weights, search.weights, strict=True):
@@ -219,6 +237,10 @@ class TestContract:
         walk(search, range(1))
         genotype = search.derive()
         assert genotype is not None and genotype.space == search.space.name
+        if search.space.reads == "text":
+            model = search.space.network(genotype, Words(9), units=4)
+            assert model((batch(0, "text").inputs, None)).log_probs.shape == (6, 3, 9)
+            return
         network = search.space.network(genotype, Shape(4, 1, 8), channels=2, layers=2)
         network.eval()
         assert network(torch.randn(2, 1, 8, 8)).shape == (2, 4)
@@ -238,10 +260,11 @@ def test_plain_and_fast_go_the_same_way(pair: Pair) -> None:
         search.supernet.double()
         search.arch.double()
         for step in range(2):
-            inputs = {name: batch(2 * step + k) for k, name in enumerate(("train", "valid"))}
+            inputs = {
+                name: precise(batch(2 * step + k, search.space.reads)) for k, name in enumerate(("train", "valid"))
+            }
             for phase in stage_of(search.method, search.space).phases:
-                given = {k: Batch(b.inputs.double(), b.targets) for k, b in inputs.items() if k in phase.feeds}
-                search.method.step(search, given)
+                search.method.step(search, {k: b for k, b in inputs.items() if k in phase.feeds})
     plain, fast = (search.supernet.state_dict() | search.arch.state_dict() for search in found)
     assert list(plain) == list(fast)
     for name, tensor in plain.items():

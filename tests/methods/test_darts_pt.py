@@ -23,8 +23,9 @@ from diffnas.engine.method import Clock, Stage, Turn
 from diffnas.errors import Interrupted
 from diffnas.keys import choice_class
 from diffnas.methods.darts_plus import DARTSPlus
-from diffnas.methods.darts_pt import DARTSPT, decisions
+from diffnas.methods.darts_pt import DARTSPT
 from diffnas.methods.darts_pt_decisions import GONE, OPEN, decide_edge, decide_node, worth_without
+from diffnas.methods.darts_pt_schedule import decisions
 from diffnas.spaces import SPACES
 from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.tasks.images import ImageTask

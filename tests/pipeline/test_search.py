@@ -19,6 +19,7 @@ from diffnas.engine import Search
 from diffnas.engine.method import Method, Phase, Stage, Turn
 from diffnas.errors import CheckpointError, Diverged, Interrupted, RecipeError, RunError
 from diffnas.methods.darts import DARTS
+from diffnas.methods.darts_pt import DARTSPT
 from diffnas.recipe import Recipe
 from diffnas.runtime.checkpoint import load_checkpoint, save_checkpoint
 from diffnas.runtime.lock import only_one
@@ -304,6 +305,19 @@ def test_early_stop_ends_with_the_epoch_before_the_collapse(tmp_path: Path, capl
     assert len(run.search.metrics()) == 5 and set(diffnas.load_genotype(run).cells["normal"].ops) == {"skip_connect"}
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert sum(line.startswith("collapse: after epoch 3 2 of the 2 ops") for line in warnings) == 2  # once per search
+
+
+def test_early_stop_goes_on_to_the_stage_that_selects_and_leaves_that_alone(tmp_path: Path) -> None:
+    class Collapsing(DARTSPT):
+        def strength(self, search: Search) -> dict[str, torch.Tensor]:
+            shares = torch.zeros(2, 8)
+            shares[:, search.space.cells["normal"].ops.index("skip_connect")] = 1.0
+            return {"normal": shares, "reduce": shares}
+
+    recipe = tiny("search.epochs=5", "search.early_stop=true")
+    object.__setattr__(recipe, "method", Collapsing(tuning=3, interval=1))
+    run = diffnas.search(recipe, tmp_path / "run")
+    assert [row["stage"] for row in run.search.metrics()] == [0, 1, 1, 1]
 
 
 def test_the_eigenvalue_is_recorded_on_request_and_shifts_nothing(tmp_path: Path) -> None:

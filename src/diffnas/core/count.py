@@ -10,11 +10,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from diffnas.core.space import Shape, Words
 
 RULE = (
     "multiply-adds of convolutions and linear layers, batch 1, evaluation mode; parameters without the auxiliary head"
@@ -33,15 +35,25 @@ class Counts:
     auxiliary: int
 
 
-def count(network: nn.Module, input_shape: Sequence[int]) -> Counts:
-    """The size of `network` for one input of `input_shape`, [C, H, W] or [1, C, H, W]; the network is left untouched."""
+def count(network: nn.Module, shape: Shape | Words | Sequence[int]) -> Counts:
+    """The size of `network` for one input of `shape`, [C, H, W] or [1, C, H, W] as numbers; the network is left untouched.
+
+    Of a language model it is the size for one word.
+    """
     head = getattr(network, "auxiliary", None)
     auxiliary = _parameters(head) if isinstance(head, nn.Module) else 0
-    shape = tuple(input_shape)[-3:]
     twin = copy.deepcopy(network).to(device="meta", dtype=torch.float32).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        twin(torch.empty(1, *shape, device="meta"))
+        twin(_sample(shape))
     return Counts(_parameters(network) - auxiliary, counter.get_total_flops() // 2, auxiliary)
+
+
+def _sample(shape: Shape | Words | Sequence[int]) -> Any:
+    """One input on the meta device: what counts is its form."""
+    if isinstance(shape, Words):
+        return torch.zeros(1, 1, dtype=torch.int64, device="meta"), None
+    sizes = (shape.channels, shape.side, shape.side) if isinstance(shape, Shape) else tuple(shape)[-3:]
+    return torch.empty(1, *sizes, device="meta")
 
 
 def _parameters(module: nn.Module) -> int:

@@ -35,6 +35,10 @@ class Words:
     vocabulary: int
 
 
+Reads = Literal["images", "text"]
+"""What the networks of a space read: a `Shape` is asked of the first, `Words` of the second."""
+
+
 @dataclass(frozen=True)
 class Size:
     """What a stage of a search may change in the supernet: initial channels, number of cells, and K = `partial`: ops see
@@ -51,11 +55,15 @@ differentiable; `plain` is written to be read."""
 
 
 class Space(Protocol):
-    """A search space; `spaces/NAME/space.py` holds one."""
+    """A search space; `spaces/NAME/space.py` holds one.  A `shape` is a `Shape` or `Words`, as `reads` says."""
 
     @property
     def name(self) -> str:
         """The name recipes and genotypes use."""
+
+    @property
+    def reads(self) -> Reads:
+        """What its networks read."""
 
     @property
     def size(self) -> Size:
@@ -65,29 +73,29 @@ class Space(Protocol):
     def cells(self) -> Mapping[str, Cell]:
         """What may be chosen, by kind of cell."""
 
-    def supernet(self, shape: Shape, size: Size | None = None, form: Form = "plain") -> nn.Module:
-        """The module `supernet(inputs, mixture) -> logits [N, classes]` with fresh weights."""
+    def supernet(self, shape: Any, size: Size | None = None, form: Form = "plain") -> nn.Module:
+        """The module `supernet(inputs, mixture)` with fresh weights, for logits [N, classes] or what is `Spoken`."""
 
-    def network(self, genotype: Genotype, shape: Shape, **settings: Any) -> nn.Module:
+    def network(self, genotype: Genotype, shape: Any, **settings: Any) -> nn.Module:
         """The network of `genotype` with fresh weights; raises `GenotypeError` where the genotype is not legal."""
 
     @property
-    def usual_sizes(self) -> Mapping[str, tuple[Shape, Mapping[str, Any]]]:
-        """The sizes of networks that papers report: images and settings of `network`, by a name that says both."""
+    def usual_sizes(self) -> Mapping[str, tuple[Any, Mapping[str, Any]]]:
+        """The sizes of networks that papers report: shape and settings of `network`, by a name that says both."""
 
-    def costs(self, shape: Shape, unit: Unit, size: Size | None = None) -> dict[str, list[list[float]]]:
-        """[E, O] per kind: the multiply-adds (of one image) or parameters that an op on an edge adds to a network of `size`."""
+    def costs(self, shape: Any, unit: Unit, size: Size | None = None) -> dict[str, list[list[float]]]:
+        """[E, O] per kind: what an op on an edge adds to a network of `size`, in multiply-adds of one input or parameters."""
 
-    def fixed(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
+    def fixed(self, shape: Any, unit: Unit, size: Size | None = None) -> float:
         """What every network of `size` costs; with the costs of the chosen ops, the `count` of a genotype's network."""
 
     def narrow(self, keep: Mapping[str, Tensor]) -> Space:
         """The same space with only the [E, O] entries that are allowed and kept."""
 
-    def refusals(self, shape: Shape, size: Size | None = None) -> list[tuple[str, str]]:
+    def refusals(self, shape: Any, size: Size | None = None) -> list[tuple[str, str]]:
         """What is impossible about a supernet of this size: (setting, reason) pairs; empty where it can be built."""
 
-    def network_refusals(self, shape: Shape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def network_refusals(self, shape: Any, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         """What is impossible about a network of these settings: (setting, reason) pairs."""
 
     def lookup(self, genotype: Genotype) -> dict[str, dict[str, float]] | None:

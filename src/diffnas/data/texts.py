@@ -12,10 +12,12 @@ from dataclasses import dataclass
 class TextInfo:
     """What is known of a text without reading it.
 
-    `hub`, `config` and `revision` name it on the Hugging Face hub (`None`: it is not there), `column` its lines there.
+    `hub`, `config` and `revision` name it on the Hugging Face hub (`None`: it is not there), `column` its lines there;
+    `words` is the size of its vocabulary (`None`: the files decide).
     """
 
     about: str
+    words: int | None = None
     hub: str | None = None
     config: str | None = None
     revision: str | None = None
@@ -23,9 +25,12 @@ class TextInfo:
 
 
 TEXTS: dict[str, TextInfo] = {
-    "embedded": TextInfo("the Python language reference of 2023, 276 kB of English prose, in the package: no download"),
+    "embedded": TextInfo(
+        "the Python language reference of 2023, 276 kB of English prose, in the package: no download", 1_000
+    ),
     "ptb": TextInfo(
         "Penn Treebank as Mikolov prepared it, 10,000 words: train.txt, valid.txt and test.txt, or the hub",
+        words=10_000,
         hub="ptb-text-only/ptb_text_only",
         revision="refs/convert/parquet",  # the main branch is a script, which the library reads no more
         column="sentence",
@@ -33,6 +38,7 @@ TEXTS: dict[str, TextInfo] = {
     "text": TextInfo("your own text, a token between spaces: PATH/train.txt, PATH/valid.txt and PATH/test.txt"),
     "wikitext-2": TextInfo(
         "WikiText-2, 33,278 words: train.txt (or wiki.train.tokens), valid and test likewise, or the hub",
+        words=33_278,
         hub="Salesforce/wikitext",
         config="wikitext-2-v1",
     ),

@@ -34,6 +34,9 @@ FAMILIES = {
     "pool": ("#009e73", "pool"),
     "dil": ("#d55e00", "dil"),
     "sep": ("#0072b2", "sep"),
+    "tanh": ("#0072b2", "^tanh$"),
+    "relu": ("#d55e00", "^relu$"),
+    "sigmoid": ("#009e73", "^sigmoid$"),
     "other": ("#c78500", ""),
 }
 # At least the advance widths of DejaVu Sans, the widest font asked for, as parts of its size.

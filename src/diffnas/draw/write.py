@@ -24,7 +24,7 @@ def _cells(genotype: Genotype) -> list[Layout]:
         names, output = [f"c_{{k-{nodes.first - k}}}" for k in range(nodes.first)], "c_{k}"
         if nodes.first == 1 and ("rnn" in genotype.space or "recurrent" in kind):
             names, output = ["x_t,h_{t-1}"], "h_t"
-        heading = {"normal": "normal cell", "reduce": "reduction cell"}.get(kind, kind)
+        heading = {"normal": "normal cell", "reduce": "reduction cell", "recurrent": "recurrent cell"}.get(kind, kind)
         cells.append(layout(nodes, names, output, heading, cells[-1].height if cells else 0.0))
     return cells
 

@@ -53,6 +53,11 @@ class Stage:
     rate: float = 1.0
     phases: tuple[Phase, ...] = (Phase(),)
 
+    @property
+    def selects(self) -> bool:
+        """Whether it goes on from a trained supernet, with a new weight optimizer, to choose the cell."""
+        return self.restart and not self.fresh
+
 
 @dataclass(frozen=True)
 class Turn:

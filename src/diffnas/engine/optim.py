@@ -19,10 +19,14 @@ def optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict
 def load_optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module, state: Mapping[str, Any]) -> None:
     """Puts `state`, made by `optimizer_state`, into `optimizer`; names that `module` lacks are left out."""
     parameters = dict(module.named_parameters())
+    on_host = isinstance(
+        optimizer, torch.optim.Adam
+    )  # which keeps its step counters there; others have none, or follow
     optimizer.state.clear()
     for name, slots in state["slots"].items():
         if name in parameters:
-            optimizer.state[parameters[name]] = {slot: _place(v, parameters[name]) for slot, v in slots.items()}
+            parameter = parameters[name]
+            optimizer.state[parameter] = {slot: _place(v, parameter, on_host) for slot, v in slots.items()}
     for group, lr in zip(optimizer.param_groups, state["lr"], strict=True):
         group["lr"] = lr
 
@@ -33,8 +37,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
-def _place(value: Any, parameter: Tensor) -> Any:
+def _place(value: Any, parameter: Tensor, on_host: bool) -> Any:
     if not isinstance(value, Tensor):
         return value
-    # step counters are scalars that their optimizer keeps on the host
-    return value.to(parameter.device) if value.shape == parameter.shape else value.clone()
+    return value.clone() if on_host and value.shape != parameter.shape else value.to(parameter.device)

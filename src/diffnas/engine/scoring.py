@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,22 +16,28 @@ from diffnas.engine.search import Search
 
 @dataclass(frozen=True)
 class Scores:
-    """Mean `loss` [] and `accuracy` [] (a share, 0 to 1), on the device."""
+    """Mean `loss` [] and `accuracy` [] (a share, 0 to 1), and `worth` [], what the task maximises, on the device."""
 
     loss: Tensor
     accuracy: Tensor
+    worth: Tensor
 
 
 @torch.no_grad()
 def score(search: Search, mixture: Mixture, batches: Iterable[Batch], norm: Norm = "batch") -> Scores:
-    """How well `mixture` does on `batches`, without gradients and without a trace in the running statistics."""
+    """How well `mixture` does on `batches`, without gradients and without a trace in the running statistics.
+
+    A hidden state begins at zero and goes on from batch to batch.
+    """
     loss = torch.zeros((), device=search.device)
     correct = torch.zeros((), device=search.device)
-    count = 0
+    count, carry = 0, None
     with normalisation(search, norm), search.autocast():
         for batch in batches:
-            found = search.task.loss(lambda inputs: search.supernet(inputs, mixture), batch)
+            found = search.task.loss(lambda inputs: search.supernet(inputs, mixture), replace(batch, carry=carry))
+            carry = found.carry
             loss += found.value * found.count
             correct += found.correct
             count += found.count
-    return Scores(loss / count, correct / count)
+    loss, accuracy = loss / count, correct / count
+    return Scores(loss, accuracy, search.task.worth(loss, accuracy))

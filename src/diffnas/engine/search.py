@@ -16,7 +16,7 @@ from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype
 from diffnas.core.mixture import Mix, Mixture, allowed_mask, softmax_allowed
 from diffnas.core.seeds import generator, stream_seed
-from diffnas.core.space import Shape, Space
+from diffnas.core.space import Shape, Space, Words
 from diffnas.engine.method import Clock, Method, Use
 from diffnas.engine.optim import load_optimizer_state, optimizer_state
 
@@ -27,9 +27,12 @@ class Task(Protocol):
     def loss(self, net: Any, batch: Batch) -> Loss:
         """The loss of `net` (a function of the inputs) on `batch`."""
 
+    def worth(self, loss: Tensor, accuracy: Tensor) -> Tensor:
+        """[]: what selections maximise, above 0, given the mean loss [] and the share of right answers [] of a mixture."""
+
 
 class Feed(Protocol):
-    """Batches by epoch, as `data.feeds.Feed` gives them."""
+    """Batches by epoch, as `data.feeds.Feed` and `data.windows.TextFeed` give them."""
 
     steps: int
 
@@ -61,7 +64,8 @@ class Search:
 
     `supernet(inputs, mixture)` spends mixtures, `arch` is what the method learns, `weights_optimizer` and `arch_optimizer`
     move the two.  `feeds` are the batches there are: `train`, `valid`, and `score`, the architecture's half as it is, in
-    order; `shape` is what they hold.  `clip` and `arch_clip` bound the gradient norms (None: no bound).  Random numbers come
+    order; `shape` is what they hold.  `clip` and `arch_clip` bound the gradient norms (None: no bound), `ahead_clip` those
+    within a look-ahead.  Random numbers come
     from `shared` (architecture draws), from `fork(name)` (side work that must not shift the search) and from torch's global
     generator (dropout), which the loop reseeds every epoch.
     """
@@ -82,12 +86,13 @@ class Search:
         precision: torch.dtype = torch.float32,
         clock: Clock | None = None,
         feeds: Mapping[str, Feed] | None = None,
-        shape: Shape | None = None,
+        shape: Shape | Words | None = None,
+        ahead_clip: float | None = None,
     ) -> None:
         self.method, self.space, self.task, self.seed = method, space, task, seed
         self.supernet, self.arch = supernet, arch
         self.weights_optimizer, self.arch_optimizer = weights_optimizer, arch_optimizer
-        self.clip, self.arch_clip, self.precision = clip, arch_clip, precision
+        self.clip, self.arch_clip, self.ahead_clip, self.precision = clip, arch_clip, ahead_clip, precision
         self.clock, self.feeds, self.shape = clock or Clock(), dict(feeds or {}), shape or Shape(10)
         self.shared = generator(seed, "shared")
         self.weights = [p for p in supernet.parameters() if p.requires_grad]

@@ -7,14 +7,12 @@ the limit does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype
 from diffnas.core.settings import setting
-from diffnas.core.space import Space
+from diffnas.core.space import Shape, Space
 from diffnas.engine.method import Turn
 from diffnas.engine.wrapper import Wrapper
 from diffnas.errors import RecipeError
@@ -71,7 +69,7 @@ class Budget(Wrapper):
         found = super().misfits(space)
         if self.table is None:
             reason = f"{space.name} does not tell what its ops cost; give a table of latencies (method.table)"
-            return found + [("name", reason)] * (not hasattr(space, "costs"))
+            return found + [("name", reason)] * (space.reads == "text")
         try:
             missing = read_cost_table(self.table).missing(space.cells)
         except RecipeError:
@@ -121,13 +119,17 @@ class Budget(Wrapper):
         """
         import torch
 
+        from diffnas.methods.budget_choice import cheapest, expected, usual
+
         cells, kept = search.space.cells, dict(search.arch.named_buffers(recurse=False))
         if "budget_fixed" not in kept:
             costs, fixed = self._costs(search)
-            self._require_room(cells, costs, fixed)
-            usual = fixed + sum(_usual(cell, costs[kind]) for kind, cell in cells.items())
-            target = self.target or usual or 1.0  # 1 where nothing costs anything
-            counted = {f"budget_{kind}": _expected(cell, costs[kind]) for kind, cell in cells.items()}
+            least = fixed + cheapest(cells, costs)
+            if self.limit is not None and least > self.limit:
+                reason = f"must be at least {least:.10g} {self.unit}, what the cheapest network costs"
+                raise RecipeError(f"method.limit: {reason}")
+            target = self.target or fixed + usual(cells, costs) or 1.0  # 1 where nothing costs anything
+            counted = {f"budget_{kind}": expected(cell, costs[kind]) for kind, cell in cells.items()}
             for name, values in {**counted, "budget_fixed": fixed}.items():
                 scaled = torch.tensor(values, dtype=torch.float64, device=search.device) / target
                 search.arch.register_buffer(name, scaled, persistent=False)
@@ -143,30 +145,10 @@ class Budget(Wrapper):
         size = replace(
             space.size, channels=self.channels or space.size.channels, layers=self.layers or space.size.layers
         )
-        shape = search.shape if self.side is None else replace(search.shape, side=self.side)
+        shape = search.shape
+        if self.side is not None and isinstance(shape, Shape):
+            shape = replace(shape, side=self.side)
         refused = space.refusals(shape, size)
         if refused:
             raise RecipeError(*(f"method.{key}: {reason}, in the network that is counted" for key, reason in refused))
         return space.costs(shape, self.unit, size), space.fixed(shape, self.unit, size)
-
-    def _require_room(self, cells: Mapping[str, Cell], costs: Costs, fixed: float) -> None:
-        from diffnas.methods.budget_choice import affordable, cost_of
-
-        least = fixed + cost_of(cells, affordable(cells, costs, costs, 0.0), costs)
-        if self.limit is not None and least > self.limit:
-            raise RecipeError(
-                f"method.limit: must be at least {least:.10g} {self.unit}, what the cheapest network costs"
-            )
-
-
-def _expected(cell: Cell, costs_EO: list[list[float]]) -> list[list[float]]:
-    """[E, O]: the costs times the chance that an edge is kept, if all inputs of a node are equally likely to be."""
-    fans = [len(cell.edges_into(target)) for _, target in cell.edges]
-    chances = [1.0 if cell.in_degree is None else min(1.0, cell.in_degree / fan) for fan in fans]
-    return [[chance * cost for cost in row] for chance, row in zip(chances, costs_EO, strict=True)]
-
-
-def _usual(cell: Cell, costs_EO: list[list[float]]) -> float:
-    """The expected cost where all allowed ops of an edge have the same share."""
-    rows = zip(cell.allowed, _expected(cell, costs_EO), strict=True)
-    return sum(sum(c for c, ok in zip(row, allowed, strict=True) if ok) / max(1, sum(allowed)) for allowed, row in rows)

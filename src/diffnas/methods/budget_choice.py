@@ -1,4 +1,4 @@
-"""The strongest cells within a limit of cost: exact, by dynamic programming over edges and nodes.
+"""What cells cost, and the strongest ones within a limit: exact, by dynamic programming over edges and nodes.
 
 A cell's strength is the sum of the strengths of its (edge, op) entries, so that without a limit the strongest cell is the
 one that `engine.strongest` derives.  Of all choices for the nodes seen so far only those are kept that no other beats in both
@@ -61,6 +61,27 @@ def cost_of(cells: Mapping[str, Cell], nodes: Mapping[str, Nodes], costs: Mappin
         for node, inputs in zip(cell.nodes, nodes[kind].inputs, strict=True)
         for op, source in inputs
     )
+
+
+def cheapest(cells: Mapping[str, Cell], costs: Mapping[str, Rows]) -> float:
+    """What the ops of the cheapest cells cost together."""
+    return cost_of(cells, affordable(cells, costs, costs, 0.0), costs)
+
+
+def usual(cells: Mapping[str, Cell], costs: Mapping[str, Rows]) -> float:
+    """The expected cost where all allowed ops of an edge have the same share."""
+    total = 0.0
+    for kind, cell in cells.items():
+        for allowed, row in zip(cell.allowed, expected(cell, costs[kind]), strict=True):
+            total += sum(c for c, ok in zip(row, allowed, strict=True) if ok) / max(1, sum(allowed))
+    return total
+
+
+def expected(cell: Cell, costs_EO: Rows) -> list[list[float]]:
+    """[E, O]: the costs times the chance that an edge is kept, if all inputs of a node are equally likely to be."""
+    fans = [len(cell.edges_into(target)) for _, target in cell.edges]
+    chances = [1.0 if cell.in_degree is None else min(1.0, cell.in_degree / fan) for fan in fans]
+    return [[chance * cost for cost in row] for chance, row in zip(chances, costs_EO, strict=True)]
 
 
 def _of_node(kind: str, cell: Cell, node: int, strength_EO: Rows, costs_EO: Rows) -> list[Choice]:

@@ -50,5 +50,7 @@ class DARTS(Method):
         if not self.unrolled or "valid" not in batches:
             return super().step(search, batches)
         train, valid = batches["train"], batches["valid"]
-        ahead = engine.unrolled_arch_step(search, search.relax("arch", valid), train, valid, exact=self.exact)
+        ahead = engine.unrolled_arch_step(
+            search, search.relax("arch", valid), train, valid, self.exact, search.ahead_clip
+        )
         return {"valid": ahead, "train": engine.weight_step(search, search.relax("weights", train), train)}

@@ -13,12 +13,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from diffnas import engine
-from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype
 from diffnas.core.settings import setting
 from diffnas.core.space import Size, Space
 from diffnas.engine.method import Clock, Stage, Turn, Use
 from diffnas.engine.wrapper import Wrapper
+from diffnas.methods.darts_pt_schedule import decisions, due, ended
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +61,7 @@ class DARTSPT(Wrapper):
     def misfits(self, space: Space) -> list[tuple[str, str]]:
         """The tuning stage must be long enough for all decisions, which are made for all kinds of cell at once."""
         found, needed = super().misfits(space), max(map(decisions, space.cells.values()))
-        if sum(map(self._due, range(self.tuning))) >= needed:
+        if sum(due(epoch, self.interval, self.tuning) for epoch in range(self.tuning)) >= needed:
             return found
         epochs = (needed - 1) * self.interval + 1
         return [*found, ("name", f"has {needed} decisions to make: set method.tuning to {epochs}, not {self.tuning}")]
@@ -113,7 +113,7 @@ class DARTSPT(Wrapper):
         if not self._tunes(search.clock):
             asked = super().turn(search, epoch)  # where the method within stops, deciding begins
             return replace(asked, stop=False, next_stage=True, genotype_epoch=None) if asked.stop else asked
-        if self._due(epoch):
+        if due(epoch, self.interval, self.tuning):
             from diffnas.methods.darts_pt_decisions import decide_once
 
             decide_once(search, self.criterion)
@@ -138,16 +138,9 @@ class DARTSPT(Wrapper):
     def _tunes(self, clock: Clock) -> bool:
         return clock.stage == self._own_stages
 
-    def _due(self, epoch: int) -> bool:
-        """Whether something is decided before this epoch of the tuning stage."""
-        return epoch < self.tuning and (epoch % self.interval == 0 or epoch == self.tuning - 1)
-
     def _last(self, clock: Clock) -> Clock:
         """In the tuning stage, the last epoch of the method within: its annealing does not begin anew."""
-        if not self._tunes(clock):
-            return clock
-        epochs = max(1, clock.total - clock.stage_epoch)
-        return replace(clock, stage=clock.stage - 1, stage_epoch=epochs - 1, epoch=epochs - 1, epochs=epochs)
+        return ended(clock) if self._tunes(clock) else clock
 
     def _ended(self, search: Search) -> Search:
         """The same search at that clock."""
@@ -156,10 +149,3 @@ class DARTSPT(Wrapper):
         view = copy.copy(search)
         view.clock = self._last(search.clock)
         return view
-
-
-def decisions(cell: Cell) -> int:
-    """How many there are: its edges, and its nodes with more of them than they keep."""
-    edges = [e for e in range(len(cell.edges)) if cell.eligible(e)]
-    degrees = [len(set(edges).intersection(cell.edges_into(node))) for node in cell.nodes]
-    return len(edges) + sum(cell.in_degree is not None and degree > cell.in_degree for degree in degrees)

@@ -83,7 +83,8 @@ def decide_node(search: Search, kind: str, edges: list[int], degree: int, criter
 def worth_without(
     search: Search, kind: str, entries: Sequence[int | tuple[int, int]], criterion: Criterion
 ) -> list[float]:
-    """The supernet's accuracy, or its loss times -1, without each of `entries` (edges, or edges and ops) in turn.
+    """The supernet's accuracy (text: 80 / perplexity), or its loss times -1, without each of `entries` in turn, which are
+    edges, or edges and ops.
 
     What stays keeps its share: rows are not scaled up.  Normalisation is by the batch, and leaves no trace.
     """
@@ -93,7 +94,7 @@ def worth_without(
         op = mixture[kind].op.clone()
         op[entry] = 0.0
         found = score(search, Mixture({**mixture, kind: replace(mixture[kind], op=op)}), score_batches(search))
-        worths.append(found.accuracy if criterion == "accuracy" else -found.loss)
+        worths.append(found.worth if criterion == "accuracy" else -found.loss)
     return [float(worth) for worth in torch.stack(worths).tolist()]
 
 

@@ -54,6 +54,8 @@ class DrNAS(Method):
 
     def misfits(self, space: Space) -> list[tuple[str, str]]:
         """Ops grow wider, never narrower."""
+        if self.progressive and space.reads == "text":
+            return [("name", f"{space.name} has no partial channels to widen; set method.progressive to false")]
         if not self.progressive or space.size.partial >= self.partial_late:
             return []
         return [("partial", f"must be at least method.partial_late, {self.partial_late}: ops grow wider half-way")]

@@ -1,8 +1,8 @@
 """ENAS: Efficient Neural Architecture Search via Parameter Sharing (Pham, Guan, Zoph, Le and Dean, ICML 2018).
 
 A controller writes children; every batch trains the shared weights through a new one.  After each pass over the training
-half the controller is trained by REINFORCE: the reward R of a child is its accuracy on a validation batch plus a little
-entropy, the baseline b a running mean, and what is descended is the mean of -(R - b) log p(child).
+half the controller is trained by REINFORCE: the reward R of a child is its accuracy on a validation batch (of text: 80 /
+perplexity) plus a little entropy, the baseline b a running mean, and what is descended is the mean of -(R - b) log p(child).
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class ENAS(Method):
 
     def strength(self, search: Search) -> dict[str, Tensor]:
         """How often each op is chosen in the winner, before there is one in the greedy child."""
-        return {kind: mix.op for kind, mix in _found(search).items()}
+        return {kind: mix.op for kind, mix in _controller(search).found().items()}
 
     def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
         """The REINFORCE loss of the controller's step."""
@@ -112,7 +112,7 @@ class ENAS(Method):
             child = search.relax("arch", batch)
             assert isinstance(child, Child)
             scores.append(engine.score(search, child, [batch]))
-            reward = scores[-1].accuracy + self.entropy_weight * child.entropy.detach()
+            reward = scores[-1].worth + self.entropy_weight * child.entropy.detach()
             baseline.copy_(self.baseline_decay * baseline + (1.0 - self.baseline_decay) * reward)
             terms.append(-(reward - baseline) * child.log_prob)  # the baseline knows the reward already, as published
         engine.penalty_step(search, Reinforce(torch.stack(terms).mean()))
@@ -121,30 +121,24 @@ class ENAS(Method):
 
     def _select(self, search: Search) -> None:
         """One child more competes, on the first batch of the architecture half."""
-        import torch
-
         from diffnas.methods.score_feed import score_batches
 
         batch, controller = score_batches(search)[0], _controller(search)
-        with torch.no_grad():
-            child = controller(search.shared)
-        controller.winner.offer(child, engine.score(search, child, [batch]).accuracy)
+        (child,) = controller.write(1, search.shared)
+        controller.winner.offer(child, engine.score(search, child, [batch]).worth)
 
     def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
         """Children of the controller."""
-        import torch
-
         from diffnas.methods.selection import genotype_of
 
-        with torch.no_grad():
-            children = [_controller(search)(generator) for _ in range(count)]
+        children = _controller(search).write(count, generator)
         return [genotype_of(child, search.space.name, search.space.cells) for child in children]
 
     def derive(self, search: Search) -> Genotype:
         """The winner of the selection, before it the greedy child."""
         from diffnas.methods.selection import genotype_of
 
-        return genotype_of(_found(search), search.space.name, search.space.cells)
+        return genotype_of(_controller(search).found(), search.space.name, search.space.cells)
 
 
 def _controller(search: Search) -> Controller:
@@ -152,12 +146,3 @@ def _controller(search: Search) -> Controller:
 
     assert isinstance(search.arch, Controller)
     return search.arch
-
-
-def _found(search: Search) -> Mixture:
-    """The winner, or the greedy child."""
-    import torch
-
-    controller = _controller(search)
-    with torch.no_grad():
-        return controller.winner.best() or controller(None)

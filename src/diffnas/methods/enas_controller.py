@@ -77,6 +77,16 @@ class Controller(nn.Module):
         mixes = {kind: self._write(cell, pen) for kind, cell in self.cells.items()}
         return Child(mixes, pen.log_prob, pen.entropy)
 
+    @torch.no_grad()
+    def write(self, count: int, generator: torch.Generator) -> list[Child]:
+        """`count` children drawn by `generator`, without a graph."""
+        return [self(generator) for _ in range(count)]
+
+    @torch.no_grad()
+    def found(self) -> Mixture:
+        """The winner, or the greedy child."""
+        return self.winner.best() or self(None)
+
     def _write(self, cell: Cell, pen: _Pen) -> Mix:
         """The choices of one cell."""
         eligible = [

@@ -11,7 +11,7 @@ from torch import Tensor
 from diffnas.core.cell import Cell
 from diffnas.core.count import Unit
 from diffnas.core.mixture import Mixture
-from diffnas.core.space import Shape, Space
+from diffnas.core.space import Shape, Space, Words
 from diffnas.engine.search import Alphas
 from diffnas.methods.sampling import one_hot
 
@@ -27,7 +27,7 @@ class LogAlphas(Alphas):
         self.register_buffer("fixed", torch.zeros(()), persistent=False)
         self.priced = False
 
-    def costs(self, mixture: Mixture, space: Space, shape: Shape, unit: Unit) -> list[Tensor]:
+    def costs(self, mixture: Mixture, space: Space, shape: Shape | Words, unit: Unit) -> list[Tensor]:
         """Per kind of cell, the shares of `mixture` times what `space` says its ops cost, [E, O]."""
         if not self.priced:  # once: counting takes a while
             counting: Any = space  # not every space counts

@@ -113,8 +113,3 @@ def restricted(cell: Cell, strength_EO: Tensor, most: int | None) -> Nodes:
         if most is None or len(skips) <= most or not removable:
             return replace(found, inputs=inputs)
         strength_EO[min(removable, key=lambda e: float(strength_EO[e, column])), column] = 0.0
-
-
-def restrictions(cell: Cell, strength_EO: Tensor) -> dict[int, Nodes]:
-    """The cell with at most M skip connections for M = 8, 7, ..., 0, as the published code prints them; its authors take 2."""
-    return {most: restricted(cell, strength_EO, most) for most in range(8, -1, -1)}

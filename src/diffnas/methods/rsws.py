@@ -87,9 +87,9 @@ class RSWS(Method):
             rounds.finalists.clear()
         if k < self.candidates:
             cell, seen = _drawn(search, search.shared), [batches[search.clock.stage_epoch % len(batches)]]
-            rounds.finalists.offer(cell, engine.score(search, cell, seen).accuracy)
+            rounds.finalists.offer(cell, engine.score(search, cell, seen).worth)
         elif (finalist := rounds.finalists.best(k - self.candidates)) is not None:
-            rounds.winner.offer(finalist, engine.score(search, finalist, batches).accuracy)
+            rounds.winner.offer(finalist, engine.score(search, finalist, batches).worth)
 
     def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
         """Cells drawn uniformly."""

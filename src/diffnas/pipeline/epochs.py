@@ -12,6 +12,7 @@ from diffnas.engine import Search, largest_eigenvalue
 from diffnas.engine.collapse import ADVICE, collapsed, skips
 from diffnas.engine.method import Clock, Stage
 from diffnas.engine.scoring import score
+from diffnas.pipeline.source import Task
 from diffnas.run import Part
 from diffnas.runtime.console import duration, log
 from diffnas.sections import Search as Settings
@@ -19,15 +20,14 @@ from diffnas.sections import Search as Settings
 SAMPLES = 100  # cells drawn each epoch where a table knows how good they are
 
 
-def validated(search: Search, settings: Settings) -> dict[str, float]:
-    """The supernet's loss and accuracy on the architecture half, not augmented, with running statistics."""
+def validated(search: Search, settings: Settings, task: Task) -> dict[str, float]:
+    """The supernet's metrics on the architecture half, images not augmented, with running statistics."""
     if not _due(search, settings.validate_every):
         return {}
     feed = search.feeds["score"]
-    batches = feed.epoch(0)
-    mixture = search.relax("eval").detach()
-    scores = score(search, mixture, (batches[step] for step in range(feed.steps)), norm="running")
-    return {"score_loss": scores.loss.item(), "score_accuracy": 100.0 * scores.accuracy.item()}
+    scores = score(search, search.relax("eval").detach(), feed.epoch(0), norm="running")
+    metrics = task.metrics(scores.loss.item(), scores.accuracy.item())
+    return {f"score_{name}": value for name, value in metrics.items()}
 
 
 def curvature(search: Search, settings: Settings) -> dict[str, float]:
@@ -84,15 +84,11 @@ def say_table(space: Space, genotype: Genotype, part: Part) -> None:
     draw.write_progress(part.metrics(), part.path)
 
 
-def line(row: dict[str, Any], clock: Clock, stages: Sequence[Stage]) -> str:
+def line(row: dict[str, Any], clock: Clock, stages: Sequence[Stage], task: Task) -> str:
     """An epoch's row in a line."""
     total = sum(stage.epochs for stage in stages)
     parts = [f"search epoch {clock.total}/{total}"]
-    parts += [
-        f"{name} loss {row[f'{name}_loss']:.3f} acc {row[f'{name}_accuracy']:.1f}%"
-        for name in ("train", "valid", "score")
-        if f"{name}_loss" in row
-    ]
+    parts += [task.said(name, row) for name in ("train", "valid", "score") if f"{name}_loss" in row]
     if "skips_normal" in row:
         parts.append(f"skips {row['skips_normal']}")
     if "table" in row:

@@ -1,15 +1,17 @@
-"""How well a network does on images it was not trained on."""
+"""How well a network does on images or text that it was not trained on."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from diffnas.data.feeds import Feed
+from diffnas.data.windows import TextFeed
 from diffnas.tasks.images import ImageTask
+from diffnas.tasks.language import LanguageTask, Perplexity, perplexity
 
 
 @dataclass(frozen=True)
@@ -55,3 +57,21 @@ def evaluate(network: nn.Module, task: ImageTask, feed: Feed, precision: torch.d
     n = len(feed.indices)
     value, right, among = (sums / n).tolist()
     return Evaluation(value, right, among, n)
+
+
+@torch.no_grad()
+def perplexity_of(network: nn.Module, feed: TextFeed, precision: torch.dtype) -> Perplexity:
+    """The perplexity of the network over one pass of `feed`, in evaluation mode, the hidden state going on from the first
+    window to the last."""
+    training = network.training
+    network.eval()
+    task, carry = LanguageTask(0.0, 0.0), None
+    losses, counts = [], []
+    for batch in feed.epoch(0):
+        with torch.autocast(batch.inputs.device.type, precision, enabled=precision != torch.float32):
+            loss = task.loss(network, replace(batch, carry=carry))
+        carry = loss.carry
+        losses.append(loss.value)
+        counts.append(loss.count)
+    network.train(training)
+    return perplexity(torch.stack(losses).double().tolist(), counts)

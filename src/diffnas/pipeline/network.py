@@ -6,17 +6,21 @@ import torch
 from torch import nn
 
 from diffnas.core.genotype import Genotype
-from diffnas.core.space import Shape
+from diffnas.core.space import Shape, Words
 from diffnas.errors import RecipeError
 from diffnas.keys import space_of
 from diffnas.recipe import Recipe
+from diffnas.sections import TextTrain
+
+RATES = ("dropout", "dropouth", "dropoutx", "dropouti", "dropoute")
 
 
-def build(genotype: Genotype, recipe: Recipe, shape: Shape, seed: int | None = None) -> nn.Module:
-    """The network of `genotype` for images of `shape`; `seed` fixes its fresh weights.
+def build(genotype: Genotype, recipe: Recipe, shape: Shape | Words, seed: int | None = None) -> nn.Module:
+    """The network of `genotype` for inputs of `shape`; `seed` fixes its fresh weights.
 
     Raises `RecipeError` where the train section asks for what cannot be built, `GenotypeError` for an illegal genotype.
     """
+    require_reads(genotype, recipe)
     train = recipe.train
     assert train is not None
     chosen = recipe.space
@@ -27,6 +31,8 @@ def build(genotype: Genotype, recipe: Recipe, shape: Shape, seed: int | None = N
         raise RecipeError(*(f"recipe {recipe.name}: train.{key}: {reason}" for key, reason in refused))
     if seed is not None:
         torch.manual_seed(seed)
+    if isinstance(train, TextTrain):
+        return space.network(genotype, shape, units=train.units, **{rate: settings[rate] for rate in RATES})
     return space.network(
         genotype,
         shape,
@@ -37,3 +43,13 @@ def build(genotype: Genotype, recipe: Recipe, shape: Shape, seed: int | None = N
         pool_norm=train.pool_norm,
         drops=train.drop_path > 0,
     )
+
+
+def require_reads(genotype: Genotype, recipe: Recipe) -> None:
+    """Raises `RecipeError` where the recipe's data are not what the genotype's networks read."""
+    space = space_of(genotype)
+    if space.reads != recipe.kind:
+        raise RecipeError(
+            f"recipe {recipe.name}: data.name: {recipe.data.name} is {recipe.kind}, and a genotype of {space.name} reads"
+            f" {space.reads}; train it by another recipe (diffnas list recipes)"
+        )

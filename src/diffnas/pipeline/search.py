@@ -9,21 +9,23 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from diffnas import draw
 from diffnas.core.genotype import Genotype, read_genotype_file
 from diffnas.core.schedules import cosine, warm
-from diffnas.core.space import Shape, Space
-from diffnas.data.feeds import Feed
+from diffnas.core.space import Shape, Space, Words
 from diffnas.engine import Search
 from diffnas.engine.collapse import collapsed
 from diffnas.engine.method import Clock, Phase, Stage, Turn
 from diffnas.engine.optim import set_learning_rate
+from diffnas.engine.search import Feed
 from diffnas.errors import RecipeError, RunError
 from diffnas.pipeline import epochs
 from diffnas.pipeline.environment import record_attempt, version_of
-from diffnas.pipeline.images import load_data, search_feeds, shape_of
 from diffnas.pipeline.resume import resumed_recipe
 from diffnas.pipeline.session import Session, require_counts
+from diffnas.pipeline.source import load_source
 from diffnas.pipeline.stages import begins, build, inherited, narrowed, span, strongest_ops
 from diffnas.recipe import Recipe
 from diffnas.run import Run, claim, new_run
@@ -48,8 +50,8 @@ def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = 
     if recipe is None or recipe.search is None:
         raise RecipeError("the recipe has no search section; name one that has (diffnas list recipes)")
     device = pick_device(recipe.device)
-    data = load_data(recipe)
-    feeds = search_feeds(recipe, data, device)
+    source = load_source(recipe)
+    feeds = source.search_feeds(device)
     if where is None:
         where = new_run(run, recipe.name)
         claim(where.search, "search")
@@ -57,15 +59,15 @@ def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = 
     with only_one(where.search.path), Stop(recipe.search.checkpoint_every) as stop:
         write_text(where.search.recipe, recipe.to_yaml())
         go_on = shlex.join(["diffnas", "search", "--resume", str(where.path)])
-        session = Session(where.search, stop, device, go_on)
-        _Searcher(recipe, shape_of(data), feeds, session).run()
+        session = Session(where.search, stop, device, go_on, source.search_task())
+        _Searcher(recipe, source.shape, feeds, session).run()
     return where
 
 
 class _Searcher:
     """One attempt at a search: builds each stage's supernet and walks the epochs."""
 
-    def __init__(self, recipe: Recipe, shape: Shape, feeds: dict[str, Feed], session: Session) -> None:
+    def __init__(self, recipe: Recipe, shape: Shape | Words, feeds: dict[str, Feed], session: Session) -> None:
         assert recipe.search is not None and recipe.method is not None and recipe.space is not None
         self.recipe, self.shape, self.feeds, self.session = recipe, shape, feeds, session
         self.settings, self.method = recipe.search, recipe.method
@@ -89,6 +91,7 @@ class _Searcher:
                 "method.warmup: no epoch of this search is longer than its warm-up, so only weights are trained"
             )
         self.seconds = 0.0  # spent on the epoch at hand in earlier attempts
+        self.carries: dict[str, Tensor] = {}  # the hidden state of each feed, in a recurrent search
         self.decay = 1.0  # of the weights, as a multiple of the recipe's
         self.search = self._build(space, clock)
         if checkpoint is not None:
@@ -128,11 +131,18 @@ class _Searcher:
         return self.stopped or self.turn.next_stage or search.clock.stage_epoch >= self._stage.epochs
 
     def _early_stop(self) -> Turn | None:
-        """Stops where the recipe asks for it and the cell has just collapsed."""
+        """Stops where the recipe asks for it and the cell has just collapsed; a stage that selects has its end to come to."""
         clock = self.search.clock
-        genotype, epoch = self.search.derive() if self.settings.early_stop else None, clock.total
-        reason = collapsed(genotype) if genotype is not None and clock.stage_epoch else None
-        return None if reason is None else Turn(stop=True, genotype_epoch=max(1, epoch - 1), reason=reason)
+        if not self.settings.early_stop or not clock.stage_epoch or self._stage.selects:
+            return None
+        genotype = self.search.derive()
+        reason = None if genotype is None else collapsed(genotype)
+        if reason is None:
+            return None
+        if any(stage.selects for stage in self.stages[clock.stage :]):
+            log.info("stage %d ended after epoch %d: %s", clock.stage + 1, clock.total, reason)
+            return Turn(next_stage=True)
+        return Turn(stop=True, genotype_epoch=max(1, clock.total - 1), reason=reason)
 
     def _history(self, epoch: int) -> Path:
         return self.session.part.path / "history" / f"epoch-{epoch:04d}.pt"
@@ -181,7 +191,8 @@ class _Searcher:
     def _build(self, space: Space, clock: Clock) -> Search:
         """The search of a stage with fresh weights and architecture."""
         stage, decay = self.stages[clock.stage], self.decay
-        return build(self.recipe, space, stage, clock, decay, self.session.device, self.feeds, self.shape)
+        device, task = self.session.device, self.session.task
+        return build(self.recipe, space, stage, clock, decay, device, self.feeds, self.shape, task)
 
     def _next_stage(self) -> None:
         """Narrows the space to the strongest ops and builds the next stage's supernet, fresh or going on."""
@@ -217,7 +228,7 @@ class _Searcher:
             self._phase(self._stage.phases[index], started)
             search.advance(phase=index + 1, step=0)
         row: dict[str, Any] = {"epoch": clock.total, "stage": clock.stage, "lr": lr, **self.session.means(clock.total)}
-        row |= epochs.validated(search, self.settings) | epochs.curvature(search, self.settings)
+        row |= epochs.validated(search, self.settings, self.session.task) | epochs.curvature(search, self.settings)
         search.advance(stage_epoch=clock.stage_epoch + 1, epoch=clock.epoch + 1, phase=0, step=0, total=clock.total + 1)
         genotype = self._write_genotype()
         if genotype is not None:
@@ -226,11 +237,10 @@ class _Searcher:
         row["strength"] = epochs.strengths(search)
         row["seconds"] = round(time.monotonic() - started, 3)
         self.session.part.add_metrics(row)
-        self.session.meter = type(self.session.meter)()
         self.seconds = 0.0
         self.session.save(self._position, self)
         self._keep()
-        log.info("%s", epochs.line(row, search.clock, self.stages))
+        log.info("%s", epochs.line(row, search.clock, self.stages, self.session.task))
         self.session.leave()
 
     def _phase(self, phase: Phase, started: float) -> None:
@@ -238,13 +248,19 @@ class _Searcher:
         search, clock, meter = self.search, self.search.clock, self.session.meter
         warm = clock.stage_epoch < self._stage.warmup
         names = [name for name in phase.feeds if not (warm and name == "valid")]
-        total = phase.steps or self.feeds["train"].steps
         feeds = {name: self.feeds[name].epoch(clock.total) for name in names}
+        total = phase.steps or len(feeds["train"])
+        if clock.step == 0:
+            self.carries = {}
         with progress(f"search epoch {clock.total + 1}", total, self.recipe.log.every) as say:
             for step in range(clock.step, total):
-                batches = {name: feeds[name][step % self.feeds[name].steps] for name in names}
+                batches = {
+                    name: replace(feeds[name][step % len(feeds[name])], carry=self.carries.get(name)) for name in names
+                }
                 for name, loss in self.method.step(search, batches).items():
                     meter.add(name, loss)
+                    if loss.carry is not None:
+                        self.carries[name] = loss.carry
                 search.advance(step=step + 1)
                 say(step + 1, meter.text)
                 self.seconds = time.monotonic() - started
@@ -285,10 +301,11 @@ class _Searcher:
         """The search and the ops its cells still allow."""
         allowed = {kind: [list(row) for row in cell.allowed] for kind, cell in self.search.space.cells.items()}
         found = {"search": self.search.state_dict(), "allowed": allowed}
-        return {**found, "seconds": self.seconds, "decay": self.decay}
+        return {**found, "seconds": self.seconds, "decay": self.decay, "carries": self.carries}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from `state`; the supernet is that of its stage already."""
         self.search.load_state_dict(state["search"])
         self.seconds = state["seconds"]
         self._set_decay(float(state.get("decay", 1.0)))
+        self.carries = {name: carry.to(self.session.device) for name, carry in state.get("carries", {}).items()}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffnas.core.batch import Loss
 from diffnas.errors import CheckpointError, Diverged, Interrupted
+from diffnas.pipeline.source import Task
 from diffnas.run import Part
 from diffnas.runtime.checkpoint import load_checkpoint, save_checkpoint
 from diffnas.runtime.stop import Stop
@@ -19,7 +20,8 @@ from diffnas.runtime.stop import Stop
 class Meter:
     """Sums of losses and right answers by name, kept on the device and read only when someone looks."""
 
-    def __init__(self) -> None:
+    def __init__(self, task: Task) -> None:
+        self.task = task
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
 
@@ -30,19 +32,18 @@ class Meter:
         self.counts[name] = self.counts.get(name, 0) + loss.count
 
     def means(self) -> dict[str, float]:
-        """`{NAME_loss, NAME_accuracy}`; accuracies in percent."""
-        found = {}
+        """`{NAME_loss, ...}`: the task's metrics by name."""
+        found: dict[str, float] = {}
         for name, pair in self.sums.items():
             loss, correct = pair.tolist()
-            found[f"{name}_loss"] = loss / self.counts[name]
-            found[f"{name}_accuracy"] = 100.0 * correct / self.counts[name]
+            metrics = self.task.metrics(loss / self.counts[name], correct / self.counts[name])
+            found |= {f"{name}_{metric}": value for metric, value in metrics.items()}
         return found
 
     def text(self) -> str:
         """The means for a progress bar, short enough for 80 columns."""
         means = self.means()
-        parts = [f"{name} {means[f'{name}_loss']:.3f} {means[f'{name}_accuracy']:.1f}%" for name in sorted(self.sums)]
-        return "  ".join(parts)
+        return "  ".join(self.task.said(name, means, short=True) for name in sorted(self.sums))
 
     def state_dict(self) -> dict[str, Any]:
         """The sums so far."""
@@ -66,9 +67,9 @@ class Stateful(Protocol):
 class Session:
     """The checkpoints of one command on one part of a run."""
 
-    def __init__(self, part: Part, stop: Stop, device: torch.device, resume_with: str) -> None:
+    def __init__(self, part: Part, stop: Stop, device: torch.device, resume_with: str, task: Task) -> None:
         self.part, self.stop, self.device, self.resume_with = part, stop, device, resume_with
-        self.meter = Meter()
+        self.task, self.meter = task, Meter(task)
 
     def save(self, position: int, state: Stateful) -> None:
         """Writes a checkpoint of `state`, the sums and torch's own generators."""
@@ -99,9 +100,10 @@ class Session:
         return CheckpointError(f"{self.part.checkpoints}: does not fit the recipe beside it; was a file exchanged?")
 
     def means(self, epoch: int) -> dict[str, float]:
-        """The means of `epoch`; raises `Diverged` where one is not finite, before anything of the epoch is written."""
-        means = self.meter.means()
-        if not all(map(math.isfinite, means.values())):
+        """The means of `epoch`, and the sums begin anew; raises `Diverged` where one is not finite, before anything of the
+        epoch is written."""
+        means, self.meter = self.meter.means(), Meter(self.meter.task)
+        if not all(math.isfinite(value) for name, value in means.items() if name.endswith("_loss")):
             raise Diverged(
                 f"the loss of epoch {epoch + 1} is not finite: the training has diverged; lower the learning rate"
                 f" ({self.part.path} keeps what came before)"

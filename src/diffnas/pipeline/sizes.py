@@ -8,9 +8,11 @@ import torch
 
 from diffnas.core.count import RULE, count
 from diffnas.core.genotype import Genotype
+from diffnas.core.space import Shape, Words
 from diffnas.keys import space_of
 from diffnas.pipeline.network import build
 from diffnas.recipe import Recipe, read_recipe
+from diffnas.sections import ImageTrain, TextTrain
 
 
 def size_lines(genotype: Genotype, recipe: str | Recipe | None = None) -> Iterator[str]:
@@ -27,7 +29,7 @@ def _usual(genotype: Genotype) -> Iterator[tuple[str, tuple[int, int, int]]]:
     for name, (shape, settings) in space.usual_sizes.items():
         with torch.device("meta"):
             network = space.network(genotype, shape, **settings)
-        counts = count(network, (shape.channels, shape.side, shape.side))
+        counts = count(network, shape)
         yield name, (counts.params, counts.macs, counts.auxiliary)
 
 
@@ -39,6 +41,10 @@ def _of_recipe(genotype: Genotype, recipe: str | Recipe) -> Iterator[tuple[str, 
     shape = recipe.shape
     with torch.device("meta"):
         network = build(genotype, recipe, shape)
-    counts = count(network, (shape.channels, shape.side, shape.side))
-    size = f"recipe {recipe.name}, C={recipe.train.channels} L={recipe.train.layers}, {shape.side}x{shape.side}"
+    counts = count(network, shape)
+    train, size = recipe.train, f"recipe {recipe.name}"
+    if isinstance(train, ImageTrain) and isinstance(shape, Shape):
+        size += f", C={train.channels} L={train.layers}, {shape.side}x{shape.side}"
+    elif isinstance(train, TextTrain) and isinstance(shape, Words):
+        size += f", {shape.vocabulary:,} words, {train.units} units"
     yield size, (counts.params, counts.macs, counts.auxiliary)

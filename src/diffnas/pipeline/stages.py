@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from diffnas.core.seeds import generator, stream_seed
-from diffnas.core.space import Shape, Space
-from diffnas.data.feeds import Feed
+from diffnas.core.space import Shape, Space, Words
 from diffnas.engine import Search
 from diffnas.engine.method import Clock, Stage
+from diffnas.engine.search import Feed, Task
 from diffnas.recipe import Recipe
 from diffnas.runtime.device import PRECISIONS, compiled, place
 from diffnas.spaces.widen import channel_copies, widened
-from diffnas.tasks.images import ImageTask
 
 
 def begins(stage: Stage) -> bool:
@@ -40,7 +39,8 @@ def build(
     decay: float,
     device: torch.device,
     feeds: Mapping[str, Feed],
-    shape: Shape,
+    shape: Shape | Words,
+    task: Task,
 ) -> Search:
     """The search of `stage` with fresh weights and architecture; `decay` multiplies the recipe's weight decay."""
     method, settings, seed = recipe.method, recipe.search, recipe.seed
@@ -66,10 +66,11 @@ def build(
             foreach=True,
         ),
         arch_optimizer=torch.optim.Adam(arch_group, adam.lr, adam.betas, weight_decay=adam.decay),
-        task=ImageTask(),
+        task=task,
         seed=seed,
         clip=weights.clip,
         arch_clip=adam.clip,
+        ahead_clip=weights.ahead_clip,
         precision=PRECISIONS[recipe.precision],
         clock=clock,
         feeds=feeds,

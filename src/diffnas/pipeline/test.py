@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -11,21 +12,19 @@ from safetensors.torch import load_file
 
 from diffnas.core.count import RULE, count
 from diffnas.errors import RecipeError, RunError, WeightsError
-from diffnas.pipeline.evaluate import evaluate
-from diffnas.pipeline.images import load_data, shape_of, test_feed
 from diffnas.pipeline.network import build
+from diffnas.pipeline.source import load_source
 from diffnas.pipeline.train import read_genotype
 from diffnas.recipe import changed_keys, read_recipe
 from diffnas.run import Part, Run, open_run
-from diffnas.runtime.device import PRECISIONS, pick_device, place
-from diffnas.tasks.images import ImageTask
+from diffnas.runtime.device import pick_device, place
 
 
 def test(run: str | Path | Run, name: str | None = None, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Tests the training `name` of `run` (its only one by default) on the test images; writes and returns test.json.
+    """Tests the training `name` of `run` (its only one by default) on the test data; writes and returns test.json.
 
-    Accuracies are in percent; `interval` is the 95 % interval of the accuracy.  `overrides` may move the data or the device
-    ("data.path=...").  Raises `UserError` where the training has not finished or its files are damaged.
+    Accuracies are in percent; `interval` is the 95 % interval of the accuracy or perplexity.  `overrides` may move the data
+    or the device ("data.path=...").  Raises `UserError` where the training has not finished or its files are damaged.
     """
     part = (run if isinstance(run, Run) else open_run(run)).training(name)
     if not part.weights.is_file():
@@ -37,23 +36,13 @@ def test(run: str | Path | Run, name: str | None = None, overrides: tuple[str, .
     if changed:
         raise RecipeError(*(f"--set {key}: a test may change data.path and device only" for key in changed))
     genotype = read_genotype(part)
-    data = load_data(recipe)
-    shape = shape_of(data)
-    network = build(genotype, recipe, shape)
+    source = load_source(recipe)
+    network = build(genotype, recipe, source.shape)
     _load(part, network)
     device = pick_device(recipe.device)
-    sizes = count(network, (shape.channels, shape.side, shape.side))
-    found = evaluate(place(network, device), ImageTask(), test_feed(recipe, data, device), PRECISIONS[recipe.precision])
-    low, high = found.interval()
-    result: dict[str, Any] = {
-        "accuracy": 100.0 * found.accuracy,
-        "interval": [100.0 * low, 100.0 * high],
-        "error": 100.0 * (1.0 - found.accuracy),
-        "top5": 100.0 * found.top5,
-        "loss": found.loss,
-        "n": found.n,
-        "weights": "last epoch",
-        "data": data.name,
+    sizes = count(network, source.shape)
+    result = source.test(place(network, device), device) | {
+        "data": recipe.data.name,
         "recipe": recipe.name,
         "seed": recipe.seed,
         "params": sizes.params,
@@ -63,6 +52,20 @@ def test(run: str | Path | Run, name: str | None = None, overrides: tuple[str, .
     }
     part.write_json("test.json", result)
     return result
+
+
+def described(result: dict[str, Any]) -> Iterator[str]:
+    """Lines that say what `test` found."""
+    low, high = result["interval"]
+    if "perplexity" in result:
+        said = f"{result['perplexity']:.2f}  (95 % interval {low:.2f} to {high:.2f}, {result['n']:,} tokens)"
+        yield f"test perplexity: {said}"
+        yield f"of word frequencies alone: {result['unigram_perplexity']:.2f}   weights: {result['weights']}"
+    else:
+        said = f"{result['accuracy']:.2f} %  (95 % interval {low:.2f} to {high:.2f}, {result['n']} images)"
+        yield f"test accuracy: {said}"
+        yield f"test loss:     {result['loss']:.4f}   top-5 accuracy: {result['top5']:.2f} %   weights: {result['weights']}"
+    yield f"size:          {result['params']:,} parameters, {result['macs'] / 1e6:.1f}M multiply-adds"
 
 
 def _load(part: Part, network: Any) -> None:

@@ -2,6 +2,7 @@
 
 SPACES = {
     "darts-cnn": "diffnas.spaces.darts_cnn.space:DartsCNN",
+    "darts-rnn": "diffnas.spaces.darts_rnn.space:DartsRNN",
     "nasbench201": "diffnas.spaces.nasbench201.space:NASBench201",
     "shufflenet-blocks": "diffnas.spaces.shufflenet_blocks.space:ShuffleNetBlocks",
 }

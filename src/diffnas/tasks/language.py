@@ -6,7 +6,7 @@ S. Merity et al., Revisiting activation regularization for language RNNs (ICML w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,18 @@ class LanguageTask:
         correct = (answers.gather(1, targets[:, None])[:, 0] == answers.amax(1)).sum()
         return Loss(value, correct, len(targets), self._extra(spoken), spoken.carry.detach())
 
+    def worth(self, loss: Tensor, accuracy: Tensor) -> Tensor:
+        """[]: what selections maximise, 80 / perplexity: the reward of ENAS on text (Pham et al., 2018, section 3.1)."""
+        return 80.0 * (-loss).exp()
+
+    def metrics(self, loss: float, accuracy: float) -> dict[str, float]:
+        """What is recorded: the mean loss of a token, its exponential, and the accuracy (given as a share) in percent."""
+        return {"loss": loss, "perplexity": _exp(loss), "accuracy": 100.0 * accuracy}
+
+    def said(self, name: str, row: Mapping[str, float], short: bool = False) -> str:
+        """What a line says of `{NAME_perplexity}`."""
+        return f"{name} {'' if short else 'perplexity '}{row[f'{name}_perplexity']:.2f}"
+
     def _extra(self, spoken: Spoken) -> Tensor | None:
         extra = None
         if self.alpha:
@@ -55,8 +67,9 @@ class LanguageTask:
 
 @dataclass(frozen=True)
 class Perplexity:
-    """exp of the mean loss of a token over `n` tokens, with its 95 % interval `low` to `high`."""
+    """exp of the mean `loss` of a token over `n` tokens, with its 95 % interval `low` to `high`."""
 
+    loss: float
     value: float
     low: float
     high: float
@@ -73,10 +86,10 @@ def perplexity(losses: Sequence[float], counts: Sequence[int]) -> Perplexity:
     n = sum(counts)
     mean = math.fsum(x * count for x, count in zip(losses, counts, strict=True)) / n
     if len(losses) < 2:
-        return Perplexity(_exp(mean), 0.0, math.inf, n)
+        return Perplexity(mean, _exp(mean), 0.0, math.inf, n)
     spread = math.fsum((count / n * (x - mean)) ** 2 for x, count in zip(losses, counts, strict=True))
     half = 1.959964 * math.sqrt(len(losses) / (len(losses) - 1) * spread)
-    return Perplexity(_exp(mean), _exp(mean - half), _exp(mean + half), n)
+    return Perplexity(mean, _exp(mean), _exp(mean - half), _exp(mean + half), n)
 
 
 def _exp(x: float) -> float:

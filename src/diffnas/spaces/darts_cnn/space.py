@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype
 from diffnas.core.settings import setting
-from diffnas.core.space import Form, Shape, Size
+from diffnas.core.space import Form, Reads, Shape, Size
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -44,6 +44,7 @@ class DartsCNN:
     """Two kinds of cell, `normal` and `reduce`, in which every node reads every earlier state (14 edges of 8 ops)."""
 
     name: ClassVar[str] = "darts-cnn"
+    reads: ClassVar[Reads] = "images"
 
     channels: int = setting(16, "initial channels of the supernet (C)", ge=2, le=4096)
     layers: int = setting(8, "cells of the supernet (L); those at L/3 and 2L/3 reduce", ge=1, le=1000)

@@ -13,11 +13,13 @@ writes over what it reads: once differentiable, and once only.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.amp import is_autocast_available
 
 from diffnas.core.cell import Cell
 from diffnas.core.mixture import Mix
@@ -76,7 +78,8 @@ def recur(
     `x` [T, N, H] are its inputs, `hidden` [N, H] is its state before, `mask` [N, H] multiplies what nodes read of states.
     `start` [2 H, 2 H] and `weights` [H, 2 H] are those of `CellWeights`.  Without `shares_EO`, a node's one flow counts whole.
     """
-    with torch.autocast(x.device.type, enabled=False):
+    kind = x.device.type
+    with torch.autocast(kind, enabled=False) if is_autocast_available(kind) else nullcontext():  # not on meta tensors
         own, before = start.split(hidden.shape[1])
         words = (x.flatten(0, 1) @ own).unflatten(0, x.shape[:2])
         found: tuple[Tensor, Tensor, Tensor] = _Recurrence.apply(

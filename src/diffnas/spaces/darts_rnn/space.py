@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype
 from diffnas.core.settings import setting
-from diffnas.core.space import Form, Shape, Size, Words
+from diffnas.core.space import Form, Reads, Shape, Size, Words
 from diffnas.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class DartsRNN:
     """One kind of cell, `recurrent`: a start and eight nodes that read every earlier state (36 edges of 5 activations)."""
 
     name: ClassVar[str] = "darts-rnn"
+    reads: ClassVar[Reads] = "text"
 
     units: int = setting(300, "width of embedding and hidden state of the supernet", ge=1, le=16384)
     steps: int = setting(8, "nodes of the cell", ge=1, le=32)

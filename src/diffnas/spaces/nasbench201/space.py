@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.settings import setting
-from diffnas.core.space import Form, Shape, Size
+from diffnas.core.space import Form, Reads, Shape, Size
 from diffnas.errors import GenotypeError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class NASBench201:
     """
 
     name: ClassVar[str] = "nasbench201"
+    reads: ClassVar[Reads] = "images"
 
     channels: int = setting(16, "channels of the first of three stages (C)", ge=1, le=4096)
     layers: int = setting(5, "cells of each of the three stages (N)", ge=1, le=1000)

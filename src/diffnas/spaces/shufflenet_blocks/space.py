@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from diffnas.core.cell import Cell
 from diffnas.core.genotype import LARGEST, Genotype
 from diffnas.core.settings import setting
-from diffnas.core.space import Form, Shape, Size
+from diffnas.core.space import Form, Reads, Shape, Size
 from diffnas.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class ShuffleNetBlocks:
     """A chain of blocks, ShuffleNetV2 with a kernel of 3, 5 or 7 or an Xception one each (SPOS, DSNAS: 20 blocks of 4 ops)."""
 
     name: ClassVar[str] = "shufflenet-blocks"
+    reads: ClassVar[Reads] = "images"
 
     channels: int = setting(16, "channels of the stem", ge=1, le=4096)
     widths: tuple[int, ...] = setting((64, 160, 320, 640), "channels of the blocks, stage by stage", min_length=1)

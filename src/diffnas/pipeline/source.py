@@ -1,0 +1,97 @@
+"""What a recipe's data section gives the commands, whether it holds images or text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from diffnas.core.batch import Batch, Loss
+from diffnas.core.space import Shape, Words
+from diffnas.engine.search import Feed
+from diffnas.recipe import Recipe
+from diffnas.sections import Text
+
+
+class Task(Protocol):
+    """What outputs are worth, and how that is recorded and said."""
+
+    def loss(self, net: Any, batch: Batch) -> Loss:
+        """The loss of `net` (a function of the inputs) on `batch`."""
+
+    def worth(self, loss: Tensor, accuracy: Tensor) -> Tensor:
+        """[]: what selections maximise."""
+
+    def metrics(self, loss: float, accuracy: float) -> dict[str, float]:
+        """What is recorded of a mean loss and a share of right answers, by name."""
+
+    def said(self, name: str, row: Mapping[str, float], short: bool = False) -> str:
+        """What a line says of the metrics `NAME_...` in `row`."""
+
+
+class Training(Protocol):
+    """How a network is trained on a source: everything that the loop over epochs leaves open."""
+
+    @property
+    def task(self) -> Task:
+        """The loss that is minimised."""
+
+    @property
+    def feed(self) -> Feed:
+        """The batches to train on."""
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """What moves the weights."""
+
+    def begin(self, epoch: int) -> float:
+        """Prepares the network for an epoch; its learning rate."""
+
+    def after(self, epoch: int) -> dict[str, float]:
+        """What an evaluation finds at the end of an epoch, if one is due, for its row of metrics."""
+
+    def result(self) -> Mapping[str, Tensor]:
+        """The weights that the training ends with, by name."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs besides the network and the optimizer's numbers."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from `state`; afterwards `optimizer` is of the kind that it was then."""
+
+
+class Source(Protocol):
+    """The data of a recipe, read."""
+
+    @property
+    def shape(self) -> Shape | Words:
+        """What networks read."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes or the words, in the order of their numbers."""
+
+    def search_task(self) -> Task:
+        """The task of a search."""
+
+    def search_feeds(self, device: torch.device) -> dict[str, Feed]:
+        """The batches of a search: `train`, and `valid` and `score` where there is data for the architecture."""
+
+    def training(self, network: nn.Module, device: torch.device) -> Training:
+        """The training of `network`, which is on `device`."""
+
+    def test(self, network: nn.Module, device: torch.device) -> dict[str, Any]:
+        """What the test data says of `network`, which is on `device`."""
+
+
+def load_source(recipe: Recipe) -> Source:
+    """Reads the data that `recipe` names; raises `DataError` where they are missing, damaged or do not fit."""
+    if isinstance(recipe.data, Text):
+        from diffnas.pipeline.texts import TextSource
+
+        return TextSource(recipe)
+    from diffnas.pipeline.images import ImageSource
+
+    return ImageSource(recipe)
