@@ -94,7 +94,7 @@ def with_op(
     ("genotype", "said"),
     [
         (with_op("conv_9x9"), "genotype: cell normal: op 'conv_9x9' is unknown; known: "),
-        (with_op("none", space="darts-rnn"), "genotype: its space 'darts-rnn' is unknown; known: darts-cnn"),
+        (with_op("none", space="darts-mlp"), "genotype: its space 'darts-mlp' is unknown; known: darts-cnn"),
         (with_op("none", kinds=("normal",)), "reduce is missing"),
         (with_op("none", concat=1), "names an input; name nodes only"),
     ],

@@ -213,7 +213,7 @@ def test_torch_stays_out_of_help_lists_and_refusals(tmp_path: Path) -> None:
         (["train", "darts-v2", "--recipe", TINY, "--train", "../x"], "--train ../x: must be letters"),
         (["train", "darts-v2", "--recipe", TINY, "--run", "a"], "--run a: is a file; name a folder"),
         (["train", "op.json", "--recipe", TINY], "op.json: cell normal: op 'conv_9x9' is unknown; known:"),
-        (["train", "space.json", "--recipe", TINY], "space.json: its space 'darts-rnn' is unknown; known: darts-cnn"),
+        (["train", "space.json", "--recipe", TINY], "space.json: its space 'darts-mlp' is unknown; known: darts-cnn"),
         (["train", "half.json", "--recipe", TINY], "half.json: not valid JSON"),
         (["test", "gone"], "run gone: does not exist"),
         (["test", "."], "run .: is not a run folder (it has no search/ and no train/)"),
@@ -226,7 +226,7 @@ def test_torch_stays_out_of_help_lists_and_refusals(tmp_path: Path) -> None:
         (["show", "darts-v2", "--out", "a"], "--out a: is a file; name a folder"),
         (["show", "darts-v2", "--out", "a/b"], "a/b: "),
         (["show", "darts-v2", "--out", "x" * 300], "File name too long"),
-        (["show", "space.json", "--stats", "--out", "p"], "space.json: its space 'darts-rnn' is unknown"),
+        (["show", "space.json", "--stats", "--out", "p"], "space.json: its space 'darts-mlp' is unknown"),
         (["show", "op.json", "--stats", "--out", "p"], "op.json: cell normal: op 'conv_9x9' is unknown"),
         (["show", "darts-v2", "--stats", "--recipe", "nothing", "--out", "p"], "recipe 'nothing' is unknown"),
     ],
@@ -239,7 +239,7 @@ def test_a_line_for_what_was_typed_wrong(
     good = capsys.readouterr().out
     (tmp_path / "a").write_text("text")
     (tmp_path / "half.json").write_text(good[: len(good) // 2])
-    (tmp_path / "space.json").write_text(good.replace("darts-cnn", "darts-rnn"))
+    (tmp_path / "space.json").write_text(good.replace("darts-cnn", "darts-mlp"))
     (tmp_path / "op.json").write_text(good.replace('["sep_conv_3x3", 0]', '["conv_9x9", 0]'))
     if arguments[0] == "show" and "--stats" in arguments:
         lines = refused_with_output(arguments, capsys)

@@ -144,7 +144,7 @@ OVERRIDES = [
     ("search.arch.weight_decay=1", "search.arch.weight_decay=1 is unknown"),
     ("method.unrolld=true", "did you mean method.unrolled?"),
     ("space.chanels=8", "did you mean space.channels?"),
-    ("train.dropout=1", "is unknown"),
+    ("train.dropout=1", "train.dropout=1: is a key for text, and the data are images"),
     ("data.nam=digits", "did you mean data.name?"),
     ("log.evry=1", "did you mean log.every?"),
     ("epochs=3", "did you mean search.epochs or train.epochs?"),

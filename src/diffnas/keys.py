@@ -20,7 +20,6 @@ from pydantic.fields import FieldInfo
 from diffnas import sections
 from diffnas.core.genotype import Genotype
 from diffnas.core.space import Space
-from diffnas.data.texts import TEXTS
 from diffnas.errors import GenotypeError
 from diffnas.methods import METHODS
 from diffnas.sections import SECTIONS, Section
@@ -55,11 +54,6 @@ def recipe_keys() -> list[Key]:
         for name in registry:
             keys += model_keys(choice_model(section, name), f"{section}.", name)
     return sorted(keys, key=lambda key: ("." in key.name, key.name))
-
-
-def kind_of(data: Any) -> str:
-    """What the data set of that name holds, `images` or `text`; a name that is not known counts as images."""
-    return "text" if isinstance(data, str) and data in TEXTS else "images"
 
 
 def kind_keys(kind: str) -> list[Key]:
@@ -160,7 +154,7 @@ def one_of(names: Iterable[str]) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`; did you mean X?`, or nothing where no name is near."""
-    known = list(known)
+    known = list(dict.fromkeys(known))
     section, _, leaf = word.rpartition(".")
     # a right word in the wrong place comes first: `lr`, `search.lr`
     same = [name for name in known if "." in name and name.rpartition(".")[2] == leaf]

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from diffnas import sections
-from diffnas.checks import Check, shape_of
+from diffnas.checks import Check, kind_of, shape_of
 from diffnas.core.space import Shape, Space, Words
 from diffnas.errors import RecipeError
-from diffnas.keys import REGISTRIES, kind_of, nearest
+from diffnas.keys import REGISTRIES, nearest
 from diffnas.sections import SECTIONS, Head
 from diffnas.yaml_text import parse_yaml, shown, yaml_lines
 

@@ -13,6 +13,7 @@ import torch
 from diffnas.data import DATA, Split
 from diffnas.data import images as module
 from diffnas.data.images import SOURCES, ImageData, Images, load_images, split_train
+from diffnas.data.texts import TEXTS
 from diffnas.errors import DataError
 from diffnas.listing import listing
 from diffnas.pipeline.images import load_data
@@ -62,7 +63,7 @@ def test_every_data_set_has_a_source_and_says_what_it_is() -> None:
 
 
 def test_the_list_shows_every_data_set() -> None:
-    assert [line.split()[0] for line in listing("data")] == list(DATA)
+    assert [line.split()[0] for line in listing("data")] == sorted([*DATA, *TEXTS])
 
 
 def test_a_recipe_on_data_that_is_not_fetched_says_which_path_it_needs() -> None:

@@ -212,7 +212,7 @@ def test_text_width_is_never_less_than_in_the_font() -> None:
 @pytest.mark.parametrize(
     ("op", "name"),
     [("sep_conv_5x5", "sep"), ("dil_conv_3x3", "dil"), ("avg_pool_3x3", "pool"), ("skip_connect", "skip")]
-    + [("identity", "skip"), ("none", "none"), ("zero", "none"), ("conv_7x1_1x7", "other"), ("tanh", "other")],
+    + [("identity", "skip"), ("none", "none"), ("zero", "none"), ("conv_7x1_1x7", "other"), ("tanh", "tanh")],
 )
 def test_family(op: str, name: str) -> None:
     assert draw.family(op) == name

@@ -292,7 +292,7 @@ def test_refusals_and_misfits(tmp_path: Path) -> None:
     assert Budget(table=bad, unit="latency").misfits(SPACE) == []  # refused already
 
     class Silent:
-        name = "silent"
+        name, reads = "silent", "text"
         cells = SPACE.cells
 
     assert "silent does not tell what its ops cost" in dict(Budget().misfits(Silent()))["name"]

@@ -25,7 +25,7 @@ from diffnas.keys import choice_class
 from diffnas.methods.darts_plus import DARTSPlus
 from diffnas.methods.darts_pt import DARTSPT
 from diffnas.methods.darts_pt_decisions import GONE, OPEN, decide_edge, decide_node, worth_without
-from diffnas.methods.darts_pt_schedule import decisions
+from diffnas.methods.darts_pt_schedule import decisions, due
 from diffnas.spaces import SPACES
 from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.tasks.images import ImageTask
@@ -272,7 +272,14 @@ def test_refusals_and_misfits() -> None:
     small = choice_class("space", "nasbench201")()
     assert decisions(small.cells["cell"]) == 6
     method = DARTSPT(tuning=25)
-    assert method.misfits(small) == [] and [e for e in range(25) if method._due(e)] == [0, 5, 10, 15, 20, 24]
+    assert method.misfits(small) == [] and [e for e in range(25) if due(e, method.interval, method.tuning)] == [
+        0,
+        5,
+        10,
+        15,
+        20,
+        24,
+    ]
 
 
 def test_wrappers_between_two_of_them_are_seen_through() -> None:

@@ -103,6 +103,6 @@ def test_a_margin_that_is_not_reached_decides_nothing(toy: Build) -> None:
 
 
 def test_costs_are_needed_where_they_count() -> None:
-    space: Any = type("Uncounted", (), {"name": "plain"})()
+    space: Any = type("Uncounted", (), {"name": "plain", "reads": "text"})()
     assert DSNAS().misfits(space) == [] == DSNAS(cost_weight=1.0).misfits(ShuffleNetBlocks())
     assert [key for key, _ in DSNAS(cost_weight=1.0).misfits(space)] == ["name"]

@@ -76,7 +76,7 @@ def test_phases(toy: Build, table: Batch) -> None:
 
 
 def test_costs_are_needed_where_they_count() -> None:
-    space: Any = type("Uncounted", (), {"name": "plain"})()
+    space: Any = type("Uncounted", (), {"name": "plain", "reads": "text"})()
     assert SNAS().misfits(space) == [] == SNAS(resource_weight=1.0).misfits(DartsCNN())
     ((key, reason),) = SNAS(resource_weight=1.0).misfits(space)
     assert key == "name" and "method.resource_weight" in reason

@@ -189,7 +189,10 @@ def test_a_stopped_search_goes_on_bit_for_bit(
 
 
 def test_plain_and_fast_find_the_same_cell(tmp_path: Path) -> None:
-    found = [diffnas.search(tiny(f"search.supernet={form}", "search.weights.lr=0.5"), tmp_path / form) for form in ("plain", "fast")]
+    found = [
+        diffnas.search(tiny(f"search.supernet={form}", "search.weights.lr=0.5"), tmp_path / form)
+        for form in ("plain", "fast")
+    ]
     plain, fast = (run.search.metrics()[-1] for run in found)
     assert plain["train_loss"] == pytest.approx(fast["train_loss"], rel=1e-4)
     assert diffnas.load_genotype(found[0]).cells == diffnas.load_genotype(found[1]).cells

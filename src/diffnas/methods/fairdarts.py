@@ -62,11 +62,11 @@ class FairDARTS(Method):
     def derive(self, search: Search) -> Genotype | None:
         """The strongest edges of every node, those whose strongest op passes the threshold.
 
-        In a space whose nodes keep all of their edges, the threshold has nothing to leave out.
+        In a space whose nodes keep all of their edges, or have the one that they must have, it has nothing to leave out.
         """
         nodes, strength = {}, search.strength()
         for kind, cell in search.space.cells.items():
-            passing = cell if cell.in_degree is None else cell.keep((strength[kind] >= self.threshold).tolist())
+            passing = cell if cell.in_degree in (None, 1) else cell.keep((strength[kind] >= self.threshold).tolist())
             nodes[kind] = engine.strongest(passing, strength[kind])
         return Genotype(search.space.name, nodes)
 

@@ -55,7 +55,7 @@ class SNAS(Method):
 
     def misfits(self, space: Space) -> list[tuple[str, str]]:
         """A resource term needs costs."""
-        if not self.resource_weight or hasattr(space, "costs"):
+        if not self.resource_weight or space.reads == "images":
             return []
         return [("name", f"{space.name} does not say what its ops cost; set method.resource_weight to 0")]
 

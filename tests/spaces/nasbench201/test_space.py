@@ -14,7 +14,7 @@ from diffnas.core.genotype import parse_genotype
 from diffnas.core.space import Shape, Size
 from diffnas.engine import strongest
 from diffnas.errors import GenotypeError, RecipeError
-from diffnas.sections import Train
+from diffnas.sections import ImageTrain
 from diffnas.spaces.nasbench201.space import OPS, NASBench201
 
 TEXT = "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|none~0|nor_conv_3x3~1|nor_conv_1x1~2|"
@@ -52,7 +52,7 @@ def test_sides_must_halve_twice() -> None:
 
 def test_networks_refuse_what_there_is_not() -> None:
     """One line each, with what to set; nothing else of a train section matters."""
-    found = dict(NASBench201().network_refusals(Shape(10), Train().model_dump()))
+    found = dict(NASBench201().network_refusals(Shape(10), ImageTrain().model_dump()))
     assert set(found) == {"auxiliary", "drop_path"}
     asked = {"auxiliary": True, "stem": "imagenet", "pool_norm": "plain", "drop_path": 0.2}
     found = dict(NASBench201().network_refusals(Shape(10), asked))
