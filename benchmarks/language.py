@@ -13,6 +13,7 @@ import argparse
 import importlib
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -75,14 +76,10 @@ class Theirs:
         """The step, on fresh weights."""
         torch.manual_seed(0)
         device = torch.device(self.device)
-        before, originals.PATCHES = originals.PATCHES, PATCHES
-        try:
-            with originals.modules_of([self.root / "darts" / "rnn"], device):
-                found = importlib.import_module("model_search" if self.searches else "model")
-                architect = importlib.import_module("architect").Architect if self.searches else None
-                genotype = importlib.import_module("genotypes").DARTS_V2
-        finally:
-            originals.PATCHES = before
+        with originals.modules_of([self.root / "darts" / "rnn"], device, PATCHES):
+            found = importlib.import_module("model_search" if self.searches else "model")
+            architect = importlib.import_module("architect").Architect if self.searches else None
+            genotype = importlib.import_module("genotypes").DARTS_V2
         columns, units = SEARCH if self.searches else TRAIN
         sizes = (WORDS, units, units, units, *RATES.values(), 0.0 if self.searches else 0.1)
         net = found.RNNModelSearch(*sizes) if self.searches else found.RNNModel(*sizes, genotype=genotype)
@@ -125,7 +122,7 @@ class Ours:
 
     def _search(self, device: torch.device) -> Step:
         columns, units = SEARCH
-        space, method = DartsRNN(units=units, dropoute=0.0, **RATES), DARTS(unrolled=self.unrolled)
+        space, method = DartsRNN(units=units), DARTS(unrolled=self.unrolled)
         supernet = space.supernet(Words(WORDS), form="fast").to(device)
         arch = method.arch(space, generator(0, "arch")).to(device)
         search = Search(
@@ -145,7 +142,7 @@ class Ours:
 
     def _train(self, device: torch.device) -> Step:
         columns, units = TRAIN
-        network = diffnas.build_network("darts-rnn-v2", vocabulary=WORDS, units=units, dropoute=0.1, **RATES).to(device)
+        network = diffnas.build_network("darts-rnn-v2", vocabulary=WORDS, units=units, dropouts=RATES).to(device)
         weights, task = list(network.parameters()), LanguageTask(0.0, SLOWNESS)
         optimizer = torch.optim.SGD(weights, 20.0, weight_decay=5e-7, foreach=True)
         batch = Batch(*random_words(columns, device), carry=torch.zeros(1, columns, units, device=device))
@@ -180,10 +177,8 @@ class Products:
         shapes = [(BPTT * columns, units, 2 * units, 1), (columns, units, 2 * units, BPTT)]
         shapes += [(k * columns, units, 2 * units, BPTT) for k in nodes] + [(BPTT * columns, units, WORDS, 1)]
         device = torch.device(self.device)
-        made = [
-            [torch.randn(*size, device=device) for size in ((m, k), (k, n), (m, n))] + [times]
-            for m, k, n, times in shapes
-        ]
+        draw = partial(torch.randn, device=device)
+        made = [(draw(m, k), draw(k, n), draw(m, n), times) for m, k, n, times in shapes]
         passes = [True]  # with the weights' gradient, or without
         if self.searches:
             passes = [True, True, False, False, True] if self.unrolled else [False, True]

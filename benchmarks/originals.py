@@ -98,9 +98,11 @@ class TheirStep:
 
 
 @contextlib.contextmanager
-def modules_of(folders: Sequence[Path], device: torch.device) -> Iterator[None]:
-    """Lets a block import the modules in `folders`; afterwards they are forgotten, as each clone has an `operations`."""
-    finder = _Finder(folders, device)
+def modules_of(
+    folders: Sequence[Path], device: torch.device, patches: Sequence[tuple[str, str]] = PATCHES
+) -> Iterator[None]:
+    """Lets a block import the modules in `folders`, patched; afterwards they are forgotten: each clone has an `operations`."""
+    finder = _Finder(folders, patches if device.type == "cuda" else (*patches, (".cuda()", "")))
     names = [path.stem for folder in folders for path in folder.glob("*.py")]
     names += [name for name in STUBS if importlib.util.find_spec(name.partition(".")[0]) is None]
     before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
@@ -127,8 +129,8 @@ def _stub(names: Sequence[str]) -> None:
 class _Finder:
     """Finds modules in `folders`, the first that has it."""
 
-    def __init__(self, folders: Sequence[Path], device: torch.device) -> None:
-        self.folders, self.device = folders, device
+    def __init__(self, folders: Sequence[Path], patches: Sequence[tuple[str, str]]) -> None:
+        self.folders, self.patches = folders, patches
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -137,16 +139,16 @@ class _Finder:
         for folder in self.folders:
             file = folder / f"{name}.py"
             if file.is_file():
-                return importlib.util.spec_from_file_location(name, file, loader=_Loader(name, file, self.device))
+                return importlib.util.spec_from_file_location(name, file, loader=_Loader(name, file, self.patches))
         return None
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
     """Reads a file, patches the text, and compiles that; no bytecode is read or written."""
 
-    def __init__(self, name: str, file: Path, device: torch.device) -> None:
+    def __init__(self, name: str, file: Path, patches: Sequence[tuple[str, str]]) -> None:
         super().__init__(name, str(file))
-        self.patches = PATCHES if device.type == "cuda" else (*PATCHES, (".cuda()", ""))
+        self.patches = patches
 
     def get_code(self, fullname: str) -> object:  # type: ignore[override]
         """The code of the patched text."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,12 +141,13 @@ def build_network(
     drop_path: bool = False,
     vocabulary: int = 10_000,
     units: int = 850,
-    **dropouts: float,
+    dropouts: Mapping[str, float] | None = None,
 ) -> nn.Module:
     """The network of `genotype` with fresh weights: images [N, in_channels, side, side] -> logits [N, classes].
 
-    A recurrent genotype gives a language model instead, of `vocabulary` words and `units`, with `dropouts` by name (dropout,
-    dropouth, dropoutx, dropouti, dropoute): (tokens [T, N], carry [1, N, units] or None) -> `Spoken`.
+    A recurrent genotype gives a language model instead, of `vocabulary` words and `units`, which drops with the probabilities
+    `dropouts` (of dropout, dropouth, dropoutx, dropouti, dropoute; None: the paper's): tokens [T, N] and a carry [1, N, units]
+    or None -> `Spoken`.
 
     `channels` and `layers` are those that papers report where they are left out (darts-cnn: 36 and 20; nasbench201: 16 and 5).
     `stem` is "cifar" (side 32) or "imagenet" (side 224); `side` says otherwise.  In training mode with `auxiliary` the
@@ -157,10 +158,9 @@ def build_network(
     genotype = load_genotype(genotype)
     space = space_of(genotype)
     if space.reads == "text":
-        _refuse(read_settings(TextTrain, {"units": units, **dropouts}, TextTrain.model_fields)[1])
-        return space.network(genotype, _words(vocabulary), units=units, **dropouts)
-    if dropouts:
-        raise RecipeError(f"{next(iter(dropouts))}: is no setting of networks for images")
+        rates = dropouts or {}
+        _refuse(read_settings(TextTrain, {"units": units, **rates}, TextTrain.model_fields)[1])
+        return space.network(genotype, _words(vocabulary), units=units, **rates)
     shape = Shape(classes, in_channels, side or (32 if stem == "cifar" else 224))
     usual = next(iter(space.usual_sizes.values()))[1]
     channels, layers = channels or usual["channels"], layers or usual["layers"]

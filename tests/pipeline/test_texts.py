@@ -267,14 +267,12 @@ def test_texts_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_networks_and_supernets_by_name() -> None:
-    network = diffnas.build_network("darts-rnn-v2", vocabulary=30, units=8, dropout=0.5)
+    network = diffnas.build_network("darts-rnn-v2", vocabulary=30, units=8, dropouts={"dropout": 0.5})
     spoken = network((torch.randint(30, (5, 2)), None))
     assert spoken.log_probs.shape == (5, 2, 30) and network.dropouts.dropout == 0.5
     supernet = diffnas.build_supernet("darts-rnn", vocabulary=30, units=8, steps=2, form="fast")
     assert supernet.embedding.weight.shape == (30, 8)
-    with pytest.raises(RecipeError, match="dropouts is unknown"):
-        diffnas.build_network("darts-rnn-v2", dropouts=0.5)
+    with pytest.raises(RecipeError, match="dropout_h is unknown"):
+        diffnas.build_network("darts-rnn-v2", dropouts={"dropout_h": 0.5})
     with pytest.raises(RecipeError, match="units: must be a whole number from 1"):
         diffnas.build_network("darts-rnn-v2", units=0)
-    with pytest.raises(RecipeError, match="dropout: is no setting of networks for images"):
-        diffnas.build_network("darts-v2", dropout=0.5)
