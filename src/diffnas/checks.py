@@ -226,10 +226,13 @@ def _searched(search: sections.Search, data: sections.Images | sections.Text, sp
     found = [(f"space.{key}", reason) for key, reason in space.refusals(shape_of(data), space.size)]
     if found or method is None:
         return found
+    misfits = [(f"space.{key}", reason) for key, reason in method.misfits(space)]
+    if any(key == "space.name" for key, _ in misfits):
+        return misfits  # nothing about this space would do
     stages = method.stages(search.epochs, space.size)
     for size in dict.fromkeys(stage.size for stage in stages):
         found += [(f"space.{key}", reason) for key, reason in space.refusals(shape_of(data), size)]
-    found += [(f"space.{key}", reason) for key, reason in method.misfits(space)]
+    found += misfits
     feeds = {feed for stage in stages for phase in stage.phases for feed in phase.feeds}
     split = data.split if isinstance(data, sections.Images) else 0.5
     if split == 1.0 and feeds & {"valid", "score"}:

@@ -231,6 +231,12 @@ def test_the_hidden_state_goes_on_within_an_epoch_and_begins_at_zero_in_the_next
         ("darts-rnn-demo", ["space.partial=4"], "space.partial=4 is unknown"),
         ("darts-rnn-demo", ["method.name=drnas", "method.progressive=true"], "no partial channels to widen"),
         ("darts-rnn-demo", ["method.name=pdarts"], "darts-rnn has no dropout on skip connections"),
+        (
+            "darts-rnn-demo",
+            ["method.name=darts-minus"],
+            "darts-rnn has no skip connections that darts-minus could help",
+        ),
+        ("darts-rnn-demo", ["method.name=darts-plus"], "darts-rnn has no skip connections to count"),
         ("darts-rnn-demo", ["method.name=budget"], "darts-rnn does not tell what its ops cost"),
         ("darts-rnn-demo", ["search.bptt=1"], "search.bptt=1: must be a whole number from 2"),
         ("darts-rnn-demo", ["train.dropoute=1"], "train.dropoute=1: must be a number of at least 0 and below 1"),

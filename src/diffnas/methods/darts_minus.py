@@ -34,6 +34,8 @@ class DARTSMinus(Method):
 
     def misfits(self, space: Space) -> list[tuple[str, str]]:
         """Every edge needs the auxiliary skip, and no cell may be derived with it."""
+        if space.reads == "text":
+            return [("name", f"{space.name} has no skip connections that darts-minus could help; take another method")]
         cell, *_ = cells = list(space.cells.values())
         if AUXILIARY not in cell.ops:
             return [("ops", f"must hold {AUXILIARY}; write [{', '.join([*cell.ops, AUXILIARY])}]")]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from diffnas.core.settings import setting
+from diffnas.core.space import Space
 from diffnas.engine.collapse import skips
 from diffnas.engine.method import Turn
 from diffnas.engine.wrapper import Wrapper
@@ -24,6 +25,11 @@ class DARTSPlus(Wrapper):
     name: ClassVar[str] = "darts-plus"
 
     skips: int = setting(2, "skip connections of a cell, other than the reduction cell, that end the search", ge=1)
+
+    def misfits(self, space: Space) -> list[tuple[str, str]]:
+        """Skip connections are what is counted."""
+        reason = f"{space.name} has no skip connections to count; take another method than darts-plus"
+        return super().misfits(space) + [("name", reason)] * (space.reads == "text")
 
     def turn(self, search: Search, epoch: int) -> Turn:
         """Stops by criterion 1 of the paper, with the genotype as it stands."""
