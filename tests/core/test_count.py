@@ -7,6 +7,7 @@ from torch import nn
 
 import diffnas
 from diffnas.core.count import Counts, count
+from diffnas.core.space import Words
 
 
 def test_a_hand_count() -> None:
@@ -35,3 +36,9 @@ def test_the_network_is_left_as_it_was() -> None:
 def test_a_smaller_input_costs_less() -> None:
     network = diffnas.build_network("darts-v2", channels=4, layers=3)
     assert count(network, (3, 16, 16)).macs < count(network, (3, 32, 32)).macs / 3.9
+
+
+def test_a_language_model_is_counted_for_one_word() -> None:
+    network = diffnas.build_network("darts-rnn-v2", vocabulary=50, units=8)
+    cell = 16 * 16 + 8 * 8 * 16
+    assert count(network, Words(50)) == Counts(cell + 50 * 8 + 50, cell + 50 * 8, 0)

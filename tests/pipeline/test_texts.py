@@ -188,6 +188,32 @@ def test_a_stopped_search_goes_on_bit_for_bit(
     assert part.search.genotype.read_text() == whole.search.genotype.read_text()
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        "{name: drnas, warmup: 0}",
+        "{name: gdas}",
+        "{name: snas}",
+        "{name: rsws, candidates: 3, finalists: 2, rounds: 1}",
+        "{name: smooth-darts, perturbation: adv, steps: 2}",
+        "{name: smooth-darts, base: drnas}",
+        "{name: darts-pt, tuning: 5, interval: 1}",
+        "{name: robust-darts}",
+        "{name: beta-darts}",
+        "{name: sgas}",
+        "{name: dsnas}",
+        "{name: mmrazor-darts}",
+    ],
+)
+def test_a_method_searches_on_text(method: str, tmp_path: Path) -> None:
+    run = diffnas.search(tiny(f"method={method}"), tmp_path / "run")
+    genotype = diffnas.load_genotype(run)
+    assert [len(node) for node in genotype.cells["recurrent"].inputs] == [1, 1] and "none" not in genotype.cells[
+        "recurrent"
+    ].ops
+    assert all(row["train_perplexity"] < 5000 for row in run.search.metrics() if "train_perplexity" in row)
+
+
 def test_plain_and_fast_find_the_same_cell(tmp_path: Path) -> None:
     found = [
         diffnas.search(tiny(f"search.supernet={form}", "search.weights.lr=0.5"), tmp_path / form)

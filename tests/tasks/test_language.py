@@ -83,3 +83,13 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
         found = perplexity(losses.tolist(), [35] * 60)
         hits += found.low < math.exp(3) < found.high
     assert 0.92 < hits / 400 < 0.98
+
+
+def test_what_is_recorded_and_said() -> None:
+    task = LanguageTask()
+    found = task.metrics(math.log(50.0), 0.25)
+    assert found == {"loss": math.log(50.0), "perplexity": pytest.approx(50.0), "accuracy": 25.0}
+    row = {f"valid_{name}": value for name, value in found.items()}
+    assert task.said("valid", row) == "valid perplexity 50.00" and task.said("valid", row, short=True) == "valid 50.00"
+    assert float(task.worth(torch.tensor(math.log(50.0)), torch.tensor(0.25))) == pytest.approx(1.6)
+    assert task.metrics(1e6, 0.0)["perplexity"] == math.inf
