@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -160,6 +161,12 @@ def new_run(path: str | Path | None, recipe: str) -> Run:
             break
         path = base.with_name(f"{base.name}-{number}")
     return Run(path)
+
+
+def unclaim(part: Part) -> None:
+    """Takes away the folder of `part`, where nothing was computed that a checkpoint holds."""
+    if not is_folder(part.checkpoints):
+        shutil.rmtree(part.path, ignore_errors=True)
 
 
 def claim(part: Part, command: str) -> None:

@@ -284,6 +284,14 @@ def test_the_api_refuses_what_cannot_be(tmp_path: Path) -> None:
         diffnas.search(None, tmp_path, resume=True)
 
 
+def test_a_refusal_that_only_the_supernet_can_tell_leaves_no_folder_behind(tmp_path: Path) -> None:
+    recipe = tiny("method={name: budget, unit: params, limit: 1}")
+    for _ in range(2):
+        with pytest.raises(RecipeError, match="method.limit: must be at least"):
+            diffnas.search(recipe, tmp_path / "run")
+        assert not (tmp_path / "run" / "search").exists()
+
+
 def test_early_stop_ends_with_the_epoch_before_the_collapse(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Collapsing(DARTS):
         def strength(self, search: Search) -> dict[str, torch.Tensor]:

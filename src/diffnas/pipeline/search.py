@@ -28,7 +28,7 @@ from diffnas.pipeline.session import Session, require_counts
 from diffnas.pipeline.source import load_source
 from diffnas.pipeline.stages import begins, build, inherited, narrowed, span, strongest_ops
 from diffnas.recipe import Recipe
-from diffnas.run import Run, claim, new_run
+from diffnas.run import Run, claim, new_run, unclaim
 from diffnas.runtime.checkpoint import read_checkpoint
 from diffnas.runtime.console import log, progress
 from diffnas.runtime.device import pick_device
@@ -60,7 +60,11 @@ def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = 
         write_text(where.search.recipe, recipe.to_yaml())
         go_on = shlex.join(["diffnas", "search", "--resume", str(where.path)])
         session = Session(where.search, stop, device, go_on, source.search_task())
-        _Searcher(recipe, source.shape, feeds, session).run()
+        try:
+            _Searcher(recipe, source.shape, feeds, session).run()
+        except RecipeError:  # what only a supernet at hand could tell
+            unclaim(where.search)
+            raise
     return where
 
 

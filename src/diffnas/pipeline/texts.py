@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -70,7 +71,7 @@ class TextSource:
             "perplexity": found.value,
             "interval": [found.low, found.high],
             "loss": found.loss,
-            "unigram_perplexity": float(torch.tensor(self.corpus.unigram_loss("test")).exp()),
+            "unigram_perplexity": math.exp(self.corpus.unigram_loss("test")),
             "n": found.n,
             "weights": "the best epoch on the validation text",
         }
@@ -111,7 +112,7 @@ class TextTraining:
         """Validation, with averaged weights where there are any; then perhaps SGD gives way to its average."""
         with averages(self.optimizer):
             found = perplexity_of(self.network, self.valid, self.precision)
-            if not self.best or found.loss < self.best["loss"]:
+            if not self.best or found.loss < self.best["loss"] or not math.isfinite(self.best["loss"]):
                 weights = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
                 self.best = {"loss": found.loss, "epoch": epoch + 1, "weights": weights}
         row = {"valid_loss": found.loss, "valid_perplexity": found.value, "averaged": float(self.averaging)}
