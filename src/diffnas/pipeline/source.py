@@ -8,21 +8,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from diffnas.core.batch import Batch, Loss
 from diffnas.core.space import Shape, Words
+from diffnas.engine import search as engine
 from diffnas.engine.search import Feed
 from diffnas.recipe import Recipe
 from diffnas.sections import Text
 
 
-class Task(Protocol):
+class Task(engine.Task, Protocol):
     """What outputs are worth, and how that is recorded and said."""
-
-    def loss(self, net: Any, batch: Batch) -> Loss:
-        """The loss of `net` (a function of the inputs) on `batch`."""
-
-    def worth(self, loss: Tensor, accuracy: Tensor) -> Tensor:
-        """[]: what selections maximise."""
 
     def metrics(self, loss: float, accuracy: float) -> dict[str, float]:
         """What is recorded of a mean loss and a share of right answers, by name."""
