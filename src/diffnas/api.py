@@ -16,7 +16,7 @@ from diffnas.keys import choice_class, nearest, settings_model, space_of
 from diffnas.recipe import Recipe, read_recipe
 from diffnas.run import Run, open_run
 from diffnas.runtime.files import is_file, is_folder
-from diffnas.sections import ImageTrain, TextTrain
+from diffnas.sections import RATES, ImageTrain, TextTrain
 from diffnas.spaces import SPACES
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def train(
 def test(run: Run | str | Path, name: str | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Tests the training `name` of `run` (its only one by default); writes and returns its test.json: `diffnas test`.
 
-    Accuracies are in percent, `interval` is the 95 % interval.  `overrides` may move the data or the device.  Raises
-    `UserError` where the training has not finished or its files are damaged.
+    Accuracies are in percent, text has a perplexity; `interval` is the 95 % interval.  `overrides` may move the data or the
+    device.  Raises `UserError` where the training has not finished or its files are damaged.
     """
     from diffnas.pipeline.test import test as pipeline
 
@@ -159,6 +159,7 @@ def build_network(
     space = space_of(genotype)
     if space.reads == "text":
         rates = dropouts or {}
+        _refuse([(name, f"is unknown{nearest(name, RATES)}") for name in rates if name not in RATES])
         _refuse(read_settings(TextTrain, {"units": units, **rates}, TextTrain.model_fields)[1])
         return space.network(genotype, _words(vocabulary), units=units, **rates)
     shape = Shape(classes, in_channels, side or (32 if stem == "cifar" else 224))
@@ -211,8 +212,8 @@ def build_supernet(
 
 
 def _words(vocabulary: int) -> Words:
-    if vocabulary < 1:
-        raise RecipeError(f"vocabulary: must be at least 1; got {vocabulary}")
+    if not isinstance(vocabulary, int) or vocabulary < 1:
+        raise RecipeError(f"vocabulary: must be a whole number of at least 1; got {vocabulary}")
     return Words(vocabulary)
 
 

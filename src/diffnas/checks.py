@@ -40,8 +40,7 @@ class Check:
     def __init__(self, name: str, values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
         self.name, self.values, self.origins = name, values, origins
         self.problems: list[str] = []
-        data = values.get("data")
-        self.kind = kind_of(data.get("name") if isinstance(data, dict) else None)
+        self.kind = self._kind()
         self.models = self._models()
         self.keys = [key.name for section, model in self.models.items() for key in model_keys(model, f"{section}.")]
         self.keys += Head.model_fields
@@ -55,6 +54,16 @@ class Check:
             self._section(section, model)
         for key, reason in refusals(self.parts, [name for name in self.models if values.get(name) is not None]):
             self._refuse(key, reason)
+
+    def _kind(self) -> str:
+        """What the recipe's data are; where their name is not known, what the space reads."""
+        data, space = (self.values.get(section) for section in ("data", "space"))
+        name = data.get("name") if isinstance(data, dict) else None
+        chosen = space.get("name") if isinstance(space, dict) else None
+        unknown = name is not None and not (isinstance(name, str) and name in {*DATA, *TEXTS})
+        if unknown and isinstance(chosen, str) and chosen in REGISTRIES["space"]:
+            return str(choice_class("space", chosen).reads)
+        return kind_of(name)
 
     def _models(self) -> dict[str, type[BaseModel]]:
         """The model of every section; which ones depends on the data, the space and the method that the recipe names."""
@@ -234,11 +243,11 @@ def _searched(search: sections.Search, data: sections.Images | sections.Text, sp
         found += [(f"space.{key}", reason) for key, reason in space.refusals(shape_of(data), size)]
     found += misfits
     feeds = {feed for stage in stages for phase in stage.phases for feed in phase.feeds}
-    split = data.split if isinstance(data, sections.Images) else 0.5
-    if split == 1.0 and feeds & {"valid", "score"}:
-        found.append(("data.split", f"must be below 1: method {method.name} trains the architecture on the rest"))
-    elif split == 1.0 and method.measures:
-        found.append(("data.split", f"must be below 1: method {method.name} measures the supernet on the rest"))
+    if isinstance(data, sections.Images) and data.split == 1.0:
+        if feeds & {"valid", "score"}:
+            found.append(("data.split", f"must be below 1: method {method.name} trains the architecture on the rest"))
+        elif method.measures:
+            found.append(("data.split", f"must be below 1: method {method.name} measures the supernet on the rest"))
     return found
 
 

@@ -58,7 +58,7 @@ def recipe_keys() -> list[Key]:
 
 def kind_keys(kind: str) -> list[Key]:
     """Every key of the sections that a recipe for that kind of data has."""
-    return [key for name, model in SECTIONS[kind].items() for key in model_keys(model, f"{name}.", f"{kind} data")]
+    return [key for name, model in SECTIONS[kind].items() for key in model_keys(model, f"{name}.", f"for {kind}")]
 
 
 def choice_class(section: str, name: str) -> Any:

@@ -9,6 +9,7 @@ Commands meet only in these files, so any step can be redone, replaced, or fed f
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -167,6 +168,8 @@ def unclaim(part: Part) -> None:
     """Takes away the folder of `part`, where nothing was computed that a checkpoint holds."""
     if not is_folder(part.checkpoints):
         shutil.rmtree(part.path, ignore_errors=True)
+        with contextlib.suppress(OSError):  # other parts stay
+            part.path.parent.rmdir()
 
 
 def claim(part: Part, command: str) -> None:

@@ -12,6 +12,9 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+RATES = ("dropout", "dropouth", "dropoutx", "dropouti", "dropoute")
+"""The dropouts of a language model, by the names of its authors."""
+
 
 class Section(BaseModel):
     """A part of a recipe: unknown keys are refused, types are strict, and numbers are finite.
@@ -167,9 +170,6 @@ class Search(Section):
         "off",
         description="compile what torch.compile can of the supernet; eager, with a warning, where there is no compiler",
     )
-    early_stop: bool = Field(
-        False, description="stop when skip connections take over the cell, with the genotype of the epoch before"
-    )
     eigenvalue_every: int = Field(
         0, ge=0, description="epochs between records of the largest Hessian eigenvalue in the architecture (0: never)"
     )
@@ -188,14 +188,19 @@ class ImageSearch(Search):
     weights: Weights = Field(Weights(), description="the weight optimizer")
     cutout: int = Field(0, ge=0, description="side of the square cut out of every training image (0: none)")
     smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing")
+    early_stop: bool = Field(
+        False, description="stop when skip connections take over the cell, with the genotype of the epoch before"
+    )
 
 
 class TextSearch(Search):
     """The search: alternate steps on the training text and the validation text."""
 
+    early_stop: ClassVar[bool] = False  # there are no skip connections
+
     batch: int = Field(256, ge=2, le=2**16, description="columns that a text is read in, side by side")
     bptt: int = Field(35, ge=2, le=2**16, description="rows of a step; with a chance of 1 in 20 half as many")
-    valid_batch: int = Field(10, ge=1, le=2**16, description="columns of the validation text when it is evaluated on")
+    valid_batch: int = Field(10, ge=2, le=2**16, description="columns of the validation text when it is evaluated on")
     weights: TextWeights = Field(TextWeights(), description="the weight optimizer")
     arch: TextArch = Field(TextArch(), description="the architecture optimizer")
     activation_penalty: float = Field(0.0, ge=0, description="factor of the mean square of the output (AR)")

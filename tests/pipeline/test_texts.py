@@ -15,12 +15,17 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import diffnas
+from diffnas import engine
 from diffnas.cli import main
 from diffnas.core.batch import Batch, Loss
 from diffnas.core.space import Words
+from diffnas.data.texts import TEXTS
+from diffnas.engine import Search, score
 from diffnas.engine.method import Method
-from diffnas.errors import DataError, Interrupted, RecipeError
+from diffnas.errors import CheckpointError, DataError, Diverged, Interrupted, RecipeError, WeightsError
+from diffnas.pipeline.sizes import size_lines
 from diffnas.pipeline.source import load_source
+from diffnas.pipeline.test import described
 from diffnas.pipeline.texts import TextTraining
 from diffnas.recipe import Recipe
 from diffnas.runtime.checkpoint import load_checkpoint
@@ -256,7 +261,7 @@ def test_the_hidden_state_goes_on_within_an_epoch_and_begins_at_zero_in_the_next
         ("darts-rnn-demo", ["method.name=pcdarts"], "darts-rnn has no channels that ops could see a part of"),
         ("darts-rnn-demo", ["space.partial=4"], "space.partial=4 is unknown"),
         ("darts-rnn-demo", ["method.name=drnas", "method.progressive=true"], "no partial channels to widen"),
-        ("darts-rnn-demo", ["method.name=pdarts"], "darts-rnn has no dropout on skip connections"),
+        ("darts-rnn-demo", ["method.name=pdarts"], "darts-rnn has one cell, and pdarts searches ever deeper"),
         (
             "darts-rnn-demo",
             ["method.name=darts-minus"],
@@ -308,3 +313,97 @@ def test_networks_and_supernets_by_name() -> None:
         diffnas.build_network("darts-rnn-v2", dropouts={"dropout_h": 0.5})
     with pytest.raises(RecipeError, match="units: must be a whole number from 1"):
         diffnas.build_network("darts-rnn-v2", units=0)
+
+
+def test_scores_of_one_mixture_are_equal_though_training_drops() -> None:
+    recipe = tiny()
+    source = load_source(recipe)
+    found = []
+    assert recipe.space is not None and recipe.method is not None
+    supernet = recipe.space.supernet(source.shape, form="fast")
+    arch = recipe.method.arch(recipe.space, torch.Generator())
+    search = Search(
+        method=recipe.method,
+        space=recipe.space,
+        supernet=supernet,
+        arch=arch,
+        weights_optimizer=torch.optim.SGD(supernet.parameters(), 1.0),
+        arch_optimizer=torch.optim.Adam(arch.parameters()),
+        task=source.search_task(),
+    )
+    batch = source.search_feeds(CPU)["score"].epoch(0)[0]
+    for _ in range(2):
+        found.append(score(search, search.relax("eval"), [batch]).loss)
+        assert supernet.training and all(norm.track_running_stats for norm in search.norms)
+    assert torch.equal(*found)
+    noisy = [engine.gradients(search, search.relax("eval"), batch, set(), "batch").loss.value for _ in range(2)]
+    assert not torch.equal(*noisy)
+
+
+def test_the_rate_of_a_tuning_stage_stays_small(tmp_path: Path) -> None:
+    run = diffnas.search(tiny("method={name: darts-pt, tuning: 5, interval: 1}"), tmp_path)
+    assert [row["lr"] for row in run.search.metrics()] == [10.0, 10.0, *[1.0] * 5]
+
+
+def test_penalties_count_in_single_level_steps_too(tmp_path: Path) -> None:
+    losses = []
+    for penalty in (0, 1000):
+        run = diffnas.search(tiny("method.name=snas", f"search.temporal_penalty={penalty}"), tmp_path / str(penalty))
+        losses.append(run.search.metrics()[-1]["train_loss"])
+    assert losses[0] != losses[1]
+
+
+def test_other_words_than_before_are_refused(tmp_path: Path) -> None:
+    words = ["a", "b", "c", "d", "e", "f", "g", "h"]
+    for folder, first in (("one", words), ("two", words[::-1])):
+        (tmp_path / folder).mkdir()
+        for part in ("train", "valid", "test"):
+            (tmp_path / folder / f"{part}.txt").write_text((" ".join(first) + "\n") * 20)
+    at = [f"data.path={tmp_path / 'one'}", "data.name=text", "train.epochs=1"]
+    recipe = diffnas.read_recipe("darts-rnn-demo", [*TINY, *at])
+    run = diffnas.train("darts-rnn-v2", recipe, tmp_path / "run")
+    assert diffnas.test(run)["perplexity"] > 1
+    moved = f"data.path={tmp_path / 'two'}"
+    with pytest.raises(WeightsError, match="was trained on other classes or words, or in another order"):
+        diffnas.test(run, overrides=[moved])
+    again = diffnas.read_recipe(run.training().recipe, [moved, "train.epochs=2"])
+    with pytest.raises(CheckpointError, match="the data have other classes or words"):
+        diffnas.train(None, again, run, resume=True)
+
+
+def test_a_diverged_training_is_no_result(tmp_path: Path) -> None:
+    wild = tiny("train.bptt=200", "train.lr=1e30", "train.clip=null", "train.epochs=1")
+    with pytest.raises(Diverged, match="is not finite: the training has diverged"):
+        diffnas.train("darts-rnn-v2", wild, tmp_path)
+    assert not diffnas.Run(tmp_path).train("darts-rnn-demo-seed0").weights.is_file()
+
+
+def test_a_test_text_that_is_too_short_is_refused_before_the_training(tmp_path: Path) -> None:
+    for part, lines in (("train", 60), ("valid", 60), ("test", 1)):
+        (tmp_path / f"{part}.txt").write_text("a b\n" * lines)
+    recipe = tiny("data.name=text", f"data.path={tmp_path}")
+    with pytest.raises(DataError, match="test: 3 tokens are too few for 4 columns"):
+        diffnas.train("darts-rnn-v2", recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_sizes_are_those_of_the_text() -> None:
+    source = load_source(tiny())
+    assert isinstance(source.shape, Words) and TEXTS["embedded"].words == source.shape.vocabulary
+    network = diffnas.build_network("darts-rnn-v2", vocabulary=source.shape.vocabulary, units=8)
+    lines = list(size_lines(diffnas.load_genotype("darts-rnn-v2"), tiny()))
+    assert f"1,345 words, 8 units): {diffnas.count(network, source.shape).params:,} parameters" in lines[0]
+
+
+def test_a_short_test_text_gives_numbers_that_json_can_hold(tmp_path: Path) -> None:
+    run = diffnas.train("darts-rnn-v2", tiny("train.epochs=1", "data.test_limit=20"), tmp_path)
+    result = diffnas.test(run)
+    assert result["interval"] is None and math.isfinite(result["unigram_perplexity"])
+    json.loads((run.training().path / "test.json").read_text(), parse_constant=pytest.fail)
+    assert "too short a text for an interval" in next(described(result))
+
+
+def test_a_misspelt_text_is_one_line() -> None:
+    with pytest.raises(RecipeError) as refused:
+        diffnas.read_recipe("darts-rnn-demo", ["data.name=embeded"])
+    assert len(refused.value.lines) == 1 and "did you mean embedded?" in refused.value.lines[0]

@@ -110,7 +110,8 @@ def _looked_up(part: Part, numbers: Mapping[str, int], train: str) -> array[int]
 
 def _files(folder: Path) -> dict[str, Part]:
     if not folder.is_dir():
-        raise DataError(f"data.path {folder}: there is no such folder")
+        reason = "is a file; name the folder that it is in" if folder.is_file() else "there is no such folder"
+        raise DataError(f"data.path {folder}: {reason}")
     parts = {}
     for key in PARTS:
         names = [usual.format(key) for usual in USUAL]

@@ -21,11 +21,7 @@ from diffnas.errors import DataError
 
 Lengths = Literal["search", "train", "fixed"]
 HALVED = 0.05  # the share of windows with half the length
-SPREAD, SHORTEST, EXCESS = (
-    5,
-    5,
-    20,
-)  # in training: the deviation of lengths, their minimum, and how far above bptt they go
+SPREAD, SHORTEST, EXCESS = 5, 5, 20  # of lengths in training: deviation, minimum, and how far above bptt they go
 
 
 class Window(NamedTuple):
@@ -148,6 +144,5 @@ class TextFeed:
             raise DataError(f"{name}: {steps} steps are too few")
         needed = 2 + (self.lengths != "fixed")
         if len(tokens) < needed * self.batch:
-            raise DataError(
-                f"{name}: {len(tokens)} tokens are too few for {self.batch} columns of {needed} or more each"
-            )
+            reason = f"{len(tokens)} tokens are too few for {self.batch} columns of {needed} or more each"
+            raise DataError(f"{name}: {reason}; take a smaller batch, or more text")

@@ -31,9 +31,10 @@ from diffnas.core.batch import Batch, Loss
 from diffnas.core.mixture import Mixture
 from diffnas.engine.search import Search
 
-Norm = Literal["update", "batch", "running"]
-"""What normalisation does in a pass: use batch statistics and update the running ones (`update`), use batch statistics and
-leave the running ones alone (`batch`), or use the running ones (`running`)."""
+Norm = Literal["update", "batch", "still", "running"]
+"""What a pass is for: training, by batch statistics that update the running ones (`update`), the same without a trace in
+these (`batch`), or measuring, by batch statistics without a trace (`still`) or by the running ones (`running`).  Dropout is a
+matter of training."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,12 @@ class Grads:
 @contextlib.contextmanager
 def normalisation(search: Search, norm: Norm) -> Iterator[None]:
     """Runs a block with the supernet's normalisation set to `norm`."""
-    training = norm != "running"
+    training = norm in ("update", "batch")
     if search.supernet.training != training:
         search.supernet.train(training)
-    frozen = search.norms if norm == "batch" else []
+    frozen = search.norms if norm in ("batch", "still") else []
     for layer in frozen:
+        layer.training = True
         layer.track_running_stats = False  # in training mode: batch statistics, buffers neither read nor written
     try:
         yield
@@ -64,17 +66,18 @@ def normalisation(search: Search, norm: Norm) -> Iterator[None]:
 
 
 def gradients(
-    search: Search, mixture: Mixture, batch: Batch, wrt: set[str], norm: Norm = "update", extra: bool = True
+    search: Search, mixture: Mixture, batch: Batch, wrt: set[str], norm: Norm = "update", extra: bool | None = None
 ) -> Grads:
     """The loss of `mixture` on `batch` and its gradients with respect to `wrt`, of "weights" and "mixture".
 
-    The task's extra loss counts only where the weights' gradient alone is asked for (that is the weight step), and `extra`.
+    The task's `extra` loss counts where the weights' gradient alone is asked for, that is in the weight step, unless said.
     """
     mixture = mixture.leaves() if "mixture" in wrt else mixture.detach()
     with _constant([] if "weights" in wrt else search.weights):
         loss = _loss(search, mixture, batch, norm)
     targets = (search.weights if "weights" in wrt else []) + (mixture.tensors() if "mixture" in wrt else [])
-    found = _grad(loss.total() if extra and wrt == {"weights"} else loss.value, targets)
+    whole = wrt == {"weights"} if extra is None else extra
+    found = _grad(loss.total() if whole else loss.value, targets)
     split = len(search.weights) if "weights" in wrt else 0
     return Grads(loss.detach(), found[:split], found[split:])
 
@@ -100,7 +103,7 @@ def penalty_step(search: Search, mixture: Mixture) -> None:
 
 def joint_step(search: Search, mixture: Mixture, batch: Batch) -> Loss:
     """One step of weights and architecture together, by one backward pass on one batch (Xie et al., SNAS, 2019)."""
-    grads = gradients(search, mixture, batch, {"weights", "mixture"})
+    grads = gradients(search, mixture, batch, {"weights", "mixture"}, extra=True)
     _arch_apply(search, mixture, grads.mixture)
     _apply(search.weights_optimizer, search.weights, grads.weights, search.clip, batch.scale)
     return grads.loss

@@ -19,9 +19,7 @@ def optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict
 def load_optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module, state: Mapping[str, Any]) -> None:
     """Puts `state`, made by `optimizer_state`, into `optimizer`; names that `module` lacks are left out."""
     parameters = dict(module.named_parameters())
-    on_host = isinstance(
-        optimizer, torch.optim.Adam
-    )  # which keeps its step counters there; others have none, or follow
+    on_host = isinstance(optimizer, torch.optim.Adam)  # keeps its step counters there
     optimizer.state.clear()
     for name, slots in state["slots"].items():
         if name in parameters:

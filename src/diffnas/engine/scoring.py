@@ -24,7 +24,7 @@ class Scores:
 
 
 @torch.no_grad()
-def score(search: Search, mixture: Mixture, batches: Iterable[Batch], norm: Norm = "batch") -> Scores:
+def score(search: Search, mixture: Mixture, batches: Iterable[Batch], norm: Norm = "still") -> Scores:
     """How well `mixture` does on `batches`, without gradients and without a trace in the running statistics.
 
     A hidden state begins at zero and goes on from batch to batch.

@@ -65,9 +65,8 @@ class Search:
     `supernet(inputs, mixture)` spends mixtures, `arch` is what the method learns, `weights_optimizer` and `arch_optimizer`
     move the two.  `feeds` are the batches there are: `train`, `valid`, and `score`, the architecture's half as it is, in
     order; `shape` is what they hold.  `clip` and `arch_clip` bound the gradient norms (None: no bound), `ahead_clip` those
-    within a look-ahead.  Random numbers come
-    from `shared` (architecture draws), from `fork(name)` (side work that must not shift the search) and from torch's global
-    generator (dropout), which the loop reseeds every epoch.
+    within a look-ahead.  Random numbers come from `shared` (architecture draws), from `fork(name)` (side work that must not
+    shift the search) and from torch's global generator (dropout), which the loop reseeds every epoch.
     """
 
     def __init__(

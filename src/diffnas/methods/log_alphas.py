@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,10 +29,9 @@ class LogAlphas(Alphas):
     def costs(self, mixture: Mixture, space: Space, shape: Shape | Words, unit: Unit) -> list[Tensor]:
         """Per kind of cell, the shares of `mixture` times what `space` says its ops cost, [E, O]."""
         if not self.priced:  # once: counting takes a while
-            counting: Any = space  # not every space counts
-            for kind, rows in counting.costs(shape, unit).items():
+            for kind, rows in space.costs(shape, unit).items():
                 self.get_buffer(f"cost_{kind}").copy_(torch.tensor(rows))
-            self.get_buffer("fixed").fill_(counting.fixed(shape, unit))
+            self.get_buffer("fixed").fill_(space.fixed(shape, unit))
             self.priced = True
         return [mix.shares() * self.get_buffer(f"cost_{kind}") for kind, mix in mixture.items()]
 

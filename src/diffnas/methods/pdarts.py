@@ -60,7 +60,9 @@ class PDARTS(Method):
         return found
 
     def misfits(self, space: Space) -> list[tuple[str, str]]:
-        """Skip dropout needs a supernet that has it."""
+        """Skip dropout needs a supernet that has it, and deeper stages cells to stack."""
+        if space.reads == "text":
+            return [("name", f"{space.name} has one cell, and pdarts searches ever deeper; take another method")]
         if not any(self.rates) or getattr(space, "skip_dropout", False):
             return []
         remedy = "or set method.rates to [0, 0, 0]"

@@ -1,4 +1,4 @@
-"""The batches that measure a supernet: the architecture's half of the images as they are, in order."""
+"""The batches that measure a supernet: the architecture's half of the images, or its text, as they are, in order."""
 
 from __future__ import annotations
 

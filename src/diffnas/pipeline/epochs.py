@@ -9,7 +9,7 @@ from diffnas import draw
 from diffnas.core.genotype import Genotype
 from diffnas.core.space import Space
 from diffnas.engine import Search, largest_eigenvalue
-from diffnas.engine.collapse import ADVICE, collapsed, skips
+from diffnas.engine.collapse import ADVICE, SKIP, collapsed, skips
 from diffnas.engine.method import Clock, Stage
 from diffnas.engine.scoring import score
 from diffnas.pipeline.source import Task
@@ -21,7 +21,7 @@ SAMPLES = 100  # cells drawn each epoch where a table knows how good they are
 
 
 def validated(search: Search, settings: Settings, task: Task) -> dict[str, float]:
-    """The supernet's metrics on the architecture half, images not augmented, with running statistics."""
+    """The supernet's metrics on the data of the architecture, not augmented, with running statistics."""
     if not _due(search, settings.validate_every):
         return {}
     feed = search.feeds["score"]
@@ -52,7 +52,8 @@ def strengths(search: Search) -> dict[str, list[list[float]]]:
 def facts(search: Search, genotype: Genotype) -> dict[str, Any]:
     """Skip connections of each kind of cell; where there is a table, what it says of the genotype and of cells drawn from
     what the search believes now."""
-    counts = {f"skips_{kind}": count for kind, count in skips(genotype).items()}
+    cells = search.space.cells
+    counts = {f"skips_{kind}": count for kind, count in skips(genotype).items() if SKIP in cells[kind].ops}
     found = search.space.lookup(genotype)
     if found is None:
         return counts

@@ -10,9 +10,7 @@ from diffnas.core.space import Shape, Words
 from diffnas.errors import RecipeError
 from diffnas.keys import space_of
 from diffnas.recipe import Recipe
-from diffnas.sections import TextTrain
-
-RATES = ("dropout", "dropouth", "dropoutx", "dropouti", "dropoute")
+from diffnas.sections import RATES, TextTrain
 
 
 def build(genotype: Genotype, recipe: Recipe, shape: Shape | Words, seed: int | None = None) -> nn.Module:

@@ -59,11 +59,12 @@ def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = 
     with only_one(where.search.path), Stop(recipe.search.checkpoint_every) as stop:
         write_text(where.search.recipe, recipe.to_yaml())
         go_on = shlex.join(["diffnas", "search", "--resume", str(where.path)])
-        session = Session(where.search, stop, device, go_on, source.search_task())
+        session = Session(where.search, stop, device, go_on, source.search_task(), source.names)
         try:
             _Searcher(recipe, source.shape, feeds, session).run()
         except RecipeError:  # what only a supernet at hand could tell
-            unclaim(where.search)
+            if not resume:
+                unclaim(where.search)
             raise
     return where
 
@@ -218,7 +219,8 @@ class _Searcher:
         search, clock = self.search, self.search.clock
         started = time.monotonic() - self.seconds
         weights = self.settings.weights
-        lr = cosine(clock.epoch, clock.epochs, weights.lr * self._stage.rate, weights.lr_min)
+        first = weights.lr * self._stage.rate
+        lr = cosine(clock.epoch, clock.epochs, first, min(first, weights.lr_min))
         lr *= warm(clock.epoch, weights.warmup)
         set_learning_rate(search.weights_optimizer, lr)
         for name, value in self.method.dials(clock).items():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -67,13 +68,17 @@ class Stateful(Protocol):
 class Session:
     """The checkpoints of one command on one part of a run."""
 
-    def __init__(self, part: Part, stop: Stop, device: torch.device, resume_with: str, task: Task) -> None:
+    def __init__(
+        self, part: Part, stop: Stop, device: torch.device, resume_with: str, task: Task, names: Sequence[str]
+    ) -> None:
         self.part, self.stop, self.device, self.resume_with = part, stop, device, resume_with
+        self.names = hashlib.sha256("\n".join(names).encode("utf-8", "surrogatepass")).hexdigest()
         self.task, self.meter = task, Meter(task)
 
     def save(self, position: int, state: Stateful) -> None:
         """Writes a checkpoint of `state`, the sums and torch's own generators."""
         content = {"state": state.state_dict(), "meter": self.meter.state_dict(), "rng": torch.get_rng_state()}
+        content["names"] = self.names
         if self.device.type == "cuda":
             content["cuda_rng"] = torch.cuda.get_rng_state(self.device)
         save_checkpoint(self.part.checkpoints, position, content)
@@ -85,6 +90,11 @@ class Session:
 
     def restore(self, checkpoint: Mapping[str, Any], state: Stateful) -> None:
         """Puts everything back where `checkpoint` was taken; raises `CheckpointError` where it is of another run."""
+        if checkpoint.get("names", self.names) != self.names:
+            raise CheckpointError(
+                f"{self.part.checkpoints}: the data have other classes or words, or in another order, than when it was"
+                " written; set data.path back"
+            )
         try:
             state.load_state_dict(checkpoint["state"])
             self.meter.load_state_dict(checkpoint["meter"])

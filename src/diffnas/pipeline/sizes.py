@@ -9,8 +9,10 @@ import torch
 from diffnas.core.count import RULE, count
 from diffnas.core.genotype import Genotype
 from diffnas.core.space import Shape, Words
+from diffnas.data.texts import TEXTS
 from diffnas.keys import space_of
 from diffnas.pipeline.network import build
+from diffnas.pipeline.source import load_source
 from diffnas.recipe import Recipe, read_recipe
 from diffnas.sections import ImageTrain, TextTrain
 
@@ -39,6 +41,8 @@ def _of_recipe(genotype: Genotype, recipe: str | Recipe) -> Iterator[tuple[str, 
         yield from _usual(genotype)
         return
     shape = recipe.shape
+    if isinstance(shape, Words) and TEXTS[recipe.data.name].words is None:
+        shape = load_source(recipe).shape
     with torch.device("meta"):
         network = build(genotype, recipe, shape)
     counts = count(network, shape)

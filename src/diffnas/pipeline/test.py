@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from diffnas.core.count import RULE, count
 from diffnas.errors import RecipeError, RunError, WeightsError
 from diffnas.pipeline.network import build
-from diffnas.pipeline.source import load_source
+from diffnas.pipeline.source import Source, load_source
 from diffnas.pipeline.train import read_genotype
 from diffnas.recipe import changed_keys, read_recipe
 from diffnas.run import Part, Run, open_run
@@ -38,7 +39,7 @@ def test(run: str | Path | Run, name: str | None = None, overrides: tuple[str, .
     genotype = read_genotype(part)
     source = load_source(recipe)
     network = build(genotype, recipe, source.shape)
-    _load(part, network)
+    _load(part, network, source)
     device = pick_device(recipe.device)
     sizes = count(network, source.shape)
     result = source.test(place(network, device), device) | {
@@ -56,9 +57,10 @@ def test(run: str | Path | Run, name: str | None = None, overrides: tuple[str, .
 
 def described(result: dict[str, Any]) -> Iterator[str]:
     """Lines that say what `test` found."""
-    low, high = result["interval"]
+    low, high = result["interval"] or (None, None)
     if "perplexity" in result:
-        said = f"{result['perplexity']:.2f}  (95 % interval {low:.2f} to {high:.2f}, {result['n']:,} tokens)"
+        between = "too short a text for an interval" if low is None else f"95 % interval {low:.2f} to {high:.2f}"
+        said = f"{result['perplexity']:.2f}  ({between}, {result['n']:,} tokens)"
         yield f"test perplexity: {said}"
         yield f"of word frequencies alone: {result['unigram_perplexity']:.2f}   weights: {result['weights']}"
     else:
@@ -68,8 +70,16 @@ def described(result: dict[str, Any]) -> Iterator[str]:
     yield f"size:          {result['params']:,} parameters, {result['macs'] / 1e6:.1f}M multiply-adds"
 
 
-def _load(part: Part, network: Any) -> None:
+def _load(part: Part, network: Any, source: Source) -> None:
     try:
+        with safe_open(part.weights, "pt") as file:
+            inside = json.loads((file.metadata() or {}).get("diffnas", "{}"))
+        names = inside.get("words", inside.get("classes"))
+        if names is not None and list(names) != list(source.names):
+            raise WeightsError(
+                f"{part.weights}: was trained on other classes or words, or in another order, than the data have; set"
+                " data.path to data of the same kind"
+            )
         network.load_state_dict(load_file(part.weights))
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{part.weights}: cannot be read: {error}") from None

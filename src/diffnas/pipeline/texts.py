@@ -17,6 +17,7 @@ from diffnas.data.tokens import Corpus, read_corpus
 from diffnas.data.windows import TextFeed
 from diffnas.engine.asgd import Trigger, averaged_sgd, averages
 from diffnas.engine.search import Feed
+from diffnas.errors import Diverged
 from diffnas.pipeline.evaluate import perplexity_of
 from diffnas.recipe import Recipe
 from diffnas.runtime.console import log
@@ -32,7 +33,10 @@ class TextSource:
         data = recipe.data
         assert isinstance(data, Text)
         self.recipe = recipe
-        self.corpus = limited(read_corpus(data.name, None if data.path is None else Path(data.path)), data)
+        whole = read_corpus(data.name, None if data.path is None else Path(data.path))
+        self.corpus = limited(whole, data)
+        # from all of the training text, in which every word occurs
+        self.unigram = math.exp(replace(whole, test=self.corpus.test).unigram_loss("test"))
         self.names = self.corpus.vocabulary
         self.shape = Words(len(self.names))
         usual = TEXTS[data.name].words
@@ -69,9 +73,9 @@ class TextSource:
         found = perplexity_of(network, feed, PRECISIONS[self.recipe.precision])
         return {
             "perplexity": found.value,
-            "interval": [found.low, found.high],
+            "interval": [found.low, found.high] if math.isfinite(found.high) else None,
             "loss": found.loss,
-            "unigram_perplexity": math.exp(self.corpus.unigram_loss("test")),
+            "unigram_perplexity": self.unigram,
             "n": found.n,
             "weights": "the best epoch on the validation text",
         }
@@ -93,6 +97,7 @@ class TextTraining:
         self.task = LanguageTask(train.activation_penalty, train.temporal_penalty)
         self.feed = TextFeed(corpus.train.to(device), train.batch, train.bptt, seed=recipe.seed, lengths="train")
         self.valid = TextFeed(corpus.valid.to(device), train.valid_batch, train.bptt, name="valid")
+        TextFeed(corpus.test, train.test_batch, train.bptt, name="test")  # refused now rather than after the training
         self.trigger = Trigger(train.patience) if train.patience is not None else None
         self.averaging = False
         self.optimizer = self._optimizer()
@@ -112,7 +117,10 @@ class TextTraining:
         """Validation, with averaged weights where there are any; then perhaps SGD gives way to its average."""
         with averages(self.optimizer):
             found = perplexity_of(self.network, self.valid, self.precision)
-            if not self.best or found.loss < self.best["loss"] or not math.isfinite(self.best["loss"]):
+            if not math.isfinite(found.loss):
+                said = f"the validation loss of epoch {epoch + 1} is not finite"
+                raise Diverged(f"{said}: the training has diverged; lower the learning rate (train.lr)")
+            if not self.best or found.loss < self.best["loss"]:
                 weights = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
                 self.best = {"loss": found.loss, "epoch": epoch + 1, "weights": weights}
         row = {"valid_loss": found.loss, "valid_perplexity": found.value, "averaged": float(self.averaging)}

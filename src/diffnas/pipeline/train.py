@@ -74,7 +74,7 @@ def train(
         write_text(part.recipe, recipe.to_yaml())
         which = ["--train", part.path.name] if len(where.trainings()) > 1 else []
         go_on = shlex.join(["diffnas", "train", "--resume", str(where.path), *which])
-        _Trainer(recipe, network, training, Session(part, stop, device, go_on, training.task)).run()
+        _Trainer(recipe, network, training, Session(part, stop, device, go_on, training.task, source.names)).run()
         save_weights(part, training.result(), genotype, source)
         draw.write_cells(genotype, part.path)
     return where

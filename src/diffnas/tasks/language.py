@@ -49,7 +49,7 @@ class LanguageTask:
 
     def metrics(self, loss: float, accuracy: float) -> dict[str, float]:
         """What is recorded: the mean loss of a token, its exponential, and the accuracy (given as a share) in percent."""
-        return {"loss": loss, "perplexity": _exp(loss), "accuracy": 100.0 * accuracy}
+        return {"loss": loss, "perplexity": _exp(min(loss, 700.0)), "accuracy": 100.0 * accuracy}
 
     def said(self, name: str, row: Mapping[str, float], short: bool = False) -> str:
         """What a line says of `{NAME_perplexity}`."""
