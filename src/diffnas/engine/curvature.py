@@ -17,7 +17,8 @@ def largest_eigenvalue(search: Search, batch: Batch, decay: float = 0.0, steps: 
     (Zela et al., Understanding and Robustifying DARTS, 2020, section 4).
 
     By `steps` of Lanczos on central differences of the gradient, `eps` apart, in full float32 and with the same noise in every
-    pass; parameters, weights, running statistics and torch's generators are as before afterwards.  Where the evaluation mixture does not depend on parameters by gradient, the Hessian is 0.
+    pass; parameters, weights, running statistics and torch's generators are as before afterwards.  Where the evaluation
+    mixture does not depend on parameters by gradient, the Hessian is 0.
     """
     parameters = [p for p in search.arch.parameters() if p.requires_grad]
     start = [p.detach().clone() for p in parameters]

@@ -15,7 +15,7 @@ def full_float32() -> Iterator[None]:
     Convolutions take TF32 by PyTorch's default.  The settings are read and put back by one interface, since PyTorch refuses
     to answer through the older one (`allow_tf32`) what was set through the newer.
     """
-    parts = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    parts = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
     before = [part.fp32_precision for part in parts]
     try:
         for part in parts:
