@@ -27,7 +27,6 @@ def environment(device: torch.device) -> dict[str, Any]:
     found["tf32"] = {
         "matmul": torch.backends.cuda.matmul.fp32_precision,
         "convolution": torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
     }
     found["cudnn_benchmark"] = torch.backends.cudnn.benchmark
     found["cpus"] = os.cpu_count()

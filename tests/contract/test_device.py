@@ -20,6 +20,9 @@ from torch.utils._pytree import tree_leaves
 from diffnas.core.batch import Batch
 from diffnas.core.seeds import generator
 from diffnas.core.space import Shape, Words
+from diffnas.data.augment import Augment
+from diffnas.data.feeds import Feed
+from diffnas.data.images import Images
 from diffnas.engine import Search
 from diffnas.engine.method import Clock
 from diffnas.keys import choice_class
@@ -144,3 +147,14 @@ def test_the_second_order(space: str) -> None:
 
 def test_perturbed_shares() -> None:
     assert walked("smooth-darts", space_for("darts-cnn"), perturbation="adv", steps=1) == {}
+
+
+def test_batches() -> None:
+    images = Images(
+        torch.zeros(8, 3, 8, 8, dtype=torch.uint8, device=META), torch.zeros(8, dtype=torch.int64, device=META), ("a",)
+    )
+    feed = Feed(images, None, 4, Augment(2, True, 4, (0.5,) * 3, (0.25,) * 3), seed=0, name="train").epoch(0)
+    feed[0]
+    with Elsewhere() as second:
+        feed[1]
+    assert not second.found
