@@ -4,7 +4,7 @@ Before, where the repository is (pip and the parquet files of CIFAR-10 are there
 
     make carry DATA=FOLDER
 
-fills `carry/`, which git ignores, with the images and the packages that such a machine lacks (31 MiB).  Then, on the
+fills `carry/`, which git ignores, with the images and the packages that such a machine lacks (29 MiB).  Then, on the
 machine, in a copy of the repository with `carry/` in it:
 
     PYTHONPATH=src:carry/site python3 -m benchmarks.gpu --data carry/cifar10
