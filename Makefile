@@ -3,6 +3,7 @@
 #   make demo       search, train and test a cell on digits (a few minutes after the installation)
 #   make test       lint, types and the fast tests
 #   make test-all   the slow tests as well (real data where it is at hand)
+#   make carry DATA=FOLDER   what benchmarks/gpu needs on a machine that has PyTorch and no network
 #
 # TORCH picks the PyTorch that is installed, e.g. `make demo TORCH=torch==2.13.0`; VENV and PYTHON another place or Python.
 
@@ -17,7 +18,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Without bytecode every process would compile all imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all lint format clean
+.PHONY: demo test test-all lint format clean carry
 
 demo: $(VENV)/.core
 	$(PY) examples/demo.py $(RUN)
@@ -50,6 +51,24 @@ $(VENV)/.core: pyproject.toml
 $(VENV)/.dev: $(VENV)/.core
 	$(call INSTALL,"$(TORCH)" -e ".[dev]")
 	touch $@
+
+# The packages that such a machine lacks, for its Python, and CIFAR-10 in parquet files; see benchmarks/gpu.
+BARE ?= 3.12
+WHEELS := --only-binary=:all: --implementation cp --python-version $(BARE) \
+	--platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64
+
+carry:
+	@ls "$(DATA)"/train-*.parquet "$(DATA)"/test-*.parquet > /dev/null 2>&1 || \
+		{ echo "make carry DATA=FOLDER: FOLDER must hold train-*.parquet and test-*.parquet of CIFAR-10"; exit 1; }
+	rm -rf carry
+	mkdir -p carry/cifar10
+	cp "$(DATA)"/train-*.parquet "$(DATA)"/test-*.parquet carry/cifar10
+	chmod -R u+w carry
+	$(PYTHON) -m pip download -q $(WHEELS) --dest carry/wheels "pydantic>=2.11,<3"
+	for wheel in carry/wheels/*; do $(PYTHON) -m zipfile -e $$wheel carry/site; done
+	rm -r carry/wheels
+	git describe --always --dirty --abbrev=12 --exclude='*' > carry/commit
+	@du -sh carry
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,12 +11,13 @@ from torch import Tensor
 from benchmarks.measure import Step
 from diffnas.core.batch import Batch
 from diffnas.core.seeds import generator
-from diffnas.core.space import Form, Shape, Size
+from diffnas.core.space import Form, Shape, Space
 from diffnas.engine.method import Method
 from diffnas.engine.search import Search
 from diffnas.methods.darts import DARTS
-from diffnas.runtime.device import place
+from diffnas.runtime.device import PRECISIONS, place
 from diffnas.spaces.darts_cnn.space import OPS, DartsCNN
+from diffnas.spaces.nasbench201.space import NASBench201
 from diffnas.tasks.images import ImageTask
 
 CLASSES, SIDE = 10, 32
@@ -36,17 +38,25 @@ class OurStep:
     ops: tuple[str, ...] = OPS
     method: Method = DARTS()
     device: str = "cpu"
+    space: str = "darts-cnn"
+    side: int = SIDE
+    precision: str = "float32"
 
     def __call__(self) -> Step:
         """The step, on fresh weights."""
+        search = self.search()
+        batches = self.batches()
+        return lambda: self.method.step(search, batches)
+
+    def search(self) -> Search:
+        """The search, on fresh weights."""
         torch.manual_seed(0)
-        space = DartsCNN(self.channels, self.layers, ops=self.ops, partial=self.partial)
         device, last = torch.device(self.device), self.form == "fast"
-        size = Size(self.channels, self.layers, self.partial)
-        supernet = space.supernet(Shape(CLASSES, side=SIDE), size, form=self.form)
+        space = self._space()
+        supernet = space.supernet(Shape(CLASSES, side=self.side), form=self.form)
         supernet = place(supernet, device) if last else supernet.to(device)
         arch = self.method.arch(space, generator(0, "arch")).to(device)
-        search = Search(
+        return Search(
             method=self.method,
             space=space,
             supernet=supernet,
@@ -55,13 +65,22 @@ class OurStep:
             arch_optimizer=torch.optim.Adam(arch.parameters(), 3e-4, (0.5, 0.999), weight_decay=1e-3),
             task=ImageTask(),
             clip=5.0,
+            precision=PRECISIONS[self.precision],
         )
-        batches = {half: Batch(*random_images(self.batch, device, last)) for half in ("train", "valid")}
-        return lambda: self.method.step(search, batches)
+
+    def batches(self) -> dict[str, Batch]:
+        """A batch of each half."""
+        images = partial(random_images, self.batch, torch.device(self.device), self.form == "fast", self.side)
+        return {half: Batch(*images()) for half in ("train", "valid")}
+
+    def _space(self) -> Space:
+        if self.space == "nasbench201":
+            return NASBench201(self.channels, self.layers, self.partial)
+        return DartsCNN(self.channels, self.layers, ops=self.ops, partial=self.partial)
 
 
-def random_images(batch: int, device: torch.device, channels_last: bool) -> tuple[Tensor, Tensor]:
-    """Images [N, 3, 32, 32] and targets [N] like those of CIFAR-10."""
-    images = torch.randn(batch, 3, SIDE, SIDE, device=device)
+def random_images(batch: int, device: torch.device, channels_last: bool, side: int = SIDE) -> tuple[Tensor, Tensor]:
+    """Images [N, 3, 32, 32] and targets [N] like those of CIFAR-10, the same on every device."""
+    images, targets = torch.randn(batch, 3, side, side), torch.randint(CLASSES, (batch,))
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    return images.contiguous(memory_format=layout), torch.randint(CLASSES, (batch,), device=device)
+    return images.to(device).contiguous(memory_format=layout), targets.to(device)

@@ -34,7 +34,7 @@ from benchmarks.measure import (
 )
 from diffnas.core.batch import Batch
 from diffnas.core.seeds import generator
-from diffnas.core.space import Words
+from diffnas.core.space import Form, Words
 from diffnas.engine.search import Search
 from diffnas.methods.darts import DARTS
 from diffnas.spaces.darts_rnn.space import DartsRNN
@@ -57,10 +57,10 @@ PATCHES = (
 )
 
 
-def random_words(columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def random_words(columns: int, device: torch.device, rows: int = BPTT) -> tuple[Tensor, Tensor]:
     """Words and the next ones, [T, N] both."""
-    rows = torch.randint(WORDS, (BPTT + 1, columns), device=device)
-    return rows[:-1], rows[1:]
+    words = torch.randint(WORDS, (rows + 1, columns), device=device)
+    return words[:-1], words[1:]
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,17 @@ class Theirs:
 
 @dataclass(frozen=True)
 class Ours:
-    """Called, it builds the same of ours."""
+    """Called, it builds the same of ours.
+
+    Of a search, `size` is columns and units (None: the published ones), `rows` the length of a window.
+    """
 
     searches: bool
     unrolled: bool = False
     device: str = "cpu"
+    form: Form = "fast"
+    size: tuple[int, int] | None = None
+    rows: int = BPTT
 
     def __call__(self) -> Step:
         """The step, on fresh weights."""
@@ -121,9 +127,9 @@ class Ours:
         return self._search(device) if self.searches else self._train(device)
 
     def _search(self, device: torch.device) -> Step:
-        columns, units = SEARCH
+        columns, units = self.size or SEARCH
         space, method = DartsRNN(units=units), DARTS(unrolled=self.unrolled)
-        supernet = space.supernet(Words(WORDS), form="fast").to(device)
+        supernet = space.supernet(Words(WORDS), form=self.form).to(device)
         arch = method.arch(space, generator(0, "arch")).to(device)
         search = Search(
             method=method,
@@ -137,7 +143,7 @@ class Ours:
             ahead_clip=CLIP,
         )
         carry = torch.zeros(1, columns, units, device=device)
-        batches = {half: Batch(*random_words(columns, device), carry=carry) for half in ("train", "valid")}
+        batches = {half: Batch(*random_words(columns, device, self.rows), carry=carry) for half in ("train", "valid")}
         return lambda: method.step(search, batches)
 
     def _train(self, device: torch.device) -> Step:

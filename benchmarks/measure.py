@@ -283,18 +283,20 @@ def processor(path: str = "/proc/cpuinfo") -> str:
 
 
 def _commit() -> str:
-    here = str(Path(__file__).parent)
+    """The commit of the checkout; in a copy without one what `make carry` wrote down."""
+    root = Path(__file__).parents[1]
     try:
         shown = subprocess.run(
-            ["git", "-C", here, "rev-parse", "--short=12", "HEAD"],
+            ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"],
             capture_output=True,
             text=True,
             timeout=10,
             check=True,
-        )
+        ).stdout
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return shown.stdout.strip() or "unknown"
+        written = root / "carry" / "commit"
+        shown = written.read_text() if written.is_file() else ""
+    return shown.strip() or "unknown"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

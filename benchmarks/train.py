@@ -13,7 +13,7 @@ import diffnas
 from benchmarks.build import CLASSES, random_images
 from benchmarks.measure import Step, arguments, begin, compare, comparison_head, table, write_json
 from diffnas.core.batch import Batch
-from diffnas.runtime.device import place
+from diffnas.runtime.device import PRECISIONS, place
 from diffnas.tasks.images import ImageTask
 
 
@@ -28,6 +28,7 @@ class TrainStep:
     batch: int = 8
     drop_path: float = 0.2
     device: str = "cpu"
+    precision: str = "float32"
 
     def __call__(self) -> Step:
         """The step, on fresh weights."""
@@ -46,9 +47,11 @@ class TrainStep:
         weights = list(network.parameters())
         optimizer = torch.optim.SGD(weights, 0.025, 0.9, weight_decay=3e-4, foreach=True)
         task, batch = ImageTask(), Batch(*random_images(self.batch, device, channels_last=self.placed))
+        precision = PRECISIONS[self.precision]
 
         def step() -> None:
-            loss = task.loss(network, batch)
+            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                loss = task.loss(network, batch)
             optimizer.zero_grad(set_to_none=True)
             loss.total().backward()
             torch.nn.utils.clip_grad_norm_(weights, 5.0, foreach=True)

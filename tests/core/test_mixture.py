@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
+import pytest
 import torch
+from torch import Tensor
 
 from diffnas.core.cell import Cell
 from diffnas.core.mixture import Mix, Mixture, allowed_mask, softmax_allowed
@@ -36,3 +40,17 @@ def test_softmax_runs_over_allowed_ops_only() -> None:
     assert torch.allclose(shares[0, :2], logits[0, :2].softmax(0))
     shares[:, 0].sum().backward()
     assert logits.grad is not None and torch.isfinite(logits.grad).all() and logits.grad[2].abs().sum() == 0
+
+
+def test_what_is_active_is_read_once_for_all_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = [torch.rand(5, 3) < 0.5, torch.rand(2, 4) < 0.5]
+    mixture = Mixture({str(k): Mix(torch.rand(mask.shape), active=mask) for k, mask in enumerate(masks)})
+    mixture = Mixture({**mixture, "whole": Mix(torch.rand(2, 2))})
+    copied = mock.Mock(wraps=Tensor.cpu)
+    monkeypatch.setattr(Tensor, "cpu", lambda tensor: copied(tensor))
+    cut = mixture.detach()
+    leaves = cut.leaves()
+    for found in (mixture, cut, leaves):
+        assert [found[str(k)].live for k in range(2)] == [tuple(map(tuple, mask.tolist())) for mask in masks]
+        assert found["whole"].live is None
+    assert copied.call_count == 1

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image
@@ -189,21 +191,73 @@ def test_columns_that_are_not_there(tmp_path: Path) -> None:
     assert "has no column img or image; its columns are picture, label" in refusal(tmp_path)
 
 
-def test_an_image_column_of_numbers(tmp_path: Path) -> None:
-    import datasets
-
+@pytest.mark.parametrize(
+    "column", [[1] * 10, ["a.png"] * 10, [{"path": "a.png"}] * 10], ids=["numbers", "paths", "structs"]
+)
+def test_an_image_column_without_images(tmp_path: Path, column: list[Any]) -> None:
     for split in ("train", "test"):
-        table = datasets.Dataset.from_dict({"img": [1] * 10, "label": [*range(10)]})
-        with (tmp_path / f"{split}-0.parquet").open("wb") as out:
-            table.to_parquet(out)
+        table = pyarrow.table({"img": column, "label": [*range(10)]})
+        pyarrow.parquet.write_table(table, tmp_path / f"{split}-0.parquet")
     assert "train-0.parquet: its image column holds no encoded images (" in refusal(tmp_path)
 
 
-def test_without_the_package_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_splits(tmp_path)
+def test_without_the_hubs_library_the_same_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    write_splits(tmp_path, names=tuple(name.upper() for name in NAMES))
+    file = str(tmp_path / "train-00000-of-00001.parquet")
+    theirs = datasets.Dataset.from_parquet(file, cache_dir=str(tmp_path / "cache"))
     monkeypatch.setitem(sys.modules, "datasets", None)
-    for path in (tmp_path, None):
-        assert "pip install datasets" in refusal(path)
+    ours = load_images("cifar10", tmp_path).train
+    assert ours.labels.tolist() == theirs["label"][:]
+    assert ours.names == tuple(theirs.features["label"].names) and ours.names[0] == "AIRPLANE"
+    assert torch.equal(ours.pixels, channels_first(np.stack([np.asarray(image) for image in theirs["img"]])))
+    assert "the hub needs: pip install datasets" in refusal(None)
+
+
+def test_without_the_reader_of_parquet_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_splits(tmp_path)
+    for name in ("datasets", "pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert refusal(tmp_path).startswith("parquet files need: pip install pyarrow, the library that reads them (")
+
+
+@pytest.mark.parametrize("kind", ["binary", "large_binary", "struct", "chunks"])
+def test_image_columns_of_other_programs(tmp_path: Path, kind: str) -> None:
+    pixels = some_pixels(10, 9)
+    images = [encoded(image) for image in pixels]
+    column = {
+        "binary": pyarrow.array(images, pyarrow.binary()),
+        "large_binary": pyarrow.array(images, pyarrow.large_binary()),
+        "struct": pyarrow.array([{"path": "a.png", "bytes": image, "more": 1} for image in images]),
+        "chunks": pyarrow.chunked_array([images[:3], images[3:4], images[4:]]),
+    }[kind]
+    for split in ("train", "test"):
+        table = pyarrow.table({"img": column, "label": [*range(10)]})
+        pyarrow.parquet.write_table(table, tmp_path / f"{split}-0.parquet", row_group_size=4)
+    data = load_images("cifar10", tmp_path, test_limit=10)
+    assert torch.equal(data.train.pixels, channels_first(pixels)) and data.train.names == NAMES
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"info": null}',
+        b'{"info": {"features": {"label": {"names": 3}}}}',
+        b"[" * 100_000,
+        b"\xff",
+    ],
+)
+def test_metadata_that_state_no_names(tmp_path: Path, metadata: bytes) -> None:
+    images = [encoded(image) for image in some_pixels(10, 9)]
+    for split in ("train", "test"):
+        table = pyarrow.table({"img": images, "label": [*range(10)]}).replace_schema_metadata({"huggingface": metadata})
+        pyarrow.parquet.write_table(table, tmp_path / f"{split}-0.parquet")
+    assert load_images("cifar10", tmp_path).train.names == NAMES
 
 
 # ---- the hub ---------------------------------------------------------------------------------------------------------

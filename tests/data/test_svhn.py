@@ -272,11 +272,13 @@ def test_parquet_files_of_something_else(tmp_path: Path) -> None:
     assert "lacks the parquet files of train or of test" in refusal(tmp_path)
 
 
-def test_without_the_package_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_parquet(tmp_path)
+def test_without_the_hubs_library_the_same_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = write_parquet(tmp_path)
     monkeypatch.setitem(sys.modules, "datasets", None)
-    for path in (tmp_path, None):
-        assert "pip install datasets" in refusal(path)
+    assert torch.equal(load_images("svhn", tmp_path).train.pixels, torch.tensor(pixels).permute(3, 2, 0, 1))
+    assert "pip install datasets" in refusal(None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert "pip install pyarrow" in refusal(tmp_path)
 
 
 def test_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:

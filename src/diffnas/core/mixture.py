@@ -35,7 +35,7 @@ class Mix:
     @cached_property
     def live(self) -> tuple[tuple[bool, ...], ...] | None:
         """`active` on the host, read once (None: all active)."""
-        return None if self.active is None else tuple(map(tuple, self.active.tolist()))
+        return None if self.active is None else _rows(self.active)
 
     def shares(self) -> Tensor:
         """[E, O]: `op` with the inactive entries set to 0, their gradient cut."""
@@ -65,11 +65,24 @@ class Mixture(Mapping[str, Mix]):
         return [tensor for mix in self.values() for tensor in (mix.op, mix.edge) if tensor is not None]
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Mixture:
-        """The mixture with `change` applied to every float tensor; `active` stays."""
+        """The mixture with `change` applied to every float tensor; `active` stays, and is read for all kinds at once."""
+        self._read()
         mixes = {}
         for kind, mix in self.items():
             mixes[kind] = Mix(change(mix.op), None if mix.edge is None else change(mix.edge), mix.active)
+            if mix.active is not None:
+                vars(mixes[kind])["live"] = mix.live  # where `cached_property` keeps it
         return Mixture(mixes)
+
+    def _read(self) -> None:
+        """Reads what is active to the host, all kinds at once: every copy waits for all that a GPU has yet to do."""
+        unread = {kind: mix.active for kind, mix in self.items() if mix.active is not None and "live" not in vars(mix)}
+        if not unread:
+            return
+        host = torch.cat([active.flatten() for active in unread.values()]).cpu()
+        parts = host.split([active.numel() for active in unread.values()])
+        for (kind, active), part in zip(unread.items(), parts, strict=True):
+            vars(self[kind])["live"] = _rows(part.view_as(active))
 
     def detach(self) -> Mixture:
         """The same numbers, cut from the graph."""
@@ -80,9 +93,13 @@ class Mixture(Mapping[str, Mix]):
         return self.map(lambda tensor: tensor.detach().requires_grad_())
 
 
-def allowed_mask(cell: Cell, device: torch.device | None = None) -> Tensor:
+def _rows(active: Tensor) -> tuple[tuple[bool, ...], ...]:
+    return tuple(map(tuple, active.tolist()))
+
+
+def allowed_mask(cell: Cell) -> Tensor:
     """[E, O] bool: which ops each edge of `cell` may carry."""
-    return torch.tensor(cell.allowed, dtype=torch.bool, device=device)
+    return torch.tensor(cell.allowed, dtype=torch.bool)
 
 
 def softmax_allowed(logits_EO: Tensor, allowed: Tensor) -> Tensor:

@@ -7,11 +7,11 @@ device, and the same when a run is resumed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from diffnas.core.constants import constant
 from diffnas.errors import DataError
 
 
@@ -80,7 +80,7 @@ class Augment:
         moved = draws is not None and (self.crop > 0 or self.flip)
         x_NHWC = self._moved(pixels, draws) if draws is not None and moved else pixels.permute(0, 2, 3, 1)
         exact = torch.promote_types(dtype, torch.float32)  # half precision only rounds the finished value
-        mean, std = _channel_stats(self.mean, self.std, pixels.device, exact)
+        mean, std = (constant(tuple(values), exact, pixels.device) for values in (self.mean, self.std))
         x_NHWC = x_NHWC.to(exact, memory_format=torch.contiguous_format).div_(255).sub_(mean).div_(std)
         if draws is not None and self.cutout:
             x_NHWC.masked_fill_(self._cut(draws, pixels.shape[2], pixels.shape[3]), 0.0)
@@ -112,12 +112,3 @@ class Augment:
             raise DataError(f"images of {pixels.dtype} {shape}: need uint8 [N, {len(self.mean)}, H, W]")
         if draws is not None and len(draws) != len(pixels):
             raise DataError(f"{len(pixels)} images came with random draws for {len(draws)}")
-
-
-@lru_cache(maxsize=32)
-def _channel_stats(
-    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """Mean and std [C] on the device; kept, because a copy to a GPU in every step would wait for it."""
-    with torch.inference_mode(False):
-        return torch.tensor(mean, dtype=dtype, device=device), torch.tensor(std, dtype=dtype, device=device)

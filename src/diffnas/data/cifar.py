@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import reprlib
 import sys
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,18 +21,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from diffnas.data import DATA, Split
-from diffnas.data.folder import IMAGE_ERRORS, rgb_image
+from diffnas.data.parquet import SIDE, Names, check_labels, find_parquet, read_parquet, split_of
 from diffnas.errors import DataError
 from diffnas.interop.unpickle import load_pickle
 
-SIDE = 32
-IMAGE_COLUMNS = ("img", "image")
-LABEL_COLUMNS = ("fine_label", "label")
-PARQUET_FOLDERS = ("", "data", "plain_text", "cifar100")
 MAX_MEMBER = 2**28  # the largest original file has 155 MB
 
 _NAMES_100 = """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel
@@ -96,8 +90,8 @@ def read(name: str, path: Path | None = None, side: int | None = None) -> tuple[
         return _read_original(name, path, _archived(ORIGINAL[name], path))
     if not path.is_dir():
         raise DataError(f"data.path {path}: there is no such folder or file")
-    if files := _find_parquet(path):
-        return _read_parquet(name, files[0]), _read_parquet(name, files[1])
+    if files := find_parquet(path):
+        return read_parquet(files[0], _names(name)), read_parquet(files[1], _names(name))
     for folder in (path, path / ORIGINAL[name].folder):
         if any((folder / file).is_file() for file in [*ORIGINAL[name].train, *ORIGINAL[name].test]):
             return _read_original(name, folder, _stored(ORIGINAL[name], folder))
@@ -163,7 +157,7 @@ def _read_batch(content: bytes, where: str, original: Original) -> tuple[np.ndar
         raise refusal
     if not isinstance(labels, list) or len(labels) != len(data):
         raise refusal
-    _check_labels(labels, len(original.names), where)
+    check_labels(labels, len(original.names), where)
     return np.ascontiguousarray(np.asarray(data)), np.array(labels, np.int64)
 
 
@@ -172,48 +166,12 @@ def _joined(parts: Sequence[np.ndarray], count: int) -> Tensor:
     return torch.from_numpy(np.concatenate(parts)[:count]).view(count, 3, SIDE, SIDE).clone()
 
 
-def _check_labels(labels: Sequence[object], classes: int, where: str) -> None:
-    for row, label in enumerate(labels):
-        if not isinstance(label, (int, np.integer)) or not 0 <= label < classes:
-            raise DataError(f"{where} row {row}: label {reprlib.repr(label)} is not one of 0 to {classes - 1}")
-
-
-def _find_parquet(path: Path) -> tuple[list[Path], list[Path]] | None:
-    """The parquet files of train and test, or None where there are none; `DataError` when one of the two is missing."""
-    for folder in (path / name for name in PARQUET_FOLDERS):
-        found = sorted(folder.glob("*.parquet"))
-        splits = []
-        for split, other in (("train", "test"), ("test", "train")):
-            named = [file for file in found if split in file.name and other not in file.name]
-            splits.append([file for file in found if file.name.startswith(f"{split}-")] or named)
-        if any(splits) and not all(splits):
-            raise DataError(f"data.path {folder}: has {found[0].name} but lacks the parquet files of train or of test")
-        if all(splits):
-            return splits[0], splits[1]
-    return None
-
-
 def _import_datasets() -> Any:
     try:
         import datasets
     except (ImportError, RuntimeError) as error:  # RuntimeError: a torch extension that does not fit
-        raise DataError(
-            f"parquet files and the hub need: pip install datasets, the library that reads them ({error})"
-        ) from None
+        raise DataError(f"the hub needs: pip install datasets, the library that reads it ({error})") from None
     return datasets
-
-
-def _read_parquet(name: str, files: Sequence[Path]) -> Split:
-    datasets = _import_datasets()
-    import pyarrow.parquet  # type: ignore[import-untyped]
-
-    tables = []
-    for file in files:
-        try:
-            tables.append((str(file), pyarrow.parquet.read_table(file)))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{file}: is not a readable parquet file ({error})") from None
-    return _listed(name, datasets, tables)
 
 
 def _read_hub(name: str) -> tuple[Split, Split]:
@@ -227,7 +185,7 @@ def _read_hub(name: str) -> tuple[Split, Split]:
             f"data.path: {name} is not at hand and cannot be fetched ({error}); put train-*.parquet and test-*.parquet "
             f"of {hub}, or the original {ORIGINAL[name].folder}, in a folder and set data.path to it"
         ) from None
-    train, test = (_listed(name, datasets, [table]) for table in tables)
+    train, test = (split_of([table], _names(name)) for table in tables)
     return train, test
 
 
@@ -244,58 +202,13 @@ def _quiet(datasets: Any) -> Iterator[None]:
             datasets.utils.enable_progress_bars()
 
 
-def _listed(name: str, datasets: Any, tables: Sequence[tuple[str, Any]]) -> Split:
-    """The split in Arrow tables: labels checked, images still encoded."""
-    names = ORIGINAL[name].names
-    labels: list[int] = []
-    encoded = []
-    for where, table in tables:
-        features = datasets.Features.from_arrow_schema(table.schema)
-        image, label = _column(features, IMAGE_COLUMNS, where), _column(features, LABEL_COLUMNS, where)
-        stated = tuple(getattr(features[label], "names", None) or names)
-        if len(stated) != len(names):
-            raise DataError(f"{where}: has {len(stated)} classes; {name} has {len(names)}")
-        names = stated
-        found = table.column(label).to_pylist()
-        _check_labels(found, len(names), where)
-        labels += found
-        encoded.append((where, table.column(image)))
-    to_struct = datasets.Image(decode=False).cast_storage  # also from plain binary columns
-    return Split(torch.tensor(labels, dtype=torch.int64), names, partial(_decode, to_struct, encoded))
+def _names(name: str) -> Names:
+    """Takes any class names of the right number, and the published ones where none are stated."""
+    known = ORIGINAL[name].names
 
+    def names(where: str, stated: tuple[str, ...] | None) -> tuple[str, ...]:
+        if stated is not None and len(stated) != len(known):
+            raise DataError(f"{where}: has {len(stated)} classes; {name} has {len(known)}")
+        return stated or known
 
-def _column(features: Any, names: Sequence[str], where: str) -> str:
-    for name in names:
-        if name in features:
-            return name
-    raise DataError(f"{where}: has no column {' or '.join(names)}; its columns are {', '.join(features)}")
-
-
-def _decode(to_struct: Callable[[Any], Any], tables: Sequence[tuple[str, Any]], count: int) -> Tensor:
-    """The first `count` encoded images as uint8 [count, 3, 32, 32]."""
-    pixels = np.empty((count, 3, SIDE, SIDE), np.uint8)
-    start = 0
-    for where, column in tables:
-        try:
-            encoded = to_struct(column.slice(0, count - start).combine_chunks()).field("bytes").to_pylist()
-        except (TypeError, ValueError, NotImplementedError, KeyError) as error:
-            raise DataError(f"{where}: its image column holds no encoded images ({error})") from None
-        for row, content in enumerate(encoded):
-            pixels[start + row] = _decode_row(content, f"{where} row {row}")
-        start += len(encoded)
-    return torch.from_numpy(pixels)
-
-
-def _decode_row(content: bytes | None, where: str) -> np.ndarray:
-    """One encoded image as uint8 [3, 32, 32]; grey and transparent ones become RGB."""
-    if content is None:
-        raise DataError(f"{where}: holds no image")
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            size = image.size  # known before the pixels are decoded, so a huge image costs nothing
-            pixels = np.asarray(rgb_image(image)) if size == (SIDE, SIDE) else None
-    except IMAGE_ERRORS as error:
-        raise DataError(f"{where}: the image cannot be decoded ({type(error).__name__})") from None
-    if pixels is None:
-        raise DataError(f"{where}: the image is {size[0]} x {size[1]}, not {SIDE} x {SIDE}")
-    return pixels.transpose(2, 0, 1)
+    return names

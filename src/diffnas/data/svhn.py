@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from diffnas.data import DATA, Split, cifar
+from diffnas.data.parquet import SIDE, find_parquet, read_parquet, split_of
 from diffnas.errors import DataError
 
-SIDE = 32
 CONFIG = "cropped_digits"  # the hub's word for them, and their folder there
 NAMES = tuple("0123456789")
 ORIGINAL = {
@@ -62,8 +61,8 @@ def read(name: str, path: Path | None = None, side: int | None = None) -> tuple[
         return _read_hub(name)
     if not path.is_dir():
         raise DataError(f"data.path {path}: there is no such folder")
-    if files := cifar._find_parquet(path) or cifar._find_parquet(path / CONFIG):
-        train, test = (_read_parquet(part) for part in files)
+    if files := find_parquet(path) or find_parquet(path / CONFIG):
+        train, test = (read_parquet(part, _names) for part in files)
         return train, test
     lacking = [file for file in ORIGINAL if not (path / file).is_file()]
     if len(lacking) == len(ORIGINAL):
@@ -139,20 +138,6 @@ def _first(pixels: np.ndarray, count: int) -> Tensor:
     return torch.from_numpy(pixels[..., :count].transpose(3, 2, 0, 1).copy())
 
 
-def _read_parquet(files: Sequence[Path]) -> Split:
-    cifar._import_datasets()  # says what to install, where pyarrow is not there either
-    return _listed([(str(file), _table(file)) for file in files])
-
-
-def _table(file: Path) -> Any:
-    import pyarrow.parquet  # type: ignore[import-untyped]
-
-    try:
-        return pyarrow.parquet.read_table(file)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: is not a readable parquet file ({error})") from None
-
-
 def _read_hub(name: str) -> tuple[Split, Split]:
     datasets, hub = cifar._import_datasets(), DATA[name].hub
     try:
@@ -164,26 +149,11 @@ def _read_hub(name: str) -> tuple[Split, Split]:
             f"data.path: {name} is not at hand and cannot be fetched ({error}); put {CONFIG}/train-*.parquet and "
             f"test-*.parquet of {hub}, or the original {' and '.join(ORIGINAL)}, in a folder and set data.path to it"
         ) from None
-    train, test = (_listed([table]) for table in tables)
+    train, test = (split_of([table], _names) for table in tables)
     return train, test
 
 
-def _listed(tables: Sequence[tuple[str, Any]]) -> Split:
-    """The split in Arrow tables: classes and labels checked, images still encoded."""
-    import datasets
-
-    labels: list[int] = []
-    encoded = []
-    for where, table in tables:
-        features = datasets.Features.from_arrow_schema(table.schema)
-        image = cifar._column(features, cifar.IMAGE_COLUMNS, where)
-        label = cifar._column(features, cifar.LABEL_COLUMNS, where)
-        stated = getattr(features[label], "names", None) or NAMES
-        if tuple(stated) != NAMES:
-            raise DataError(f"{where}: its classes are {', '.join(stated[:10])}; svhn has the digits 0 to 9")
-        found = table.column(label).to_pylist()
-        cifar._check_labels(found, len(NAMES), where)
-        labels += found
-        encoded.append((where, table.column(image)))
-    to_struct = datasets.Image(decode=False).cast_storage
-    return Split(torch.tensor(labels, dtype=torch.int64), NAMES, partial(cifar._decode, to_struct, encoded))
+def _names(where: str, stated: tuple[str, ...] | None) -> tuple[str, ...]:
+    if stated not in (None, NAMES):
+        raise DataError(f"{where}: its classes are {', '.join(stated[:10])}; svhn has the digits 0 to 9")
+    return NAMES

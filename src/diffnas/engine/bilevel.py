@@ -243,15 +243,12 @@ def _central_difference(
     norm = torch.nn.utils.get_total_norm(vector)
     eps = 0.01 / norm.clamp_min(torch.finfo(norm.dtype).tiny)  # no direction, no difference: 0, not nan
     devices = [search.device] if search.device.type == "cuda" else []
-    precision, search.precision = search.precision, torch.float32  # a difference of bfloat16 passes is mostly rounding
-    try:
+    with search.differencing():
         with torch.random.fork_rng(devices):  # both passes draw the same dropout noise
             _write(search.weights, base, vector, eps)
             plus = gradients(search, mixture, train, {"mixture"}, "batch").mixture
         _write(search.weights, base, vector, -eps)
         minus = gradients(search, mixture, train, {"mixture"}, "batch").mixture
-    finally:
-        search.precision = precision
     return [(p - m) / (2.0 * eps) for p, m in zip(plus, minus, strict=True)]
 
 

@@ -16,9 +16,9 @@ def largest_eigenvalue(search: Search, batch: Batch, decay: float = 0.0, steps: 
     """The largest eigenvalue of the Hessian of the loss on `batch` in the architecture's parameters, plus `decay`
     (Zela et al., Understanding and Robustifying DARTS, 2020, section 4).
 
-    By `steps` of Lanczos on central differences of the gradient, `eps` apart, in float32 (a difference of bfloat16 passes is
-    mostly rounding) and with the same noise in every pass; parameters, weights, running statistics and torch's generators are
-    as before afterwards.  Where the evaluation mixture does not depend on parameters by gradient, the Hessian is 0.
+    By `steps` of Lanczos on central differences of the gradient, `eps` apart, in full float32 and with the same noise in every
+    pass; parameters, weights, running statistics and torch's generators are as before afterwards.  Where the evaluation
+    mixture does not depend on parameters by gradient, the Hessian is 0.
     """
     parameters = [p for p in search.arch.parameters() if p.requires_grad]
     start = [p.detach().clone() for p in parameters]
@@ -26,7 +26,6 @@ def largest_eigenvalue(search: Search, batch: Batch, decay: float = 0.0, steps: 
     if not size:
         return decay
     devices = [search.device] if search.device.type == "cuda" else []
-    precision, search.precision = search.precision, torch.float32
 
     def slope(shift: Tensor) -> Tensor:
         _write(parameters, start, shift)
@@ -42,14 +41,14 @@ def largest_eigenvalue(search: Search, batch: Batch, decay: float = 0.0, steps: 
         return torch.cat([g.double().flatten() for g in flat]).cpu()
 
     try:
-        top = lanczos(
-            lambda v: (slope(eps * v) - slope(-eps * v)) / (2.0 * eps),
-            size,
-            steps,
-            search.fork("eigenvalue"),
-        )
+        with search.differencing():
+            top = lanczos(
+                lambda v: (slope(eps * v) - slope(-eps * v)) / (2.0 * eps),
+                size,
+                steps,
+                search.fork("eigenvalue"),
+            )
     finally:
-        search.precision = precision
         _write(parameters, start, None)
     return top + decay
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from diffnas.core.seeds import generator, stream_seed
 from diffnas.core.space import Shape, Space, Words
 from diffnas.engine.method import Clock, Method, Use
 from diffnas.engine.optim import load_optimizer_state, optimizer_state
+from diffnas.engine.precision import full_float32
 
 
 class Task(Protocol):
@@ -132,6 +133,16 @@ class Search:
         if self.precision == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.precision)
+
+    @contextlib.contextmanager
+    def differencing(self) -> Iterator[None]:
+        """Runs a block in full float32: a difference of passes in bfloat16 or TF32 is mostly rounding."""
+        precision, self.precision = self.precision, torch.float32
+        try:
+            with full_float32():
+                yield
+        finally:
+            self.precision = precision
 
     # -- time and state
 

@@ -32,10 +32,14 @@ class BetaDARTS(Method):
         """weight (e / E) times the mean over the edges of all kinds of log sum_o exp(alpha_o), o allowed, at epoch e of E."""
         import torch
 
+        from diffnas.core.constants import constant
+
         assert isinstance(search.arch, engine.Alphas)
         sums = []
         for kind, alpha in search.arch.alpha.items():
-            allowed = search.arch.get_buffer(f"allowed_{kind}")
-            some = allowed.any(dim=-1)  # an edge that allows no op has no sum
-            sums.append(alpha[some].masked_fill(~allowed[some], -torch.inf).logsumexp(dim=-1))
+            rows = search.space.cells[kind].allowed
+            edges = tuple(e for e, row in enumerate(rows) if any(row))  # an edge that allows no op has no sum
+            some = constant(edges, torch.int64, alpha.device)
+            closed = ~search.arch.get_buffer(f"allowed_{kind}").index_select(0, some)
+            sums.append(alpha.index_select(0, some).masked_fill(closed, -torch.inf).logsumexp(dim=-1))
         return self.weight * search.clock.epoch / search.clock.epochs * torch.cat(sums).mean()

@@ -59,12 +59,13 @@ class DARTSMinus(Method):
 def _mixture(search: Search, beta: float) -> Mixture:
     import torch
 
+    from diffnas.core.constants import constant
     from diffnas.core.mixture import Mix, Mixture, softmax_allowed
 
     assert isinstance(search.arch, engine.Alphas)
     mixes = {}
     for kind, cell in search.space.cells.items():
         alpha, allowed = search.arch.alpha[kind], search.arch.get_buffer(f"allowed_{kind}")
-        auxiliary = allowed & torch.tensor([op == AUXILIARY for op in cell.ops], device=alpha.device)
+        auxiliary = allowed & constant(tuple(op == AUXILIARY for op in cell.ops), torch.bool, alpha.device)
         mixes[kind] = Mix(softmax_allowed(alpha, allowed & ~auxiliary).masked_fill(auxiliary, beta))
     return Mixture(mixes)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from diffnas.core.cell import Cell
+from diffnas.core.constants import to_device
 from diffnas.core.mixture import Mix, Mixture
 from diffnas.methods.sampling import gumbel
 from diffnas.methods.selection import Podium, discrete
@@ -113,7 +114,7 @@ class Controller(nn.Module):
                 x = self.op_inputs[columns[o]][None]
             anchors.append(pen.move(x))
             keys.append(self.key(anchors[-1]))
-        return discrete(torch.tensor(counts).to(self.start))
+        return discrete(to_device(torch.tensor(counts), self.start.device, self.start.dtype))
 
     def _squash(self, logits: Tensor, bound: float) -> Tensor:
         return bound * torch.tanh(logits / self.temperature)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from diffnas import engine
+from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype
 from diffnas.core.settings import setting
 from diffnas.core.space import Space
@@ -56,7 +57,7 @@ class FairDARTS(Method):
         """-w times the mean square distance of the allowed shares of all kinds from 1/2."""
         import torch
 
-        shares = torch.cat([mix.op[_allowed(search, kind)] for kind, mix in mixture.items()])
+        shares = torch.cat([_open(mix.op, search.space.cells[kind]) for kind, mix in mixture.items()])
         return -self.weight * (shares - 0.5).square().mean()
 
     def derive(self, search: Search) -> Genotype | None:
@@ -69,6 +70,17 @@ class FairDARTS(Method):
             passing = cell if cell.in_degree in (None, 1) else cell.keep((strength[kind] >= self.threshold).tolist())
             nodes[kind] = engine.strongest(passing, strength[kind])
         return Genotype(search.space.name, nodes)
+
+
+def _open(op_EO: Tensor, cell: Cell) -> Tensor:
+    """The allowed entries, row by row."""
+    import torch
+
+    from diffnas.core.constants import constant
+
+    entries = [allowed for row in cell.allowed for allowed in row]
+    places = tuple(place for place, allowed in enumerate(entries) if allowed)
+    return op_EO.flatten().index_select(0, constant(places, torch.int64, op_EO.device))
 
 
 def _allowed(search: Search, kind: str) -> Tensor:

@@ -7,12 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffnas.core.constants import to_device
+
 
 def gumbel(like: Tensor, generator: torch.Generator) -> Tensor:
     """Standard Gumbel noise -log(-log U) in the shape, precision and place of `like`."""
     uniform = torch.rand(like.shape, generator=generator, dtype=torch.float64)
     exponential = -torch.log(uniform.clamp_min(torch.finfo(torch.float64).tiny))
-    return -torch.log(exponential.clamp_min(torch.finfo(torch.float64).tiny)).to(like)
+    noise = -torch.log(exponential.clamp_min(torch.finfo(torch.float64).tiny))
+    return to_device(noise, like.device, like.dtype)
 
 
 def one_hot(scores_EO: Tensor, allowed: Tensor) -> Tensor:
@@ -31,7 +34,7 @@ def concrete(logits_EO: Tensor, allowed: Tensor, temperature: float, generator: 
 def dirichlet(concentration_EO: Tensor, allowed: Tensor, generator: torch.Generator) -> Tensor:
     """[E, O]: a sample of the Dirichlet distribution over the allowed ops of every edge, differentiable in the
     concentration by its pathwise gradient (Jankowiak and Obermeyer, 2018); 0 elsewhere."""
-    sample: Tensor = _Dirichlet.apply(concentration_EO.cpu().double(), allowed.cpu(), generator)
+    sample: Tensor = _Dirichlet.apply(concentration_EO.double(), allowed, generator)
     return sample.to(concentration_EO)
 
 
@@ -42,7 +45,8 @@ class _Dirichlet(torch.autograd.Function):
     def forward(ctx: Any, concentration_EO: Tensor, allowed: Tensor, generator: torch.Generator) -> Tensor:
         tiny = torch.finfo(torch.float64).tiny
         positive = concentration_EO.masked_fill(~allowed, 1.0).clamp_min(tiny)
-        gammas = torch._standard_gamma(positive, generator=generator).clamp_min(tiny).masked_fill(~allowed, 0.0)
+        drawn = to_device(torch._standard_gamma(positive.cpu(), generator=generator), positive.device)
+        gammas = drawn.clamp_min(tiny).masked_fill(~allowed, 0.0)
         sample = gammas / gammas.sum(-1, keepdim=True).clamp_min(tiny)
         ctx.save_for_backward(sample, positive, allowed)
         return sample

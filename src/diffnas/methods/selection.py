@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from diffnas.core.cell import Cell
+from diffnas.core.constants import to_device
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.mixture import Mix, Mixture, allowed_mask, softmax_allowed
 
@@ -20,7 +21,7 @@ def mixture_of(genotype: Genotype, cells: Mapping[str, Cell], like: Tensor) -> M
         for node, inputs in zip(cell.nodes, genotype.cells[kind].inputs, strict=True):
             for op, source in inputs:
                 shares[cell.edges.index((source, node)), cell.ops.index(op)] += 1.0
-        mixes[kind] = discrete(shares.to(like))
+        mixes[kind] = discrete(to_device(shares, like.device, like.dtype))
     return Mixture(mixes)
 
 

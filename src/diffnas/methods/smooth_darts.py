@@ -10,11 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from diffnas import engine
-from diffnas.core.cell import Cell
 from diffnas.core.settings import setting
 from diffnas.core.space import Size
 from diffnas.engine.method import Clock, Use
@@ -91,12 +89,15 @@ def projected(moved_EO: Tensor, before_EO: Tensor, allowed: Tensor) -> Tensor:
 
 def _moved(search: Search, clean: Mixture, at: Mixture, by: Mapping[str, Tensor], epsilon: float) -> Mixture:
     """`at` moved `by` [E, O] per kind, within `epsilon` of `clean`, and projected; edges are left alone."""
+    import torch
+
+    from diffnas.core.constants import constant
     from diffnas.core.mixture import Mix, Mixture
 
     mixes = {}
     for kind, cell in search.space.cells.items():
         mix, centre = at[kind], clean[kind].op
-        allowed = _allowed(cell, centre.device)
+        allowed = constant(cell.allowed, torch.bool, centre.device)
         taking_part = allowed if mix.active is None else allowed & mix.active
         moved = centre + (mix.op + by[kind] - centre).clamp(-epsilon, epsilon)
         mixes[kind] = Mix(projected(moved, mix.op, taking_part), mix.edge, mix.active)
@@ -123,12 +124,7 @@ def _uniform(like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor
     """U(-epsilon, epsilon) in the shape, precision and place of `like`, the same numbers everywhere."""
     import torch
 
-    return ((2.0 * torch.rand(like.shape, generator=generator, dtype=torch.float64) - 1.0) * epsilon).to(like)
+    from diffnas.core.constants import to_device
 
-
-@cache
-def _allowed(cell: Cell, device: torch.device) -> Tensor:
-    """[E, O] bool, put on the device once per cell."""
-    from diffnas.core.mixture import allowed_mask
-
-    return allowed_mask(cell, device)
+    noise = (2.0 * torch.rand(like.shape, generator=generator, dtype=torch.float64) - 1.0) * epsilon
+    return to_device(noise, like.device, like.dtype)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from diffnas.core.constants import constant
 from diffnas.kernels.pointwise import rows
 from diffnas.spaces.darts_cnn.flow import Moves, Part, Slopes, State, Sums, Term, Terms, Wanted
 from diffnas.spaces.darts_cnn.ops import FactorizedReduce
@@ -50,16 +51,13 @@ class Plan:
         """The weights of all terms as they are now, group by group: what `Outflow` takes."""
         return tuple(weight for group in self.groups for term in group for weight in term.weights)
 
-    @cached_property
-    def _places(self) -> dict[torch.device, Tensor]:
-        return {}
-
     def places(self, device: torch.device) -> Tensor:
         """Where the shares of the terms, group by group, stand in [E * O]."""
-        if device not in self._places:
-            places = [term.edge * self.ops + term.column for group in self.groups for term in group]
-            self._places[device] = torch.tensor(places, device=device)
-        return self._places[device]
+        return constant(self._places, torch.int64, device)
+
+    @cached_property
+    def _places(self) -> tuple[int, ...]:
+        return tuple(term.edge * self.ops + term.column for group in self.groups for term in group)
 
     def parts(self) -> list[Part]:
         """A fresh part for each group."""

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.amp import is_autocast_available
 
 from diffnas.core.cell import Cell
+from diffnas.core.constants import constant
 from diffnas.core.mixture import Mix
 from diffnas.kernels.memory import keep_freed_memory
 from diffnas.spaces.darts_rnn.ops import ACTIVATIONS, masked
@@ -97,7 +98,7 @@ class _Flows:
         self.pick = _pick(reads.sources, like.device)
         self.shares: list[Tensor] = []
         if shares_EO is not None:
-            rows = shares_EO.detach().index_select(0, torch.tensor(reads.edges, dtype=torch.long, device=like.device))
+            rows = shares_EO.detach().index_select(0, constant(reads.edges, torch.int64, like.device))
             self.shares = [rows[:, o, None, None] for _, o in reads.ops]
         self.total = torch.stack(self.shares).sum(0) if self.shares else None
         self.gates = like.new_empty(moments, k, batch, 2 * units)
@@ -271,7 +272,7 @@ def _share_slopes(nodes: Sequence[_Flows], shares_EO: Tensor) -> Tensor:
     """The shares' gradient [E, O]."""
     found = torch.zeros_like(shares_EO)
     for node in nodes:
-        rows = torch.tensor(node.reads.edges, dtype=torch.long, device=found.device)
+        rows = constant(node.reads.edges, torch.int64, found.device)
         for (_, o), slope in zip(node.reads.ops, node.slope, strict=True):
             found[:, o].index_add_(0, rows, slope)
     return found
@@ -284,14 +285,14 @@ def _dots(a: Tensor, b: Tensor) -> Tensor:
 
 def _mean_of(concat: Sequence[int], states: int, like: Tensor) -> Tensor:
     """[S]: what each state counts in the mean of those in `concat`."""
-    return torch.tensor([concat.count(i) / len(concat) for i in range(states)], dtype=like.dtype, device=like.device)
+    return constant(tuple(concat.count(i) / len(concat) for i in range(states)), like.dtype, like.device)
 
 
 def _pick(sources: tuple[int, ...], device: torch.device) -> slice | Tensor:
     """How to take `sources`: as a view where they are neighbours."""
     if sources and sources == tuple(range(sources[0], sources[-1] + 1)):
         return slice(sources[0], sources[-1] + 1)
-    return torch.tensor(sources, dtype=torch.long, device=device)
+    return constant(sources, torch.int64, device)
 
 
 def _take(x: Tensor, pick: slice | Tensor, dim: int = 0) -> Tensor:
