@@ -52,7 +52,7 @@ def train(
     from diffnas.pipeline import train as pipeline
 
     found = None if genotype is None or resume else load_genotype(genotype)
-    return pipeline.train(found, _recipe(recipe), _path(run), resume, name)
+    return pipeline.train(found, _recipe(recipe), _path(run), resume, name, genotype)
 
 
 def test(run: Run | str | Path, name: str | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -134,7 +134,7 @@ def train(
         from diffnas.pipeline import train as pipeline
 
         with named(_short(text)):
-            done = pipeline.train(found, chosen, run or source, name=name)
+            done = pipeline.train(found, chosen, run or source, name=name, origin=text)
         part = done.train(name or f"{chosen.name}-seed{chosen.seed}")
     typer.echo(f"run folder: {done.path}")
     typer.echo(f"weights:    {part.weights}")
