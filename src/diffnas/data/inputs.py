@@ -81,9 +81,10 @@ def inputs_to_plain(inputs: Inputs) -> dict[str, Any]:
 
 def inputs_from_plain(values: Mapping[str, Any]) -> Inputs:
     """The inputs among `values`, which may hold other keys; raises `KeyError`, `TypeError` or `ValueError` for damaged ones."""
-    kind: type[Inputs] = TextInputs if "words" in values else ImageInputs
+    kind: Any = TextInputs if "words" in values else ImageInputs
     plain = {field.name: values[field.name] for field in fields(kind)}
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()})
+    found: Inputs = kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()})
+    return found
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

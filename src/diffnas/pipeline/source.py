@@ -85,7 +85,6 @@ class Source(Protocol):
         """The training of `network`, which is on `device`."""
 
 
-
 class TestSet(Protocol):
     """The test data of a recipe, read as a trained network reads them."""
 

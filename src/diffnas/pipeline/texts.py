@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffnas.core.space import Words
 from diffnas.data.inputs import TextInputs
 from diffnas.data.texts import TEXTS
 from diffnas.data.tokens import Corpus, read_corpus, read_test, unigram_loss

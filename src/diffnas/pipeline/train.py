@@ -25,7 +25,7 @@ from diffnas.pipeline.session import Session, require_counts, resumed_source
 from diffnas.pipeline.source import Task, Training, load_source
 from diffnas.pipeline.weights import read_genotype, save_weights
 from diffnas.recipe import Recipe
-from diffnas.run import Part, Run, claim, new_run
+from diffnas.run import Run, claim, new_run
 from diffnas.runtime.console import duration, log, progress
 from diffnas.runtime.device import PRECISIONS, pick_device, place
 from diffnas.runtime.files import write_text

@@ -34,6 +34,7 @@ from diffnas.runtime.files import write_bytes
 
 FORMAT = 2
 BEFORE = {"genotype", "shape", "classes", "words"}  # what there was when there was no format
+MARK = ', "digest": "'  # what the digest stands behind, at the end
 DECISIVE = {"seed", "precision", "data", "space", "train"}  # the sections of a recipe that a training reads
 
 
@@ -85,10 +86,11 @@ def save_weights(part: Part, weights: Mapping[str, Tensor], genotype: Genotype, 
         **inputs_to_plain(inputs),
         "recipe": _decisive(recipe),
     }
-    inside["digest"] = digest(inside, tensors)  # of what is in memory: the file is not read again
+    text = json.dumps(inside)
+    found = digest(text, tensors)  # of what is in memory: the file is not read again
     # one entry: safetensors writes several in an order that changes, and equal runs shall leave equal files
-    write_bytes(part.weights, save(tensors, metadata={"diffnas": json.dumps(inside)}))
-    record(part, weights=inside["digest"])
+    write_bytes(part.weights, save(tensors, metadata={"diffnas": f'{text[:-1]}{MARK}{found}"}}'}))
+    record(part, weights=found)
 
 
 def read_weights(part: Part, recipe: Recipe) -> Weights:
@@ -100,45 +102,47 @@ def read_weights(part: Part, recipe: Recipe) -> Weights:
     if not path.is_file():
         run = quote(str(part.path.parents[1]))
         raise RunError(f"{path}: is missing; finish the training with: diffnas train --resume {run}")
-    inside = read_metadata(path)
+    text, inside = _read_metadata(path)
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path}: cannot be read: {error}") from None
-    if "digest" in inside and inside["digest"] != digest(inside, tensors):
+    if "digest" in inside and inside["digest"] != digest(text.rpartition(MARK)[0] + "}", tensors):
         raise WeightsError(f"{path}: damaged: its contents do not match its digest; restore a copy, or train again")
     genotype, _, inputs = _described(path, inside)
     _require_own(part, recipe, genotype, inside)
     return Weights(path, tensors, genotype, inputs or _computed_inputs(path, recipe, inside))
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
-    """What the weights at `path` say of themselves, not held to their digest; raises `WeightsError` where that is nothing."""
+def _read_metadata(path: Path) -> tuple[str, dict[str, Any]]:
+    """What the weights at `path` say of themselves, as text and as values; raises `WeightsError` where that is nothing."""
     try:
         with safe_open(path, "pt") as file:
-            inside = json.loads((file.metadata() or {}).get("diffnas", "null"))
+            text = (file.metadata() or {}).get("diffnas", "null")
+        inside = json.loads(text)
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: cannot be read: {error}") from None
     if not isinstance(inside, dict) or not ({"format", "digest"} <= set(inside) or set(inside) <= BEFORE):
         raise WeightsError(f"{path}: damaged, or not weights that diffnas wrote; restore a copy, or train again")
     if inside.get("format", FORMAT) != FORMAT:
-        raise WeightsError(f"{path}: has format {inside['format']!r:.20}, and this version reads {FORMAT}; use a newer diffnas")
-    return inside
+        raise WeightsError(
+            f"{path}: has format {inside['format']!r:.20}, and this version reads {FORMAT}; use a newer diffnas"
+        )
+    return text, inside
 
 
 def known_shape(path: Path) -> Shape | Words:
     """What the network whose weights are at `path` reads and answers, as its metadata say; raises `WeightsError`."""
-    return _described(path, read_metadata(path))[1]
+    return _described(path, _read_metadata(path)[1])[1]
 
 
-def digest(inside: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 in hexadecimal of the metadata (but for a digest among them) and of all names, types, shapes and values."""
-    said = {key: value for key, value in inside.items() if key != "digest"}
-    found = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+def digest(metadata: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 in hexadecimal of `metadata` and of all names, types, shapes and values."""
+    found = hashlib.sha256(metadata.encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         found.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        found.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
     return found.hexdigest()
 
 
