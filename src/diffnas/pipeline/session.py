@@ -37,6 +37,8 @@ def resumed_source(recipe: Recipe, part: Part) -> tuple[Source, dict[str, Any] |
             " now",
             part.checkpoints,
         )
+    elif stored.data != recipe.data.name:
+        raise misfit(part)
     source = load_source(recipe, stored)
     names = _digest(source.names)
     if checkpoint.get("names", names) != names:
