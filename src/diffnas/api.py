@@ -100,6 +100,12 @@ def _recipe(recipe: Recipe | str | Path | None) -> Recipe | None:
     return read_recipe(recipe) if isinstance(recipe, str | Path) else recipe
 
 
+def _folder(genotype: Genotype | Run | str | Path) -> Path | None:
+    """The run folder that a genotype comes from, None where it comes from elsewhere."""
+    path = _path(None if isinstance(genotype, Genotype) else genotype)
+    return Path(path) if path is not None and path not in PUBLISHED and is_folder(path) else None
+
+
 def _path(run: Run | str | Path | None) -> str | Path | None:
     return run.path if isinstance(run, Run) else run
 
@@ -212,8 +218,8 @@ def build_network(
 
 def _size_of_run(genotype: Genotype | Run | str | Path, found: Genotype) -> tuple[Space, dict[str, Any]]:
     """The space of `found`, and what the run that it is from (if it is) says of the size of its networks."""
-    path = genotype.path if isinstance(genotype, Run) else genotype
-    if isinstance(path, Genotype) or not is_folder(path):
+    path = _folder(genotype)
+    if path is None:
         return space_of(found), {}
     from diffnas.pipeline.sizes import run_size
 

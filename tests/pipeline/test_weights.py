@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import diffnas
 from diffnas.data.inputs import ImageInputs, TextInputs, inputs_from_plain, inputs_to_plain
-from diffnas.errors import CheckpointError, RunError, WeightsError
+from diffnas.errors import CheckpointError, RecipeError, RunError, WeightsError
 from diffnas.pipeline.session import stored_inputs
 from diffnas.pipeline.weights import digest, read_weights
 from diffnas.recipe import Recipe, read_recipe
@@ -243,6 +243,14 @@ def test_weights_that_diffnas_did_not_write_or_will_write(run: diffnas.Run) -> N
         diffnas.test(run)
     part.weights.unlink()
     with pytest.raises(RunError, match="is missing; finish the training"):
+        diffnas.test(run)
+
+
+def test_a_recipe_that_was_cut_is_named(run: diffnas.Run) -> None:
+    part = run.training()
+    text = part.recipe.read_text()
+    part.recipe.write_text(text[: text.index("\ntrain:") + 1])
+    with pytest.raises(RecipeError, match="recipe.yaml: has no train section, and something was trained by it"):
         diffnas.test(run)
 
 

@@ -164,9 +164,6 @@ class TrainedLanguageModel(nn.Module):
         return [(self.words[place], value) for value, place in zip(values.tolist(), places.tolist(), strict=True)]
 
 
-Trained = TrainedClassifier | TrainedLanguageModel
-
-
 def load_network(
     run: Run | str | Path, name: str | None = None, overrides: Sequence[str] = ("device=cpu",)
 ) -> TrainedClassifier | TrainedLanguageModel:

@@ -73,6 +73,8 @@ def trained_recipe(part: Part, overrides: Sequence[str], may: str) -> Recipe:
     changed = changed_keys(read_recipe(part.recipe), recipe)
     if changed:
         raise RecipeError(*(f"--set {key}: {may}" for key in changed))
+    if recipe.train is None:
+        raise RecipeError(f"{part.recipe}: has no train section, and something was trained by it; restore a copy")
     return recipe
 
 
