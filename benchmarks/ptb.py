@@ -31,6 +31,7 @@ from diffnas.core.seeds import stream_seed
 from diffnas.core.space import Words
 from diffnas.engine.optim import set_learning_rate
 from diffnas.pipeline.network import build
+from diffnas.pipeline.source import load_test_set
 from diffnas.pipeline.texts import TextSource
 from diffnas.sections import TextTrain
 from diffnas.spaces.darts_rnn.ops import LanguageModel, masked
@@ -124,7 +125,7 @@ def trained(job: Job) -> Result:
             training.optimizer.step()
         valid = min(valid, training.after(epoch)["valid_perplexity"])
     network.load_state_dict(training.result())
-    found = source.test(network, CPU)
+    found = load_test_set(recipe, source.inputs).evaluate(network, CPU)
     params = sum(p.numel() for p in network.parameters())
     return Result(job, valid, found["perplexity"], found["unigram_perplexity"], params, time.monotonic() - started)
 

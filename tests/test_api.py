@@ -122,6 +122,25 @@ def test_a_network_that_cannot_be_built(size: dict[str, int], said: str) -> None
 
 
 @pytest.mark.parametrize(
+    ("genotype", "size", "said"),
+    [
+        (
+            "darts-rnn-v2",
+            {"channels": 4},
+            "channels: is for networks of images, and darts-rnn reads text; leave it out",
+        ),
+        ("darts-rnn-v2", {"side": 32, "units": 8}, "side: is for networks of images"),
+        ("darts-v2", {"units": 8}, "units: is for networks of text, and darts-cnn reads images; leave it out"),
+    ],
+)
+def test_a_size_for_the_other_kind_of_network(genotype: str, size: dict[str, int], said: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        diffnas.build_network(genotype, **size)  # type: ignore[arg-type]
+    (line,) = caught.value.lines
+    assert line.startswith(said)
+
+
+@pytest.mark.parametrize(
     ("space", "size", "said"),
     [
         ("darts_cnn", {}, "space 'darts_cnn' is unknown; did you mean darts-cnn?; known: darts-cnn"),

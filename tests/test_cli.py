@@ -81,7 +81,7 @@ def test_from_search_to_show(finished: Path, tmp_path: Path, capsys: pytest.Capt
     assert result["n"] == 64 and result == json.loads((finished / "train" / NAME / "test.json").read_text())
     assert main(["test", str(finished), "--train", NAME]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["test accuracy", "test loss", "size"]
+    assert [line.split(":")[0] for line in lines] == ["test accuracy", "test loss", "inputs", "size"]
     assert main(["show", str(finished), "--stats", "--out", "pictures"]) == 0
     shown = capsys.readouterr().out
     assert "normal 2 = " in shown and "size (recipe" in shown and len(list((tmp_path / "pictures").iterdir())) == 2

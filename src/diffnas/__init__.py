@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from diffnas import interop
-    from diffnas.api import build_network, build_supernet, load_genotype, lookup, search, test, train
+    from diffnas.api import (
+        build_network,
+        build_supernet,
+        load_genotype,
+        load_network,
+        lookup,
+        predict,
+        search,
+        test,
+        train,
+    )
     from diffnas.core.count import Counts, count
     from diffnas.core.genotype import Genotype
     from diffnas.recipe import Recipe, read_recipe
@@ -34,7 +44,9 @@ _HOMES = {
     "count": "diffnas.core.count",
     "interop": "diffnas.interop",
     "load_genotype": "diffnas.api",
+    "load_network": "diffnas.api",
     "lookup": "diffnas.api",
+    "predict": "diffnas.api",
     "read_recipe": "diffnas.recipe",
     "search": "diffnas.api",
     "test": "diffnas.api",
@@ -52,7 +64,9 @@ __all__ = [
     "count",
     "interop",
     "load_genotype",
+    "load_network",
     "lookup",
+    "predict",
     "read_recipe",
     "search",
     "test",

@@ -22,6 +22,7 @@ from diffnas.spaces import SPACES
 if TYPE_CHECKING:
     from torch import nn
 
+    from diffnas.pipeline.trained import TrainedClassifier, TrainedLanguageModel
     from diffnas.spaces.nasbench201.table import Entry
 
 
@@ -52,7 +53,7 @@ def train(
     from diffnas.pipeline import train as pipeline
 
     found = None if genotype is None or resume else load_genotype(genotype)
-    return pipeline.train(found, _recipe(recipe), _path(run), resume, name)
+    return pipeline.train(found, _recipe(recipe), _path(run), resume, name, genotype)
 
 
 def test(run: Run | str | Path, name: str | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -66,8 +67,43 @@ def test(run: Run | str | Path, name: str | None = None, overrides: Sequence[str
     return pipeline(_path(run) or "", name, tuple(overrides))
 
 
+def load_network(run: Run | str | Path, name: str | None = None) -> TrainedClassifier | TrainedLanguageModel:
+    """The network of the training `name` of `run` (its only one by default), a module in evaluation mode on the CPU.
+
+    Of images: `classes`, `preprocess(images)`, `probabilities(images)`; of text: `words`, `encode(text)`, `perplexity(text)`,
+    `next_words(text)`.  Raises `UserError` where the training has not finished or its files are damaged.
+    """
+    from diffnas.pipeline.trained import load_network as pipeline
+
+    return pipeline(run, name)
+
+
+def predict(
+    run: Run | str | Path,
+    paths: str | Path | Sequence[str | Path],
+    name: str | None = None,
+    top: int = 5,
+    overrides: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+    """What the training `name` of `run` makes of files, in order; a folder stands for the images in it: `diffnas predict`.
+
+    Of images {file, class, probability, top: [{class, probability}, ...]}, of text {file, perplexity, tokens, word,
+    probability, top: [{word, probability}, ...]} with the words that are likeliest next, of a file that cannot be read
+    {file, error}.  `overrides` may choose the device.  Raises as `load_network`.
+    """
+    from diffnas.pipeline.predict import predict as pipeline
+
+    return list(pipeline(run, [paths] if isinstance(paths, str | Path) else paths, name, top, overrides))
+
+
 def _recipe(recipe: Recipe | str | Path | None) -> Recipe | None:
     return read_recipe(recipe) if isinstance(recipe, str | Path) else recipe
+
+
+def _folder(genotype: Genotype | Run | str | Path) -> Path | None:
+    """The run folder that a genotype comes from, None where it comes from elsewhere."""
+    path = _path(None if isinstance(genotype, Genotype) else genotype)
+    return Path(path) if path is not None and path not in PUBLISHED and is_folder(path) else None
 
 
 def _path(run: Run | str | Path | None) -> str | Path | None:
@@ -131,53 +167,97 @@ def build_network(
     *,
     channels: int | None = None,
     layers: int | None = None,
-    classes: int = 10,
-    auxiliary: bool = False,
-    stem: str = "cifar",
-    in_channels: int = 3,
+    classes: int | None = None,
+    auxiliary: bool | None = None,
+    stem: str | None = None,
+    in_channels: int | None = None,
     side: int | None = None,
-    pool_norm: str = "none",
+    pool_norm: str | None = None,
     auxiliary_norm: bool | None = None,
-    drop_path: bool = False,
-    vocabulary: int = 10_000,
-    units: int = 850,
+    drop_path: bool | None = None,
+    vocabulary: int | None = None,
+    units: int | None = None,
     dropouts: Mapping[str, float] | None = None,
 ) -> nn.Module:
     """The network of `genotype` with fresh weights: images [N, in_channels, side, side] -> logits [N, classes].
 
     A recurrent genotype gives a language model instead, of `vocabulary` words and `units`, which drops with the probabilities
-    `dropouts` (of dropout, dropouth, dropoutx, dropouti, dropoute; None: the paper's): tokens [T, N] and a carry [1, N, units]
-    or None -> `Spoken`.
+    `dropouts` (of dropout, dropouth, dropoutx, dropouti, dropoute): tokens [T, N] and a carry [1, N, units] or None ->
+    `Spoken`.
 
-    `channels` and `layers` are those that papers report where they are left out (darts-cnn: 36 and 20; nasbench201: 16 and 5).
-    `stem` is "cifar" (side 32) or "imagenet" (side 224); `side` says otherwise.  In training mode with `auxiliary` the
-    network returns (logits, auxiliary logits).  `auxiliary_norm=True` gives the ImageNet head its second normalisation
-    (P-DARTS; DARTS lacks it).  With `drop_path`, write the probability into the buffer `network.drop_path` each epoch.
-    Raises `GenotypeError` for a genotype that is not legal, `RecipeError` for a size that cannot be built.
+    What is left out is as in the run, where `genotype` is a run: the size that it trains, and the classes or words of its data.
+    Elsewhere it is as in papers: `channels` and `layers` 36 and 20 (darts-cnn) or 16 and 5 (nasbench201), 10 `classes`,
+    3 `in_channels`, the stem "cifar" and `side` 32 (or "imagenet" and 224); a `vocabulary` of 10,000, 850 `units`.
+
+    In training mode with `auxiliary` the network returns (logits, auxiliary logits).  `auxiliary_norm=True` gives the ImageNet
+    head its second normalisation (P-DARTS; DARTS lacks it).  With `drop_path`, write the probability into the buffer
+    `network.drop_path` each epoch.  Raises `GenotypeError` for a genotype that is not legal, `RecipeError` for a size that
+    cannot be built, or that is for the other kind of genotype.
     """
-    genotype = load_genotype(genotype)
-    space = space_of(genotype)
-    if space.reads == "text":
-        rates = dropouts or {}
-        _refuse([(name, f"is unknown{nearest(name, RATES)}") for name in rates if name not in RATES])
-        _refuse(read_settings(TextTrain, {"units": units, **rates}, TextTrain.model_fields)[1])
-        return space.network(genotype, _words(vocabulary), units=units, **rates)
-    shape = Shape(classes, in_channels, side or (32 if stem == "cifar" else 224))
+    images = {
+        "channels": channels,
+        "layers": layers,
+        "classes": classes,
+        "auxiliary": auxiliary,
+        "stem": stem,
+        "in_channels": in_channels,
+        "side": side,
+        "pool_norm": pool_norm,
+        "auxiliary_norm": auxiliary_norm,
+        "drop_path": drop_path,
+    }
+    text = {"vocabulary": vocabulary, "units": units, "dropouts": dropouts}
+    found = load_genotype(genotype)
+    space, known = _size_of_run(genotype, found)
+    strangers = images if space.reads == "text" else text
+    reason = f"is for networks of {'images' if strangers is images else 'text'}, and {space.name} reads {space.reads}"
+    _refuse([(name, f"{reason}; leave it out") for name, value in strangers.items() if value is not None])
+    given = {name: value for name, value in {**images, **text}.items() if value is not None}
+    return (_build_text if space.reads == "text" else _build_images)(found, space, known | given)
+
+
+def _size_of_run(genotype: Genotype | Run | str | Path, found: Genotype) -> tuple[Space, dict[str, Any]]:
+    """The space of `found`, and what the run that it is from (if it is) says of the size of its networks."""
+    path = _folder(genotype)
+    if path is None:
+        return space_of(found), {}
+    from diffnas.pipeline.sizes import run_size
+
+    recipe, shape = run_size(path)
+    space = recipe.space if recipe.space is not None and recipe.space.name == found.space else space_of(found)
+    train = recipe.train
+    size: dict[str, Any] = {} if train is None else train.model_dump(include={"channels", "layers", "stem", "units"})
+    if isinstance(train, TextTrain):
+        size["dropouts"] = train.model_dump(include=set(RATES))
+    if isinstance(train, ImageTrain):
+        size |= {"auxiliary": train.auxiliary, "pool_norm": train.pool_norm, "drop_path": train.drop_path > 0}
+    if isinstance(shape, Words):
+        return space, size | {"vocabulary": shape.vocabulary}
+    return space, size | {"classes": shape.classes, "in_channels": shape.channels, "side": shape.side}
+
+
+def _build_text(genotype: Genotype, space: Space, size: Mapping[str, Any]) -> nn.Module:
+    rates, units = size.get("dropouts", {}), size.get("units", 850)
+    _refuse([(name, f"is unknown{nearest(name, RATES)}") for name in rates if name not in RATES])
+    _refuse(read_settings(TextTrain, {"units": units, **rates}, TextTrain.model_fields)[1])
+    return space.network(genotype, _words(size.get("vocabulary", 10_000)), units=units, **rates)
+
+
+def _build_images(genotype: Genotype, space: Space, size: Mapping[str, Any]) -> nn.Module:
     usual = next(iter(space.usual_sizes.values()))[1]
-    channels, layers = channels or usual["channels"], layers or usual["layers"]
-    size = {"channels": channels, "layers": layers, "auxiliary": auxiliary, "stem": stem, "pool_norm": pool_norm}
-    _refuse(read_settings(ImageTrain, size, size)[1])
-    _refuse(space.network_refusals(shape, size))
+    defaults = {"channels": usual["channels"], "layers": usual["layers"], "auxiliary": False, "stem": "cifar"}
+    defaults["pool_norm"] = "none"
+    settings = {name: size.get(name, value) for name, value in defaults.items()}
+    side = size.get("side", 32 if settings["stem"] == "cifar" else 224)
+    shape = Shape(size.get("classes", 10), size.get("in_channels", 3), side)
+    _refuse(read_settings(ImageTrain, settings, settings)[1])
+    _refuse(space.network_refusals(shape, settings))
     return space.network(
         genotype,
         shape,
-        channels=channels,
-        layers=layers,
-        auxiliary=auxiliary,
-        stem=stem,
-        pool_norm=pool_norm,
-        auxiliary_norm=auxiliary_norm,
-        drops=drop_path,
+        **settings,
+        auxiliary_norm=size.get("auxiliary_norm"),
+        drops=size.get("drop_path", False),
     )
 
 

@@ -8,6 +8,7 @@ torch is loaded only by commands that compute, so that help and refusals are imm
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import traceback
 from collections.abc import Iterable
@@ -134,7 +135,7 @@ def train(
         from diffnas.pipeline import train as pipeline
 
         with named(_short(text)):
-            done = pipeline.train(found, chosen, run or source, name=name)
+            done = pipeline.train(found, chosen, run or source, name=name, origin=text)
         part = done.train(name or f"{chosen.name}-seed{chosen.seed}")
     typer.echo(f"run folder: {done.path}")
     typer.echo(f"weights:    {part.weights}")
@@ -169,6 +170,47 @@ def test(
 
 
 @app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder with a finished training.")],
+    files: Annotated[
+        list[str], typer.Argument(help="Images, or folders of them; for a language model text files, or -.")
+    ],
+    name: TrainName = None,
+    top: Annotated[int, typer.Option(metavar="N", help="How many classes or words to name.")] = 5,
+    overrides: Set = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a list of JSON objects instead of lines.")] = False,
+) -> None:
+    """Say what a trained network makes of your files.
+
+    A line for each image with its likeliest classes and their probabilities; for a text its perplexity and the words that
+    are likeliest next. A file that cannot be read is named and left out; the exit code is 2 then.
+
+    [bold]diffnas predict runs/first photos/ cat.png[/bold]
+
+    [bold]echo "the value of the" | diffnas predict runs/words -[/bold]
+    """
+    from diffnas.run import open_run
+    from diffnas.runtime.console import start_console
+
+    start_console()
+    opened = open_run(run)
+    from diffnas.pipeline.predict import described
+    from diffnas.pipeline.predict import predict as pipeline
+
+    found, errors = [], []
+    for prediction in pipeline(opened, files, name, top, tuple(overrides or ())):
+        found.append(prediction)
+        if "error" in prediction:
+            errors.append(prediction["error"])
+        elif not as_json:
+            typer.echo(os.fsencode(described(prediction)).decode("utf-8", "backslashreplace"))
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+    if errors:
+        raise UserError(*errors)
+
+
+@app.command()
 def show(
     genotype: Annotated[str, typer.Argument(help="A published name, a genotype file, or a run folder.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the pictures.")] = Path("."),
@@ -196,11 +238,11 @@ def show(
         raise RunError(f"--out {out}: is a file; name a folder")
     lines = []
     if stats:
-        from diffnas.pipeline.sizes import size_lines
+        from diffnas.pipeline.sizes import run_size, size_lines
 
-        by = recipe or (_recipe_of(Path(genotype)) if is_folder(genotype) else None)
+        by, shape = run_size(genotype) if recipe is None and is_folder(genotype) else (recipe, None)
         with named(_short(genotype)):
-            lines = list(size_lines(found, by))  # what cannot be counted is refused before anything is drawn
+            lines = list(size_lines(found, by, shape))  # what cannot be counted is refused before anything is drawn
     written = write_cells(found, out, f"{_stem(genotype)}-cells")
     for line in [found.to_text(), *lines, *(f"picture: {path}" for path in written)]:
         typer.echo(line)

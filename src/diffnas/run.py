@@ -42,6 +42,10 @@ class Part:
         """The genotype found, or trained."""
         return self.path / "genotype.json"
 
+    def genotypes(self, epoch: int) -> Path:
+        """The genotype that a search had found after so many epochs."""
+        return self.path / "genotypes" / f"epoch-{epoch:03d}.json"
+
     @property
     def checkpoints(self) -> Path:
         """The folder of checkpoints."""

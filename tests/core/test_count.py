@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 from torch import nn
 
 import diffnas
 from diffnas.core.count import Counts, count
 from diffnas.core.space import Words
+from diffnas.errors import UserError
 
 
 def test_a_hand_count() -> None:
@@ -42,3 +46,19 @@ def test_a_language_model_is_counted_for_one_word() -> None:
     network = diffnas.build_network("darts-rnn-v2", vocabulary=50, units=8)
     cell = 16 * 16 + 8 * 8 * 16
     assert count(network, Words(50)) == Counts(cell + 50 * 8 + 50, cell + 50 * 8, 0)
+
+
+@pytest.mark.parametrize(
+    ("genotype", "shape", "said"),
+    [
+        ("darts-rnn-v2", [3, 32, 32], "cannot read an image [3, 32, 32]; give [C, H, W] for images, or Words(V) for"),
+        ("darts-v2", Words(50), "cannot read 50 words; give [C, H, W]"),
+        ("darts-v2", [1, 32, 32], "cannot read an image [1, 32, 32]"),
+    ],
+)
+def test_an_input_that_the_network_cannot_read(genotype: str, shape: Any, said: str) -> None:
+    size = {"vocabulary": 50, "units": 8} if genotype == "darts-rnn-v2" else {"channels": 2, "layers": 1}
+    with pytest.raises(UserError) as caught:
+        count(diffnas.build_network(genotype, **size), shape)  # type: ignore[arg-type]
+    (line,) = caught.value.lines
+    assert line.startswith("count: the network ") and said in line

@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffnas.core.space import Shape, Words
+from diffnas.errors import UserError
 
 RULE = (
     "multiply-adds of convolutions and linear layers, batch 1, evaluation mode; parameters without the auxiliary head"
@@ -38,13 +39,19 @@ class Counts:
 def count(network: nn.Module, shape: Shape | Words | Sequence[int]) -> Counts:
     """The size of `network` for one input of `shape`, [C, H, W] or [1, C, H, W] as numbers; the network is left untouched.
 
-    Of a language model it is the size for one word.
+    Of a language model it is the size for one word.  Raises `UserError` where the network cannot read such an input.
     """
     head = getattr(network, "auxiliary", None)
     auxiliary = _parameters(head) if isinstance(head, nn.Module) else 0
     twin = copy.deepcopy(network).to(device="meta", dtype=torch.float32).eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        twin(_sample(shape))
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            twin(_sample(shape))
+    except (TypeError, ValueError, RuntimeError, IndexError) as error:
+        what = f"{shape.vocabulary} words" if isinstance(shape, Words) else f"an image {shape}"
+        raise UserError(
+            f"count: the network cannot read {what}; give [C, H, W] for images, or Words(V) for a language model"
+        ) from error
     return Counts(_parameters(network) - auxiliary, counter.get_total_flops() // 2, auxiliary)
 
 

@@ -132,7 +132,7 @@ def _find_classes(path: Path) -> Classes:
             f"data.path {path}: holds no class folders; expected PATH/train/CLASS/*.png with PATH/test/CLASS/*.png, "
             "or PATH/CLASS/*.png"
         )
-    return {folder.name: _find_images(folder) for folder in folders}
+    return {folder.name: find_images(folder) for folder in folders}
 
 
 def _subfolders(path: Path) -> list[Path]:
@@ -144,7 +144,8 @@ def _subfolders(path: Path) -> list[Path]:
         raise DataError(f"data.path {path}: cannot be read ({error.strerror})") from None
 
 
-def _find_images(folder: Path) -> list[Path]:
+def find_images(folder: Path) -> list[Path]:
+    """The images in `folder` and its sub-folders, in order of their names; hidden files and folders are passed over."""
     found: list[Path] = []
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]

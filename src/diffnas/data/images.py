@@ -100,12 +100,7 @@ def load_images(
     to those of the training images kept.  Raises `DataError`, a line per mistake: an unknown name, what the source of
     the data set refuses, a limit that cannot be met, a class that a split lacks, a mean or std that does not fit.
     """
-    if name not in SOURCES:
-        close = get_close_matches(name, SOURCES, 1)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(SOURCES)}"
-        raise DataError(f"data set {name} is unknown; {hint}")
-    given = None if path is None else Path(path).expanduser()
-    listed_train, listed_test = SOURCES[name](name, given, side)
+    listed_train, listed_test = _listed(name, path, side)
     if listed_train.names != listed_test.names:
         raise DataError(f"data set {name}: {_different(listed_train.names, listed_test.names)}")
     lines = _limit_lines("train", listed_train, train_limit) + _limit_lines("test", listed_test, test_limit)
@@ -116,6 +111,25 @@ def load_images(
         shapes = f"{list(train.pixels.shape[1:])} in train and {list(test.pixels.shape[1:])} in test"
         raise DataError(f"data set {name}: the images are {shapes}; they must be square and the same")
     return ImageData(name, train, test, *_stats(name, train.pixels, mean, std))
+
+
+def load_test(
+    name: str, path: str | Path | None = None, *, side: int | None = None, limit: int | None = None
+) -> Images:
+    """The test images of the data set `name` alone: no training image is decoded, and none counts.
+
+    A limit keeps the first images.  Raises `DataError` as `load_images`.
+    """
+    _, listed = _listed(name, path, side)
+    lines = _limit_lines("test", listed, limit)
+    if lines:
+        raise DataError(*lines)
+    return _read(listed, limit)
+
+
+def read_names(name: str, path: str | Path | None = None, side: int | None = None) -> tuple[str, ...]:
+    """The classes of the data set `name`; no image is decoded.  Raises `DataError` as `load_images`."""
+    return _listed(name, path, side)[0].names
 
 
 def split_train(images: Images, fraction: float, batch: int | None = None) -> tuple[Tensor, Tensor]:
@@ -133,6 +147,15 @@ def split_train(images: Images, fraction: float, batch: int | None = None) -> tu
     if lines:
         raise DataError(*lines)
     return parts["weights"], parts["architecture"]
+
+
+def _listed(name: str, path: str | Path | None, side: int | None) -> tuple[Split, Split]:
+    """Train and test as the source of the data set lists them; raises `DataError` for an unknown name."""
+    if name not in SOURCES:
+        close = get_close_matches(name, SOURCES, 1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(SOURCES)}"
+        raise DataError(f"data set {name} is unknown; {hint}")
+    return SOURCES[name](name, None if path is None else Path(path).expanduser(), side)
 
 
 def _part_lines(images: Images, fraction: float, batch: int | None, what: str, part: Tensor) -> list[str]:

@@ -12,7 +12,7 @@ import re
 import reprlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from diffnas.errors import DataError
 
 EOS, UNKNOWN = "<eos>", "<unk>"
 PARTS = ("train", "valid", "test")
+KNOWN = f"not among the words that the network was trained on, which lack {UNKNOWN}; write another"
 USUAL = ("{}.txt", "ptb.{}.txt", "wiki.{}.tokens", "{}.tokens")  # the names that each part's file may have
 EMBEDDED = Path(__file__).parent / "embedded" / "python-reference.txt.gz"
 RARE = 3  # words of the embedded text that its training part has less often are unknown
@@ -44,10 +45,15 @@ class Corpus:
     test: Tensor
 
     def unigram_loss(self, part: Literal["valid", "test"] = "test") -> float:
-        """-mean log p over all tokens of `part` but the first, p the shares of the words in train: what no context gives."""
-        counts = torch.bincount(self.train, minlength=len(self.vocabulary)).double()
-        tokens: Tensor = getattr(self, part)[1:]
-        return math.log(len(self.train)) - float(counts[tokens].log().mean())
+        """`unigram_loss` of `part` by how often words occur in train."""
+        tokens: Tensor = getattr(self, part)
+        return unigram_loss(torch.bincount(self.train, minlength=len(self.vocabulary)).tolist(), tokens)
+
+
+def unigram_loss(counts: Sequence[int], tokens: Tensor) -> float:
+    """-mean log p over all `tokens` but the first, p the shares that `counts` gives the words: what no context gives."""
+    frequencies = torch.tensor(counts, dtype=torch.float64)
+    return math.log(sum(counts)) - float(frequencies[tokens[1:]].log().mean())
 
 
 class Part(NamedTuple):
@@ -64,17 +70,48 @@ def read_corpus(name: str, path: Path | None = None) -> Corpus:
     from its cache.  Raises `DataError` in one line for a part that is missing, empty or not UTF-8, and for a word of valid
     or test that train lacks, unless train has `<unk>` to stand for it.
     """
+    return _encode(_parts(name, path, PARTS))
+
+
+def read_test(name: str, path: Path | None, words: Sequence[str]) -> Tensor:
+    """The test part of the text `name` as places in `words`, int64 [M], on the CPU; no other part counts.
+
+    Raises `DataError` as `read_corpus`.
+    """
+    return _numbered(_parts(name, path, ("test",))["test"], numbers_of(words), KNOWN)
+
+
+def split_words(line: str, name: str) -> list[str]:
+    """The words of a line of raw text, as the text `name` has them: between spaces, or as the embedded text was cut."""
+    return _WORD.findall(line.lower()) if name == "embedded" else line.split()
+
+
+def encode_lines(lines: Iterable[Sequence[str]], numbers: Mapping[str, int], where: str) -> Tensor:
+    """The places of the words in lines, each line ended by `<eos>`, int64 [M]; `where` is their file, for messages.
+
+    Raises `DataError` in one line for a word that has no number, unless `<unk>` has one.
+    """
+    return torch.frombuffer(_looked_up(lines, where, numbers, KNOWN), dtype=torch.int64)
+
+
+def numbers_of(words: Sequence[str]) -> dict[str, int]:
+    """The place of every word."""
+    return {word: number for number, word in enumerate(words)}
+
+
+def _parts(name: str, path: Path | None, keys: Sequence[str]) -> dict[str, Part]:
+    """The parts `keys` of the text `name`, not yet read."""
     if name not in TEXTS:
         raise DataError(f"data.name {name}: is no text; the texts are {', '.join(TEXTS)}")
     if name == "embedded":
         if path is not None:
             raise DataError(f"data.path {path}: the embedded text is in the package and takes no path")
-        return _encode(_embedded())
+        return _embedded()
     if path is not None:
-        return _encode(_files(path))
+        return _files(path, keys)
     if TEXTS[name].hub is None:
         raise DataError("data.path: is needed for text: the folder with your train.txt, valid.txt and test.txt")
-    return _encode(_hub(name))
+    return _hub(name)
 
 
 def _encode(parts: Mapping[str, Part]) -> Corpus:
@@ -85,35 +122,39 @@ def _encode(parts: Mapping[str, Part]) -> Corpus:
     if not numbers.keys() - {EOS}:
         raise DataError(f"{parts['train'].where}: is empty; it needs the words to train on")
     tensors = {"train": torch.frombuffer(tokens, dtype=torch.int64)}
+    unknown = f"not in {parts['train'].where}; write {UNKNOWN} for rare words in all parts"
     for key in PARTS[1:]:
-        tokens = _looked_up(parts[key], numbers, parts["train"].where)
-        if all(token == numbers[EOS] for token in tokens):
-            raise DataError(f"{parts[key].where}: is empty; it needs the words of {key}")
-        tensors[key] = torch.frombuffer(tokens, dtype=torch.int64)
+        tensors[key] = _numbered(parts[key], numbers, unknown)
     return Corpus(tuple(numbers), **tensors)
 
 
-def _looked_up(part: Part, numbers: Mapping[str, int], train: str) -> array[int]:
-    unknown = numbers.get(UNKNOWN)
+def _numbered(part: Part, numbers: Mapping[str, int], unknown: str) -> Tensor:
+    """The places of the words of one part; raises `DataError` where it has none."""
+    tokens = _looked_up((line.split() for line in part.lines()), part.where, numbers, unknown)
+    if all(token == numbers.get(EOS) for token in tokens):
+        raise DataError(f"{part.where}: is empty; it needs words")
+    return torch.frombuffer(tokens, dtype=torch.int64)
+
+
+def _looked_up(lines: Iterable[Sequence[str]], where: str, numbers: Mapping[str, int], unknown: str) -> array[int]:
+    """The numbers of the words in lines; `unknown` is what is wrong with a word that has none."""
+    substitute = numbers.get(UNKNOWN)
     tokens = array("q")
-    for row, line in enumerate(part.lines(), 1):
-        for word in (*line.split(), EOS):
-            number = numbers.get(word, unknown)
+    for row, line in enumerate(lines, 1):
+        for word in (*line, EOS):
+            number = numbers.get(word, substitute)
             if number is None:
-                raise DataError(
-                    f"{part.where} line {row}: the word {reprlib.repr(word)} is not in {train}; write {UNKNOWN} for rare"
-                    " words in all parts"
-                )
+                raise DataError(f"{where} line {row}: the word {reprlib.repr(word)} is {unknown}")
             tokens.append(number)
     return tokens
 
 
-def _files(folder: Path) -> dict[str, Part]:
+def _files(folder: Path, keys: Sequence[str]) -> dict[str, Part]:
     if not folder.is_dir():
         reason = "is a file; name the folder that it is in" if folder.is_file() else "there is no such folder"
         raise DataError(f"data.path {folder}: {reason}")
     parts = {}
-    for key in PARTS:
+    for key in keys:
         names = [usual.format(key) for usual in USUAL]
         found = [folder / name for name in names if (folder / name).is_file()]
         if not found:

@@ -13,8 +13,11 @@ from diffnas.core.space import Shape
 from diffnas.data import DATA
 from diffnas.data.augment import Augment
 from diffnas.data.feeds import Feed
-from diffnas.data.images import ImageData, load_images, split_train
+from diffnas.data.images import ImageData, load_images, load_test, split_train
+from diffnas.data.images import Images as Pixels
+from diffnas.data.inputs import ImageInputs
 from diffnas.engine.search import Feed as AnyFeed
+from diffnas.errors import DataError
 from diffnas.pipeline.evaluate import evaluate
 from diffnas.recipe import Recipe
 from diffnas.runtime.device import PRECISIONS
@@ -25,9 +28,11 @@ from diffnas.tasks.images import ImageTask
 class ImageSource:
     """The images of a recipe."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe, self.data = recipe, load_data(recipe)
-        self.shape, self.names = shape_of(self.data), self.data.train.names
+    def __init__(self, recipe: Recipe, stored: ImageInputs | None = None) -> None:
+        self.recipe, self.data = recipe, load_data(recipe, stored)
+        data = self.data
+        self.inputs = ImageInputs(data.name, data.train.names, data.side, data.mean, data.std)
+        self.shape, self.names = self.inputs.shape, self.inputs.names
 
     def search_task(self) -> ImageTask:
         """Cross-entropy, smoothed as the search says."""
@@ -43,9 +48,22 @@ class ImageSource:
         """The training of `network`."""
         return ImageTraining(self.recipe, self.data, network, device)
 
-    def test(self, network: nn.Module, device: torch.device) -> dict[str, Any]:
+
+class ImageTest:
+    """The test images of a recipe, normalised as `inputs` says; raises `DataError` where they do not fit it."""
+
+    def __init__(self, recipe: Recipe, inputs: ImageInputs) -> None:
+        self.recipe, self.inputs = recipe, inputs
+        data = _section(recipe)
+        self.images = load_test(data.name, data.path, side=data.side, limit=data.test_limit)
+        read, fits = list(self.images.pixels.shape[1:]), [len(inputs.mean), inputs.side, inputs.side]
+        if read != fits:
+            raise DataError(f"data.path: the images are {read}, and the network reads {fits}")
+        self.names = self.images.names
+
+    def evaluate(self, network: nn.Module, device: torch.device) -> dict[str, Any]:
         """Accuracies on the test images in percent."""
-        feed = test_feed(self.recipe, self.data, device)
+        feed = _feed_in_order(self.recipe, self.images, self.inputs.mean, self.inputs.std, device)
         found = evaluate(network, ImageTask(), feed, PRECISIONS[self.recipe.precision])
         low, high = found.interval()
         return {
@@ -56,6 +74,8 @@ class ImageSource:
             "loss": found.loss,
             "n": found.n,
             "weights": "last epoch",
+            "mean": list(self.inputs.mean),
+            "std": list(self.inputs.std),
         }
 
 
@@ -99,8 +119,11 @@ class ImageTraining:
         """Nothing to do."""
 
 
-def load_data(recipe: Recipe) -> ImageData:
-    """The images a recipe names; raises `DataError` where they are missing, damaged or do not fit."""
+def load_data(recipe: Recipe, stored: ImageInputs | None = None) -> ImageData:
+    """The images a recipe names, with the mean and std of `stored` where there is one.
+
+    Raises `DataError` where they are missing, damaged or do not fit.
+    """
     data = _section(recipe)
     return load_images(
         data.name,
@@ -108,8 +131,8 @@ def load_data(recipe: Recipe) -> ImageData:
         side=data.side,
         train_limit=data.train_limit,
         test_limit=data.test_limit,
-        mean=data.mean,
-        std=data.std,
+        mean=data.mean if stored is None else stored.mean,
+        std=data.std if stored is None else stored.std,
     )
 
 
@@ -168,9 +191,16 @@ def train_feed(recipe: Recipe, data: ImageData, device: torch.device) -> Feed:
 
 def test_feed(recipe: Recipe, data: ImageData, device: torch.device) -> Feed:
     """All test images, as they are, in order."""
-    augment = augmentation(recipe, data, 0)
+    return _feed_in_order(recipe, data.test, data.mean, data.std, device)
+
+
+def _feed_in_order(
+    recipe: Recipe, images: Pixels, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> Feed:
+    """All of `images`, normalised and not augmented, in order."""
+    augment = Augment(crop=0, flip=False, cutout=0, mean=mean, std=std)
     batch = 4 * recipe.train.batch if recipe.train is not None else 256
-    return Feed(data.test.to(device), None, batch, augment, seed=recipe.seed, name="test", order="sequential")
+    return Feed(images.to(device), None, batch, augment, seed=recipe.seed, name="test", order="sequential")
 
 
 def _section(recipe: Recipe) -> Images:

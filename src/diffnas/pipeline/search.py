@@ -24,7 +24,7 @@ from diffnas.errors import RecipeError, RunError
 from diffnas.pipeline import epochs
 from diffnas.pipeline.environment import record_attempt, version_of
 from diffnas.pipeline.resume import resumed_recipe
-from diffnas.pipeline.session import Session, require_counts
+from diffnas.pipeline.session import Session, misfit, require_counts, resumed_source
 from diffnas.pipeline.source import load_source
 from diffnas.pipeline.stages import begins, build, inherited, narrowed, span, strongest_ops
 from diffnas.recipe import Recipe
@@ -50,7 +50,7 @@ def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = 
     if recipe is None or recipe.search is None:
         raise RecipeError("the recipe has no search section; name one that has (diffnas list recipes)")
     device = pick_device(recipe.device)
-    source = load_source(recipe)
+    source, checkpoint = (load_source(recipe), None) if where is None else resumed_source(recipe, where.search)
     feeds = source.search_feeds(device)
     if where is None:
         where = new_run(run, recipe.name)
@@ -59,7 +59,7 @@ def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = 
     with only_one(where.search.path), Stop(recipe.search.checkpoint_every) as stop:
         write_text(where.search.recipe, recipe.to_yaml())
         go_on = shlex.join(["diffnas", "search", "--resume", str(where.path)])
-        session = Session(where.search, stop, device, go_on, source.search_task(), source.names)
+        session = Session(where.search, stop, device, go_on, source.search_task(), source.inputs, checkpoint)
         try:
             _Searcher(recipe, source.shape, feeds, session).run()
         except RecipeError:  # what only a supernet at hand could tell
@@ -77,7 +77,7 @@ class _Searcher:
         self.recipe, self.shape, self.feeds, self.session = recipe, shape, feeds, session
         self.settings, self.method = recipe.search, recipe.method
         self.stages = self.method.stages(self.settings.epochs, recipe.space.size)
-        checkpoint = session.load()
+        checkpoint = session.checkpoint
         clock, space = Clock(), recipe.space
         if checkpoint is not None:
             try:
@@ -86,7 +86,7 @@ class _Searcher:
                 self.stages[clock.stage]  # noqa: B018 (is there such a stage?)
                 space = narrowed(space, checkpoint["state"]["allowed"])
             except (KeyError, TypeError, ValueError, IndexError) as error:
-                raise session.misfit() from error
+                raise misfit(session.part) from error
         clock = replace(clock, epochs=span(self.stages, clock.stage))  # a resumed run may have more of them
         at = f"epoch {clock.total + 1}, step {clock.step}"
         record_attempt(session.part, session.device, recipe.seed, at)
@@ -183,7 +183,7 @@ class _Searcher:
         """The genotype that the search ends with, written last."""
         if self.turn.genotype_epoch is None:
             return self.search.derive()
-        path = self._genotype_path(self.turn.genotype_epoch)
+        path = self.session.part.genotypes(self.turn.genotype_epoch)
         genotype = read_genotype_file(path)
         write_text(self.session.part.genotype, genotype.to_json())
         log.info("the result is the genotype of epoch %d", self.turn.genotype_epoch)
@@ -273,9 +273,6 @@ class _Searcher:
                 if step + 1 < total:
                     self.session.check(self._position, self)
 
-    def _genotype_path(self, epoch: int) -> Path:
-        return self.session.part.path / "genotypes" / f"epoch-{epoch:03d}.json"
-
     def _write_genotype(self) -> Genotype | None:
         genotype = self.search.derive()
         if genotype is None:
@@ -292,7 +289,7 @@ class _Searcher:
                 "diffnas": version_of("diffnas"),
             },
         )
-        write_text(self._genotype_path(epoch), found.to_json())
+        write_text(self.session.part.genotypes(epoch), found.to_json())
         write_text(self.session.part.genotype, found.to_json())
         return found
 

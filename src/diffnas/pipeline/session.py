@@ -11,11 +11,62 @@ import torch
 from torch import Tensor
 
 from diffnas.core.batch import Loss
+from diffnas.data.inputs import Inputs, inputs_from_plain, inputs_to_plain, listed
 from diffnas.errors import CheckpointError, Diverged, Interrupted
-from diffnas.pipeline.source import Task
+from diffnas.pipeline.source import Source, Task, load_source
+from diffnas.recipe import Recipe
 from diffnas.run import Part
 from diffnas.runtime.checkpoint import load_checkpoint, save_checkpoint
+from diffnas.runtime.console import log
 from diffnas.runtime.stop import Stop
+
+
+def resumed_source(recipe: Recipe, part: Part) -> tuple[Source, dict[str, Any] | None]:
+    """The data of `part`, read with the statistics that it began with, and the checkpoint that it goes on from.
+
+    That is the newest one that is whole, None where there is none.  Raises `CheckpointError` where all are damaged, or where
+    the data have other classes or words than then, `DataError` as `load_source`.
+    """
+    checkpoint = load_checkpoint(part.checkpoints)
+    if checkpoint is None:
+        return load_source(recipe), None
+    stored = stored_inputs(part, checkpoint)
+    if stored is None:
+        log.warning(
+            "%s: holds no statistics of the data (written by an earlier version); they are those of data.path as it is"
+            " now",
+            part.checkpoints,
+        )
+    elif stored.data != recipe.data.name:
+        raise misfit(part)
+    source = load_source(recipe, stored)
+    names = _digest(source.names)
+    if checkpoint.get("names", names) != names:
+        then = "" if stored is None else f" (now {listed(source.names)}; then {listed(stored.names)})"
+        raise CheckpointError(
+            f"{part.checkpoints}: the data have other classes or words, or in another order, than when it was"
+            f" written{then}; set data.path back"
+        )
+    return source, checkpoint
+
+
+def stored_inputs(part: Part, checkpoint: Mapping[str, Any]) -> Inputs | None:
+    """The inputs in a checkpoint of `part`, None where there are none; raises `CheckpointError` for damaged ones."""
+    if "inputs" not in checkpoint:
+        return None
+    try:
+        return inputs_from_plain(checkpoint["inputs"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise misfit(part) from error
+
+
+def _digest(names: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(names).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def misfit(part: Part) -> CheckpointError:
+    """What to raise where a checkpoint is whole but not of this run."""
+    return CheckpointError(f"{part.checkpoints}: does not fit the recipe beside it; was a file exchanged?")
 
 
 class Meter:
@@ -69,32 +120,31 @@ class Session:
     """The checkpoints of one command on one part of a run."""
 
     def __init__(
-        self, part: Part, stop: Stop, device: torch.device, resume_with: str, task: Task, names: Sequence[str]
+        self,
+        part: Part,
+        stop: Stop,
+        device: torch.device,
+        resume_with: str,
+        task: Task,
+        inputs: Inputs,
+        checkpoint: Mapping[str, Any] | None = None,
     ) -> None:
+        """`inputs` are kept in every checkpoint; `checkpoint` is the one to go on from, `restore`d once things are built."""
         self.part, self.stop, self.device, self.resume_with = part, stop, device, resume_with
-        self.names = hashlib.sha256("\n".join(names).encode("utf-8", "surrogatepass")).hexdigest()
+        self.inputs, self.checkpoint = inputs, checkpoint
         self.task, self.meter = task, Meter(task)
 
     def save(self, position: int, state: Stateful) -> None:
         """Writes a checkpoint of `state`, the sums and torch's own generators."""
         content = {"state": state.state_dict(), "meter": self.meter.state_dict(), "rng": torch.get_rng_state()}
-        content["names"] = self.names
+        content |= {"names": _digest(self.inputs.names), "inputs": inputs_to_plain(self.inputs)}
         if self.device.type == "cuda":
             content["cuda_rng"] = torch.cuda.get_rng_state(self.device)
         save_checkpoint(self.part.checkpoints, position, content)
         self.stop.saved()
 
-    def load(self) -> dict[str, Any] | None:
-        """The newest checkpoint that is whole, None where there is none; pass it to `restore` once things are built."""
-        return load_checkpoint(self.part.checkpoints, "cpu")
-
     def restore(self, checkpoint: Mapping[str, Any], state: Stateful) -> None:
         """Puts everything back where `checkpoint` was taken; raises `CheckpointError` where it is of another run."""
-        if checkpoint.get("names", self.names) != self.names:
-            raise CheckpointError(
-                f"{self.part.checkpoints}: the data have other classes or words, or in another order, than when it was"
-                " written; set data.path back"
-            )
         try:
             state.load_state_dict(checkpoint["state"])
             self.meter.load_state_dict(checkpoint["meter"])
@@ -103,11 +153,7 @@ class Session:
             if self.device.type == "cuda" and "cuda_rng" in checkpoint:
                 torch.cuda.set_rng_state(checkpoint["cuda_rng"], self.device)
         except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
-            raise self.misfit() from error
-
-    def misfit(self) -> CheckpointError:
-        """What to raise where a checkpoint is whole but not of this run."""
-        return CheckpointError(f"{self.part.checkpoints}: does not fit the recipe beside it; was a file exchanged?")
+            raise misfit(self.part) from error
 
     def means(self, epoch: int) -> dict[str, float]:
         """The means of `epoch`, and the sums begin anew; raises `Diverged` where one is not finite, before anything of the

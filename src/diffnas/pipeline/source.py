@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from diffnas.core.space import Shape, Words
+from diffnas.data import DATA
+from diffnas.data.inputs import ImageInputs, Inputs, TextInputs
+from diffnas.data.texts import TEXTS
 from diffnas.engine import search as engine
 from diffnas.engine.search import Feed
 from diffnas.recipe import Recipe
@@ -60,6 +64,10 @@ class Source(Protocol):
     """The data of a recipe, read."""
 
     @property
+    def inputs(self) -> Inputs:
+        """How the data become a network's inputs."""
+
+    @property
     def shape(self) -> Shape | Words:
         """What networks read."""
 
@@ -76,16 +84,52 @@ class Source(Protocol):
     def training(self, network: nn.Module, device: torch.device) -> Training:
         """The training of `network`, which is on `device`."""
 
-    def test(self, network: nn.Module, device: torch.device) -> dict[str, Any]:
-        """What the test data says of `network`, which is on `device`."""
+
+class TestSet(Protocol):
+    """The test data of a recipe, read as a trained network reads them."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes that the data have, or the words that they are read in."""
+
+    def evaluate(self, network: nn.Module, device: torch.device) -> dict[str, Any]:
+        """What the test data say of `network`, which is on `device`."""
 
 
-def load_source(recipe: Recipe) -> Source:
-    """Reads the data that `recipe` names; raises `DataError` where they are missing, damaged or do not fit."""
+def load_source(recipe: Recipe, stored: Inputs | None = None) -> Source:
+    """Reads the data that `recipe` names, with the statistics of `stored` in place of their own where there are some.
+
+    Raises `DataError` where they are missing, damaged or do not fit.
+    """
     if isinstance(recipe.data, Text):
         from diffnas.pipeline.texts import TextSource
 
-        return TextSource(recipe)
+        assert stored is None or isinstance(stored, TextInputs)
+        return TextSource(recipe, stored)
     from diffnas.pipeline.images import ImageSource
 
-    return ImageSource(recipe)
+    assert stored is None or isinstance(stored, ImageInputs)
+    return ImageSource(recipe, stored)
+
+
+def load_test_set(recipe: Recipe, inputs: Inputs) -> TestSet:
+    """Reads the test data that `recipe` names as `inputs` says, and no others; raises `DataError` as `load_source`."""
+    if isinstance(inputs, TextInputs):
+        from diffnas.pipeline.texts import TextTest
+
+        return TextTest(recipe, inputs)
+    from diffnas.pipeline.images import ImageTest
+
+    return ImageTest(recipe, inputs)
+
+
+def read_shape(recipe: Recipe) -> Shape | Words:
+    """What networks for the data of `recipe` read; a folder's classes and a text's own words are counted in the files."""
+    shape = recipe.shape
+    if isinstance(shape, Words):
+        return shape if TEXTS[recipe.data.name].words is not None else load_source(recipe).shape
+    if DATA[recipe.data.name].classes is not None:
+        return shape
+    from diffnas.data.images import read_names
+
+    return replace(shape, classes=len(read_names(recipe.data.name, recipe.data.path)))

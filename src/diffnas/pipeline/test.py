@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-
 from diffnas.core.count import RULE, count
-from diffnas.errors import RecipeError, RunError, WeightsError
-from diffnas.pipeline.network import build
-from diffnas.pipeline.source import Source, load_source
-from diffnas.pipeline.train import read_genotype
-from diffnas.recipe import changed_keys, read_recipe
-from diffnas.run import Part, Run, open_run
+from diffnas.pipeline.source import load_test_set
+from diffnas.pipeline.weights import read_weights, require_names, trained_recipe
+from diffnas.run import Run, open_run
 from diffnas.runtime.device import pick_device, place
 
 
@@ -28,21 +20,14 @@ def test(run: str | Path | Run, name: str | None = None, overrides: tuple[str, .
     or the device ("data.path=...").  Raises `UserError` where the training has not finished or its files are damaged.
     """
     part = (run if isinstance(run, Run) else open_run(run)).training(name)
-    if not part.weights.is_file():
-        raise RunError(
-            f"{part.weights}: is missing; finish the training with: diffnas train --resume {quote(str(part.path.parents[1]))}"
-        )
-    recipe = read_recipe(part.recipe, overrides)
-    changed = changed_keys(read_recipe(part.recipe), recipe)
-    if changed:
-        raise RecipeError(*(f"--set {key}: a test may change data.path and device only" for key in changed))
-    genotype = read_genotype(part)
-    source = load_source(recipe)
-    network = build(genotype, recipe, source.shape)
-    _load(part, network, source)
+    recipe = trained_recipe(part, overrides, "a test may change data.path and device only")
+    weights = read_weights(part, recipe)
+    data = load_test_set(recipe, weights.inputs)
+    require_names(part.weights, weights.inputs.names, data.names)
+    network = weights.network(recipe)
     device = pick_device(recipe.device)
-    sizes = count(network, source.shape)
-    result = source.test(place(network, device), device) | {
+    sizes = count(network, weights.inputs.shape)
+    result = data.evaluate(place(network, device), device) | {
         "data": recipe.data.name,
         "recipe": recipe.name,
         "seed": recipe.seed,
@@ -67,23 +52,7 @@ def described(result: dict[str, Any]) -> Iterator[str]:
         said = f"{result['accuracy']:.2f} %  (95 % interval {low:.2f} to {high:.2f}, {result['n']} images)"
         yield f"test accuracy: {said}"
         yield f"test loss:     {result['loss']:.4f}   top-5 accuracy: {result['top5']:.2f} %   weights: {result['weights']}"
+    if "mean" in result:
+        mean, std = (" ".join(f"{value:.4f}" for value in result[key]) for key in ("mean", "std"))
+        yield f"inputs:        mean {mean}, deviation {std}"
     yield f"size:          {result['params']:,} parameters, {result['macs'] / 1e6:.1f}M multiply-adds"
-
-
-def _load(part: Part, network: Any, source: Source) -> None:
-    try:
-        with safe_open(part.weights, "pt") as file:
-            inside = json.loads((file.metadata() or {}).get("diffnas", "{}"))
-        names = inside.get("words", inside.get("classes"))
-        if names is not None and list(names) != list(source.names):
-            raise WeightsError(
-                f"{part.weights}: was trained on other classes or words, or in another order, than the data have; set"
-                " data.path to data of the same kind"
-            )
-        network.load_state_dict(load_file(part.weights))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{part.weights}: cannot be read: {error}") from None
-    except RuntimeError:
-        raise WeightsError(
-            f"{part.weights}: does not fit the genotype and recipe beside it; was a file exchanged?"
-        ) from None

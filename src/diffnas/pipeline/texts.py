@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffnas.core.space import Words
+from diffnas.data.inputs import TextInputs
 from diffnas.data.texts import TEXTS
-from diffnas.data.tokens import Corpus, read_corpus
+from diffnas.data.tokens import Corpus, read_corpus, read_test, unigram_loss
 from diffnas.data.windows import TextFeed
 from diffnas.engine.asgd import Trigger, averaged_sgd, averages
 from diffnas.engine.search import Feed
@@ -29,19 +29,21 @@ from diffnas.tasks.language import LanguageTask
 class TextSource:
     """The text of a recipe."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, stored: TextInputs | None = None) -> None:
         data = recipe.data
         assert isinstance(data, Text)
         self.recipe = recipe
         whole = read_corpus(data.name, None if data.path is None else Path(data.path))
         self.corpus = limited(whole, data)
+        words = whole.vocabulary
         # from all of the training text, in which every word occurs
-        self.unigram = math.exp(replace(whole, test=self.corpus.test).unigram_loss("test"))
-        self.names = self.corpus.vocabulary
-        self.shape = Words(len(self.names))
+        counts = torch.bincount(whole.train, minlength=len(words)).tolist()
+        own = TextInputs(data.name, words, tuple(counts))
+        self.inputs = stored if stored is not None and stored.words == words else own
+        self.shape, self.names = self.inputs.shape, self.inputs.names
         usual = TEXTS[data.name].words
-        if usual is not None and data.path is not None and usual != len(self.names):
-            log.warning("data.path: %s has %d words here, %d in publications", data.name, len(self.names), usual)
+        if usual is not None and data.path is not None and usual != len(words):
+            log.warning("data.path: %s has %d words here, %d in publications", data.name, len(words), usual)
 
     def search_task(self) -> LanguageTask:
         """The loss of the next word, with the search's penalties."""
@@ -65,19 +67,31 @@ class TextSource:
         """The training of `network`."""
         return TextTraining(self.recipe, self.corpus, network, device)
 
-    def test(self, network: nn.Module, device: torch.device) -> dict[str, Any]:
+
+class TextTest:
+    """The test text of a recipe, in the words of `inputs`."""
+
+    def __init__(self, recipe: Recipe, inputs: TextInputs) -> None:
+        data = recipe.data
+        assert isinstance(data, Text)
+        self.recipe, self.inputs, self.names = recipe, inputs, inputs.words
+        tokens = read_test(data.name, None if data.path is None else Path(data.path), inputs.words)
+        self.tokens = tokens[: data.test_limit]
+
+    def evaluate(self, network: nn.Module, device: torch.device) -> dict[str, Any]:
         """The perplexity of the test text, beside that of a model which knows how frequent words are, and nothing else."""
         train = self.recipe.train
         assert isinstance(train, TextTrain)
-        feed = TextFeed(self.corpus.test.to(device), train.test_batch, train.bptt, name="test")
+        feed = TextFeed(self.tokens.to(device), train.test_batch, train.bptt, name="test")
         found = perplexity_of(network, feed, PRECISIONS[self.recipe.precision])
         return {
             "perplexity": found.value,
             "interval": [found.low, found.high] if math.isfinite(found.high) else None,
             "loss": found.loss,
-            "unigram_perplexity": self.unigram,
+            "unigram_perplexity": math.exp(unigram_loss(self.inputs.counts, self.tokens)),
             "n": found.n,
             "weights": "the best epoch on the validation text",
+            "words": len(self.inputs.words),
         }
 
 

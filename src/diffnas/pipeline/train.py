@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from diffnas import draw
-from diffnas.core.genotype import Genotype
+from diffnas.core.genotype import Genotype, parse_genotype
 from diffnas.core.seeds import stream_seed
-from diffnas.core.space import Words
 from diffnas.engine.optim import load_optimizer_state, optimizer_state, set_learning_rate
 from diffnas.errors import RecipeError, RunError
-from diffnas.pipeline.environment import record_attempt
+from diffnas.pipeline.environment import record, record_attempt
 from diffnas.pipeline.network import build, require_reads
+from diffnas.pipeline.origin import origin_of
 from diffnas.pipeline.resume import resumed_recipe
-from diffnas.pipeline.session import Session, require_counts
-from diffnas.pipeline.source import Source, Task, Training, load_source
+from diffnas.pipeline.session import Session, require_counts, resumed_source
+from diffnas.pipeline.source import Task, Training, load_source
+from diffnas.pipeline.weights import read_genotype, save_weights
 from diffnas.recipe import Recipe
-from diffnas.run import Part, Run, claim, new_run
+from diffnas.run import Run, claim, new_run
 from diffnas.runtime.console import duration, log, progress
 from diffnas.runtime.device import PRECISIONS, pick_device, place
-from diffnas.runtime.files import write_bytes, write_text
+from diffnas.runtime.files import write_text
 from diffnas.runtime.lock import only_one
 from diffnas.runtime.stop import Stop
 
@@ -40,12 +39,13 @@ def train(
     run: str | Path | None = None,
     resume: bool = False,
     name: str | None = None,
+    origin: Genotype | Run | str | Path | None = None,
 ) -> Run:
     """Trains `genotype` as `recipe` says and returns the run folder, with RUN/train/NAME/weights.safetensors in it.
 
-    NAME is `name`, or the recipe's name and seed.  With `resume`, goes on in the folder `run` (with the training `name`,
-    or its only one); `genotype` and `recipe` are then read from it.  Raises `UserError` for input that cannot be used
-    and `Interrupted` after a signal, with a checkpoint written.
+    NAME is `name`, or the recipe's name and seed; `origin` is what the genotype was read from, for the record.  With
+    `resume`, goes on in the folder `run` (with the training `name`, or its only one); `genotype` and `recipe` are then read
+    from it.  Raises `UserError` for input that cannot be used and `Interrupted` after a signal, with a checkpoint written.
     """
     where = Run(Path(run)) if run is not None else None
     if resume:
@@ -60,7 +60,7 @@ def train(
         raise RunError("nothing to train: give a genotype")
     device = pick_device(recipe.device)
     require_reads(genotype, recipe)
-    source = load_source(recipe)
+    source, checkpoint = resumed_source(recipe, part) if resume else (load_source(recipe), None)
     network = build(genotype, recipe, source.shape, stream_seed(recipe.seed, "weights"))
     training = source.training(place(network, device), device)
     if not resume:
@@ -68,50 +68,40 @@ def train(
         part = where.train(name or f"{recipe.name}-seed{recipe.seed}")
         claim(part, "train")
         write_text(part.genotype, genotype.to_json())
+        record(part, genotype=origin_of(genotype, origin))
     assert where is not None
     log.info("run folder: %s", where.path)
     with only_one(part.path), Stop(recipe.train.checkpoint_every) as stop:
         write_text(part.recipe, recipe.to_yaml())
         which = ["--train", part.path.name] if len(where.trainings()) > 1 else []
         go_on = shlex.join(["diffnas", "train", "--resume", str(where.path), *which])
-        _Trainer(recipe, network, training, Session(part, stop, device, go_on, training.task, source.names)).run()
-        save_weights(part, training.result(), genotype, source)
+        session = Session(part, stop, device, go_on, training.task, source.inputs, checkpoint)
+        _Trainer(recipe, genotype, network, training, session).run()
+        save_weights(part, training.result(), genotype, recipe, source.inputs)
         draw.write_cells(genotype, part.path)
     return where
-
-
-def read_genotype(part: Part) -> Genotype:
-    """The genotype of one command's folder; raises `UserError` where it is absent or damaged."""
-    from diffnas.core.genotype import read_genotype_file
-
-    if not part.genotype.is_file():
-        raise RunError(f"{part.genotype}: is missing; has the search finished an epoch?")
-    return read_genotype_file(part.genotype)
-
-
-def save_weights(part: Part, weights: Mapping[str, Tensor], genotype: Genotype, source: Source) -> None:
-    """Writes `weights` with the genotype, the shape and the names of classes or words inside, whole or not at all."""
-    names = "words" if isinstance(source.shape, Words) else "classes"
-    inside = {"genotype": genotype.to_json(), "shape": asdict(source.shape), names: list(source.names)}
-    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
-    # one entry: safetensors writes several in an order that changes, and equal runs shall leave equal files
-    write_bytes(part.weights, save(tensors, metadata={"diffnas": json.dumps(inside)}))
 
 
 class _Trainer:
     """One attempt at a training."""
 
-    def __init__(self, recipe: Recipe, network: nn.Module, training: Training, session: Session) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        genotype: Genotype,
+        network: nn.Module,
+        training: Training,
+        session: Session,
+    ) -> None:
         assert recipe.train is not None
         self.recipe, self.settings, self.network, self.session = recipe, recipe.train, network, session
-        self.training = training
+        self.genotype, self.training = genotype, training
         self.weights = [p for p in network.parameters() if p.requires_grad]
         self.epoch = self.step = 0
         self.carry: Tensor | None = None
         self.seconds = 0.0  # spent on the epoch at hand in earlier attempts
-        checkpoint = session.load()
-        if checkpoint is not None:
-            session.restore(checkpoint, self)
+        if session.checkpoint is not None:
+            session.restore(session.checkpoint, self)
             log.info("resumed at epoch %d, step %d", self.epoch + 1, self.step)
         record_attempt(session.part, session.device, recipe.seed, f"epoch {self.epoch + 1}, step {self.step}")
         session.part.drop_metrics(self.epoch)
@@ -167,6 +157,7 @@ class _Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Weights, momentum and where the training is."""
         return {
+            "genotype": self.genotype.to_json(),
             "network": self.network.state_dict(),
             "optimizer": optimizer_state(self.training.optimizer, self.network),
             "training": self.training.state_dict(),
@@ -178,6 +169,8 @@ class _Trainer:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from `state`."""
+        if parse_genotype(state.get("genotype", self.genotype.to_json())) != self.genotype:
+            raise ValueError("another genotype is beside the checkpoint")
         self.network.load_state_dict(state["network"])
         self.training.load_state_dict(state.get("training", {}))  # checkpoints of images had none once
         load_optimizer_state(self.training.optimizer, self.network, state["optimizer"])

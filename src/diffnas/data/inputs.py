@@ -1,0 +1,93 @@
+"""What decides how data become a network's inputs, and what its outputs mean: a part of every trained model.
+
+It is fixed when a training or a search begins, and kept in weights and checkpoints, so that nothing that `data.path` holds
+later can change what a network reads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from diffnas.core.space import Shape, Words
+
+
+@dataclass(frozen=True)
+class ImageInputs:
+    """Pixels scaled to [0, 1] of `side` x `side`, less `mean` and over `std` per channel; `classes` in the order of the logits.
+
+    `data` is the name of the data set.  Raises `ValueError` where `mean` and `std` do not fit each other.
+    """
+
+    data: str
+    classes: tuple[str, ...]
+    side: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        numbers = (*self.mean, *self.std)
+        if not self.mean or len(self.mean) != len(self.std) or not all(map(math.isfinite, numbers)):
+            raise ValueError("mean and std must hold one finite number a channel")
+        if min(self.std) <= 0 or self.side < 1:
+            raise ValueError("std and side must be above 0")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes."""
+        return self.classes
+
+    @property
+    def shape(self) -> Shape:
+        """What networks read and answer."""
+        return Shape(len(self.classes), len(self.mean), self.side)
+
+
+@dataclass(frozen=True)
+class TextInputs:
+    """The `words` in the order of their numbers, and how often each occurs in the training text (`counts`).
+
+    `data` is the name of the text.  Raises `ValueError` where words and counts are not as many.
+    """
+
+    data: str
+    words: tuple[str, ...]
+    counts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.words or len(self.words) != len(self.counts):
+            raise ValueError("words and counts must be as many")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The words."""
+        return self.words
+
+    @property
+    def shape(self) -> Words:
+        """What networks read and answer."""
+        return Words(len(self.words))
+
+
+Inputs = ImageInputs | TextInputs
+
+
+def inputs_to_plain(inputs: Inputs) -> dict[str, Any]:
+    """The fields of `inputs` as lists, texts and numbers, for JSON and checkpoints."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(inputs).items()}
+
+
+def inputs_from_plain(values: Mapping[str, Any]) -> Inputs:
+    """The inputs among `values`, which may hold other keys; raises `KeyError`, `TypeError` or `ValueError` for damaged ones."""
+    kind: Any = TextInputs if "words" in values else ImageInputs
+    plain = {field.name: values[field.name] for field in fields(kind)}
+    found: Inputs = kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()})
+    return found
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first of `names`, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,43 @@
+"""Where the genotype of a training comes from, in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diffnas.core.genotype import Genotype, read_genotype_file
+from diffnas.core.known import PUBLISHED
+from diffnas.errors import GenotypeError
+from diffnas.run import Run
+from diffnas.runtime.console import log
+from diffnas.runtime.files import is_file, is_folder
+
+
+def origin_of(genotype: Genotype, given: Genotype | Run | str | Path | None) -> str:
+    """What `genotype` was read from, `given` being what the caller named; warns where it is not what a search found."""
+    given = given.path if isinstance(given, Run) else given
+    if given is None or isinstance(given, Genotype):
+        return "given as a value"
+    if isinstance(given, str) and given in PUBLISHED:
+        return f"published as {given}"
+    if is_folder(given):
+        return _origin_in(Run(Path(given)), genotype)
+    return f"file {given}" if is_file(given) else "given as text"
+
+
+def _origin_in(run: Run, genotype: Genotype) -> str:
+    """The same of a run's genotype: each epoch of a search leaves a copy of what it found."""
+    if not is_folder(run.search.path):
+        return f"a training of {run.path}"
+    epoch = genotype.provenance.get("epoch")
+    if isinstance(epoch, int) and _found(run.search.genotypes(epoch)) == genotype:
+        return f"search of {run.path}, epoch {epoch}"
+    log.warning("%s: is not what the search found; it is trained as it is", run.search.genotype)
+    return f"{run.search.genotype}, which is not what the search found"
+
+
+def _found(path: Path) -> Genotype | None:
+    """The genotype at `path`, None where there is none that can be read."""
+    try:
+        return read_genotype_file(path) if is_file(path) else None
+    except GenotypeError:
+        return None

@@ -1,0 +1,204 @@
+"""Trained weights as a file that says what it is: the genotype, how inputs are made, whose training it was, and a digest.
+
+The metadata of `weights.safetensors` has one entry, `diffnas`: JSON with `format` (2), `genotype`, `shape`, the fields of
+the inputs (classes, side, mean and std, or words and counts), `recipe` (every key that the weights depend on) and `digest`.
+Files written before there was a format have genotype, shape and classes or words alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from diffnas.core.genotype import Genotype, parse_genotype, read_genotype_file
+from diffnas.core.space import Shape, Words
+from diffnas.data.inputs import Inputs, inputs_from_plain, inputs_to_plain, listed
+from diffnas.errors import RecipeError, RunError, WeightsError
+from diffnas.pipeline.environment import record, recorded
+from diffnas.pipeline.network import build
+from diffnas.pipeline.source import load_source
+from diffnas.recipe import LIMITS, Recipe, changed_keys, leaves, read_recipe
+from diffnas.run import Part
+from diffnas.runtime.console import log
+from diffnas.runtime.files import write_bytes
+
+FORMAT = 2
+BEFORE = {"genotype", "shape", "classes", "words"}  # what there was when there was no format
+MARK = ', "digest": "'  # what the digest stands behind, at the end
+DECISIVE = {"seed", "precision", "data", "space", "train"}  # the sections of a recipe that a training reads
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The tensors of a trained network by name, its genotype, and how data become its inputs."""
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+    genotype: Genotype
+    inputs: Inputs
+
+    def network(self, recipe: Recipe) -> nn.Module:
+        """The network with these weights, at the size of `recipe`; raises `WeightsError` where that does not fit."""
+        network = build(self.genotype, recipe, self.inputs.shape)
+        try:
+            network.load_state_dict(dict(self.tensors))
+        except RuntimeError:
+            raise misfit(self.path, "the tensors have other names or shapes") from None
+        return network
+
+
+def read_genotype(part: Part) -> Genotype:
+    """The genotype of one command's folder; raises `UserError` where it is absent or damaged."""
+    if not part.genotype.is_file():
+        raise RunError(f"{part.genotype}: is missing; has the search finished an epoch?")
+    return read_genotype_file(part.genotype)
+
+
+def trained_recipe(part: Part, overrides: Sequence[str], may: str) -> Recipe:
+    """The recipe of a training with `overrides`, which may change no key that its weights depend on; `may` says which.
+
+    Raises `RecipeError` with a line per key.
+    """
+    recipe = read_recipe(part.recipe, overrides)
+    changed = changed_keys(read_recipe(part.recipe), recipe)
+    if changed:
+        raise RecipeError(*(f"--set {key}: {may}" for key in changed))
+    if recipe.train is None:
+        raise RecipeError(f"{part.recipe}: has no train section, and something was trained by it; restore a copy")
+    return recipe
+
+
+def save_weights(part: Part, weights: Mapping[str, Tensor], genotype: Genotype, recipe: Recipe, inputs: Inputs) -> None:
+    """Writes `weights` and what they are, whole or not at all, and notes their digest in environment.json."""
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
+    inside = {
+        "format": FORMAT,
+        "genotype": genotype.to_json(),
+        "shape": asdict(inputs.shape),
+        **inputs_to_plain(inputs),
+        "recipe": _decisive(recipe),
+    }
+    text = json.dumps(inside)
+    found = digest(text, tensors)  # of what is in memory: the file is not read again
+    # one entry: safetensors writes several in an order that changes, and equal runs shall leave equal files
+    write_bytes(part.weights, save(tensors, metadata={"diffnas": f'{text[:-1]}{MARK}{found}"}}'}))
+    record(part, weights=found)
+
+
+def read_weights(part: Part, recipe: Recipe) -> Weights:
+    """The weights of the training `part`, whose recipe is `recipe`.
+
+    Raises `RunError` where there are none yet, `WeightsError` where they are damaged, or those of another training.
+    """
+    path = part.weights
+    if not path.is_file():
+        run = quote(str(part.path.parents[1]))
+        raise RunError(f"{path}: is missing; finish the training with: diffnas train --resume {run}")
+    text, inside = _read_metadata(path)
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path}: cannot be read: {error}") from None
+    if "digest" in inside and inside["digest"] != digest(text.rpartition(MARK)[0] + "}", tensors):
+        raise WeightsError(f"{path}: damaged: its contents do not match its digest; restore a copy, or train again")
+    genotype, _, inputs = _described(path, inside)
+    _require_own(part, recipe, genotype, inside)
+    return Weights(path, tensors, genotype, inputs or _computed_inputs(path, recipe, inside))
+
+
+def _read_metadata(path: Path) -> tuple[str, dict[str, Any]]:
+    """What the weights at `path` say of themselves, as text and as values; raises `WeightsError` where that is nothing."""
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get("diffnas", "null")
+        inside = json.loads(text)
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise WeightsError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(inside, dict) or not ({"format", "digest"} <= set(inside) or set(inside) <= BEFORE):
+        raise WeightsError(f"{path}: damaged, or not weights that diffnas wrote; restore a copy, or train again")
+    if inside.get("format", FORMAT) != FORMAT:
+        raise WeightsError(
+            f"{path}: has format {inside['format']!r:.20}, and this version reads {FORMAT}; use a newer diffnas"
+        )
+    return text, inside
+
+
+def known_shape(path: Path) -> Shape | Words:
+    """What the network whose weights are at `path` reads and answers, as its metadata say; raises `WeightsError`."""
+    return _described(path, _read_metadata(path)[1])[1]
+
+
+def digest(metadata: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 in hexadecimal of `metadata` and of all names, types, shapes and values."""
+    found = hashlib.sha256(metadata.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        found.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def _described(path: Path, inside: Mapping[str, Any]) -> tuple[Genotype, Shape | Words, Inputs | None]:
+    """Genotype, shape and inputs among the metadata; no inputs where there was no format."""
+    try:
+        genotype, shape = parse_genotype(inside["genotype"]), inside["shape"]
+        inputs = inputs_from_plain(inside) if "format" in inside else None
+        return genotype, Words(**shape) if "words" in inside else Shape(**shape), inputs
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise WeightsError(f"{path}: damaged: its metadata are not complete; restore a copy, or train again") from None
+
+
+def _computed_inputs(path: Path, recipe: Recipe, inside: Mapping[str, Any]) -> Inputs:
+    """The inputs of weights that hold none: from the data of `recipe`, as was usual then, and a line that says so."""
+    log.warning(
+        "%s: holds no statistics of the data and no digest (written by an earlier version): they are those of data.path"
+        " as it is now, and the file is not verified",
+        path,
+    )
+    inputs = load_source(recipe).inputs
+    require_names(path, inside.get("words", inside.get("classes", ())), inputs.names)
+    return inputs
+
+
+def require_names(path: Path, trained: Sequence[str], found: Sequence[str]) -> None:
+    """Raises `WeightsError` where the classes or words that data have are not those that the weights at `path` know."""
+    if list(trained) != list(found):
+        raise WeightsError(
+            f"{path}: was trained on other classes or words, or in another order, than the data have (on"
+            f" {listed(trained)}; the data have {listed(found)}); set data.path to data of the same kind"
+        )
+
+
+def _require_own(part: Part, recipe: Recipe, genotype: Genotype, inside: Mapping[str, Any]) -> None:
+    """Raises `WeightsError` where genotype, recipe or record beside the weights are those of another training."""
+    beside = read_genotype(part)
+    if beside != genotype:
+        raise misfit(part.weights, "genotype.json is not the one that was trained")
+    now, then = _decisive(recipe), inside.get("recipe", {})
+    for key in sorted(now.keys() & then.keys()):
+        if now[key] != then[key]:
+            raise misfit(part.weights, f"{key} was {then[key]!r:.60}, and is {now[key]!r:.60} in recipe.yaml")
+    noted = recorded(part).get("weights")
+    if noted is not None and noted != inside.get("digest"):
+        raise misfit(part.weights, "this training wrote others, as environment.json says")
+
+
+def misfit(path: Path, reason: str) -> WeightsError:
+    """What to raise where weights are whole but not those of the training beside them."""
+    return WeightsError(f"{path}: does not fit the genotype and recipe beside it: {reason}; was a file exchanged?")
+
+
+def _decisive(recipe: Recipe) -> dict[str, Any]:
+    """Every key of `recipe` that the weights of a training depend on, and its value."""
+    keys = leaves(recipe.values())
+    return {key: value for key, value in keys if key.split(".")[0] in DECISIVE and key not in LIMITS}
