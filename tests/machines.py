@@ -35,7 +35,6 @@ NUMERICAL = [
 ]
 LEVELS = {"DEFAULT": 0, "AVX2": 1, "AVX512": 2}  # as torch names what a CPU has
 NEEDED = {"default": 0, "avx2": 1, "avx512": 2, "SSE41": 0, "AVX2": 1, "AVX512_CORE": 2}
-NO_HEAP_CHECK = "the heap was not checked"
 
 
 @dataclass(frozen=True)
@@ -183,7 +182,8 @@ HEAD = """\
 
 def line(number: int, row: Row, outcome: Outcome) -> str:
     """A row of the table."""
-    first = [str(number), outcome.version or row.torch, row.aten or "as it is", row.onednn or "as it is", str(row.threads)]
+    asked = [row.aten or "as it is", row.onednn or "as it is", str(row.threads)]
+    first = [str(number), outcome.version or row.torch, *asked]
     if not outcome.counts:
         return f"| {' | '.join(first)} | {outcome.said} | | | | |"
     counts = [str(outcome.counts[name]) for name in ("passed", "failed", "skipped")]

@@ -113,9 +113,9 @@ def test_both_supernets_agree_at_the_recorded_weights(
         close(mine.double(), theirs.double())
 
 
-@pytest.mark.parametrize(("name", "tolerance"), [("c_darts_second_order", 1e-3), ("c_darts_second_order_f64", 1e-8)])
-def test_second_order(name: str, tolerance: float, oracle: Any, close: Any, make_search: Any) -> None:
-    call = oracle(name)
+# The difference quotient cancels all but three digits of float32, on some machines more: in float64 it can be told.
+def test_second_order(oracle: Any, close: Any, make_search: Any) -> None:
+    call = oracle("c_darts_second_order_f64")
     search = loaded(make_search, call, layers=3)
     parameters = dict(search.supernet.named_parameters())
     momenta = {n[16:]: t for n, t in call.given.items() if n.startswith("momentum_buffer/")}
@@ -125,11 +125,11 @@ def test_second_order(name: str, tolerance: float, oracle: Any, close: Any, make
     valid = Batch(call.given["x_valid"], call.given["y_valid"])
     mixture = search.relax("arch")
     loss, slope = hypergradient(search, mixture, train, valid)
-    close(loss.value, call.found["unrolled_valid_loss"], tolerance)
+    close(loss.value, call.found["unrolled_valid_loss"], 1e-8)
     alphas = torch.autograd.grad(mixture.tensors(), list(search.arch.parameters()), slope)
-    close(torch.cat(alphas), joined(call.found, "grad/alphas_{}"), tolerance)
+    close(torch.cat(alphas), joined(call.found, "grad/alphas_{}"), 1e-8)
     unrolled_arch_step(search, search.relax("arch"), train, valid)
-    close(torch.cat(list(search.arch.parameters())), joined(call.found, "alphas_{}_after_adam"), tolerance)
+    close(torch.cat(list(search.arch.parameters())), joined(call.found, "alphas_{}_after_adam"), 1e-8)
 
 
 def test_two_first_order_steps(oracle: Any, close: Any, make_search: Any) -> None:
