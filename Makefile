@@ -3,6 +3,7 @@
 #   make demo       search, train and test a cell on digits (a few minutes after the installation)
 #   make test       lint, types and the fast tests
 #   make test-all   the slow tests as well (real data where it is at hand)
+#   make test-machines   the tests that compare numbers, as other CPUs and three versions of torch run them (ROWS="--rows 2 7": some)
 #   make carry DATA=FOLDER   what benchmarks/gpu needs on a machine that has PyTorch and no network
 #
 # TORCH picks the PyTorch that is installed, e.g. `make demo TORCH=torch==2.13.0`; VENV and PYTHON another place or Python.
@@ -18,7 +19,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Without bytecode every process would compile all imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all lint format clean carry
+.PHONY: demo test test-all test-machines lint format clean carry
 
 demo: $(VENV)/.core
 	$(PY) examples/demo.py $(RUN)
@@ -28,6 +29,14 @@ test: lint
 
 test-all: lint
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
+
+# A version that cannot be had is left out; the table says so.
+test-machines:
+	for version in 2.13.0 2.11.0; do \
+		$(MAKE) VENV=.venv-$$version TORCH=torch==$$version .venv-$$version/.dev || true; \
+	done
+	$(MAKE) VENV=.venv-newest TORCH=torch .venv-newest/.dev || true
+	$(PYTHON) tests/machines.py $(ROWS)
 
 lint: $(VENV)/.dev
 	$(PY) -m ruff check $(TREES)
@@ -71,4 +80,4 @@ carry:
 	@du -sh carry
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-* .pytest_cache .mypy_cache .ruff_cache

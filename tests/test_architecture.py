@@ -26,7 +26,7 @@ ARROWS = {
     "tasks": {"core"},
     "data": {"core", "interop"},
     "interop": set(),
-    "runtime": set(),
+    "runtime": {"kernels"},
     "draw": {"core", "runtime"},
     "run": {"runtime"},
     "yaml_text": set(),

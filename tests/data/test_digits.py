@@ -65,8 +65,9 @@ def test_a_larger_side_is_interpolated(side: int) -> None:
     assert torch.equal(small.train.labels, large.train.labels)
     corner = (0, slice(None, None, side - 1), slice(None, None, side - 1))
     assert torch.equal(large.train.pixels[:, *corner], small.train.pixels[:, 0, ::7, ::7])
-    centre = large.train.pixels[:, 0, side // 2 - 1 : side // 2 + 1, side // 2 - 1 : side // 2 + 1].float().mean((1, 2))
-    around = small.train.pixels[:, 0, 3:5, 3:5].float().mean((1, 2))
+    middle = slice(side // 2 - 1, side // 2 + 1)
+    centre = large.train.pixels[:, 0, middle, middle].double().mean((1, 2))
+    around = small.train.pixels[:, 0, 3:5, 3:5].double().mean((1, 2))
     assert torch.allclose(centre, around, atol=0.75)  # each of the four is rounded to a byte
 
 

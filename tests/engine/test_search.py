@@ -113,5 +113,5 @@ def test_score_hands_the_hidden_state_from_batch_to_batch() -> None:
     whole = Batch(rows[:8], rows[1:])
     parts = [Batch(rows[:4], rows[1:5], carry="not this one"), Batch(rows[4:8], rows[5:])]
     found, expected = (score(search, search.relax("eval"), batches, "running") for batches in (parts, [whole]))
-    assert torch.allclose(found.loss, expected.loss, rtol=1e-6) and torch.equal(found.accuracy, expected.accuracy)
-    assert torch.allclose(found.worth, 80.0 * (-expected.loss).exp(), rtol=1e-6)
+    assert torch.allclose(found.loss, expected.loss, rtol=1e-5) and torch.equal(found.accuracy, expected.accuracy)
+    assert torch.allclose(found.worth, 80.0 * (-expected.loss).exp(), rtol=1e-5)  # sums are float32

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import diffnas
 from diffnas.core.mixture import Mix, allowed_mask
-from diffnas.core.space import Shape, Words
+from diffnas.core.space import Form, Shape, Words
 from diffnas.errors import WeightsError
 from diffnas.interop import load_weights, translate
 from diffnas.spaces.darts_cnn.space import OPS, DartsCNN
@@ -207,9 +207,9 @@ def spread(shares: Tensor, allowed: Tensor) -> Tensor:
     return torch.zeros(allowed.shape, dtype=shares.dtype).masked_scatter(allowed, shares)
 
 
-def recorded(space: DartsCNN, state: dict[str, Tensor], source: str) -> nn.Module:
+def recorded(space: DartsCNN, state: dict[str, Tensor], source: str, form: Form = "plain") -> nn.Module:
     """The supernet with recorded weights."""
-    supernet = space.supernet(Shape(10, 3, 16))
+    supernet = space.supernet(Shape(10, 3, 16), form=form)
     load_weights(supernet, state, source)
     return supernet
 
@@ -249,6 +249,29 @@ def test_pdarts(oracle: Any, close: Any) -> None:
     close(supernet.get_parameter("stem.0.weight").grad, call.found["grad/stem.0.weight"])
     with torch.no_grad():
         close(supernet.eval()(call.given["x"], mixed(space, leaves)), call.found["logits_evalmode_after"])
+
+
+@pytest.mark.parametrize("source", ["pdarts", "drnas"])
+def test_both_supernets_agree_at_the_recorded_weights(source: str, oracle: Any, in_float64: Any, close: Any) -> None:
+    """In float64, closer than a recording in float32 can tell."""
+    call = in_float64(oracle({"pdarts": "e_pdarts_stage2", "drnas": "f_drnas_darts_given"}[source]))
+    space = DartsCNN(channels=12, layers=5, partial=6, ops=OPS[1:]) if source == "drnas" else switched(call.given)
+    found = []
+    for form in ("plain", "fast"):
+        supernet = recorded(space, call.state, source, form).double()
+        mixes = (
+            {kind: Mix(call.given[f"weights_{kind}"].clone()) for kind in space.cells}
+            if source == "drnas"
+            else mixed(space, call.given)
+        )
+        shares = [mix.op.requires_grad_() for mix in mixes.values()]
+        logits = supernet(call.given["x"], mixes)
+        loss = F.cross_entropy(logits, call.given["y"])
+        to_shares, *slopes = torch.autograd.grad(loss, [*shares, *supernet.parameters()], allow_unused=True)
+        found.append([logits, to_shares, *slopes])
+    for mine, theirs in zip(*found, strict=True):
+        if theirs is not None:
+            close(mine, theirs)
 
 
 def test_pdarts_with_skip_dropout(oracle: Any, close: Any) -> None:

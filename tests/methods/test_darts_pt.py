@@ -108,7 +108,7 @@ def test_what_the_supernet_is_worth_without_an_op(criterion: Any) -> None:
     found = worth_without(search, "reduce", [(2, o) for o in range(4)], criterion)
     for o in range(4):
         accuracy, loss = measured(search, "reduce", zero(2, o))
-        assert found[o] == pytest.approx(accuracy if criterion == "accuracy" else -loss, rel=1e-6)  # sums are float32
+        assert found[o] == pytest.approx(accuracy if criterion == "accuracy" else -loss, rel=1e-5)  # sums are float32
     assert all(torch.equal(before[name], t) for name, t in search.supernet.state_dict().items())
 
 

@@ -79,9 +79,9 @@ def test_reward_baseline_and_entropy(toy: Build, table: Batch, close: Any) -> No
     parameters = list(twin.arch.parameters())
     slopes = torch.autograd.grad(sum(terms) / 2, parameters, allow_unused=True)
     search.method.step(search, {"valid": table})
-    assert search.arch.baseline.item() == pytest.approx(b.item(), rel=1e-6)  # accuracies are summed in float32
+    assert search.arch.baseline.item() == pytest.approx(b.item(), rel=1e-5)  # accuracies are summed in float32
     for mine, start, slope in zip(search.arch.parameters(), parameters, slopes, strict=True):
-        close(mine.detach(), start.detach() - (0.0 if slope is None else slope), 1e-6)
+        close(mine.detach(), start.detach() - (0.0 if slope is None else slope), 1e-5)
 
 
 def test_entropy_of_even_choices(toy: Build) -> None:

@@ -24,13 +24,13 @@ DENSE = Cell.dense(("none", "a", "b"), 2, 2, in_degree=2, excluded=("none",))
 
 def test_cells_are_drawn_uniformly(toy: Build) -> None:
     search = toy(RSWS(), DENSE)
-    total = torch.zeros(5, 3)
+    total = torch.zeros(5, 3, dtype=torch.float64)
     for _ in range(900):
         mix = search.relax("weights")["cell"]
         assert torch.equal(mix.active, mix.op > 0) and torch.equal(mix.edge, mix.op.sum(-1))
         assert mix.op[:2].sum() == 2 == mix.op[2:].sum() and mix.op.max() == 1
         total += mix.op
-    expected = torch.tensor([[0.0, 0.5, 0.5]] * 2 + [[0.0, 1 / 3, 1 / 3]] * 3)
+    expected = torch.tensor([[0.0, 0.5, 0.5]] * 2 + [[0.0, 1 / 3, 1 / 3]] * 3, dtype=torch.float64)
     assert torch.allclose(total / 900, expected, atol=0.06)
     assert torch.equal(chances(DENSE), torch.tensor([[0.0, 0.5, 0.5]] * 5))
     assert torch.equal(search.strength()["cell"], chances(DENSE))
@@ -72,7 +72,7 @@ def test_selection(toy: Build, table: Batch) -> None:
         rounds(search, range(7 * turn + 5, 7 * turn + 7))
         winners += [((op * sum(batches)).sum().item() / 2, op) for op in ranked]
         best = max(winners, key=lambda pair: pair[0])
-        assert search.arch.winner.accuracy.item() == pytest.approx(best[0], rel=1e-6)
+        assert search.arch.winner.accuracy.item() == pytest.approx(best[0], rel=1e-5)  # sums are float32
         assert torch.equal(search.relax("eval")["cell"].op, best[1])
     assert best is not None and search.derive() == genotype_of({"cell": discrete(best[1])}, "toy", search.space.cells)
 

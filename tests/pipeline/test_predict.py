@@ -105,9 +105,9 @@ def test_predictions_are_those_of_the_test(run: diffnas.Run, photos: Path) -> No
         found = diffnas.predict(run, photos / "test" / name)
         assert [entry["file"] for entry in found] == list(map(str, files))
         shares = network.probabilities(files)
-        assert shares.sum(dim=1).tolist() == pytest.approx([1.0] * 8)
+        assert shares.sum(dim=1).tolist() == pytest.approx([1.0] * 8, rel=1e-5)
         assert [entry["class"] for entry in found] == [network.classes[place] for place in shares.argmax(dim=1)]
-        assert [entry["probability"] for entry in found] == pytest.approx(shares.amax(dim=1).tolist())
+        assert [entry["probability"] for entry in found] == pytest.approx(shares.amax(dim=1).tolist(), rel=1e-5)
         assert all(entry["top"][0]["class"] == entry["class"] and len(entry["top"]) == 2 for entry in found)
         right += int((shares.argmax(dim=1) == label).sum())
     assert 100.0 * right / 16 == result["accuracy"]
@@ -193,11 +193,11 @@ def test_a_language_model_judges_and_goes_on(spoken: diffnas.Run) -> None:
     assert [model.words[token] for token in tokens] == ["the", "value", "<eos>", "<unk>", "<eos>"]
     log_probs = model((tokens[:-1, None], None)).log_probs[:, 0].detach().double()
     losses = -log_probs.gather(1, tokens[1:, None])
-    assert model.perplexity("The value\nzzzz\n") == pytest.approx(math.exp(float(losses.mean())))
+    assert model.perplexity("The value\nzzzz\n") == pytest.approx(math.exp(float(losses.mean())), rel=1e-5)
     best = log_probs[-1].exp().topk(3)
     found = model.next_words("The value\nzzzz", top=3)
     assert [word for word, _ in found] == [model.words[place] for place in best.indices]
-    assert [value for _, value in found] == pytest.approx(best.values.tolist(), rel=1e-5)
+    assert [value for _, value in found] == pytest.approx(best.values.tolist(), rel=1e-4)
     assert len(model.next_words("")) == 5
     with pytest.raises(DataError, match="text: holds no words"):
         model.perplexity("")
@@ -207,7 +207,7 @@ def test_windows_do_not_show_in_a_perplexity(spoken: diffnas.Run, monkeypatch: p
     model, text = language_model(spoken), "the value of the object is the value of a name .\n" * 5
     whole = model.perplexity(text)
     monkeypatch.setattr("diffnas.pipeline.trained.WINDOW", 7)
-    assert model.perplexity(text) == pytest.approx(whole, rel=1e-5)
+    assert model.perplexity(text) == pytest.approx(whole, rel=1e-4)
 
 
 def test_the_test_text_as_a_file_has_the_perplexity_of_the_test(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_the_test_text_as_a_file_has_the_perplexity_of_the_test(tmp_path: Path) 
     run = diffnas.train("darts-rnn-v1", recipe, tmp_path / "run")
     (found,) = diffnas.predict(run, tmp_path / "test.txt", top=2)
     result = diffnas.test(run)
-    assert (found["tokens"], found["perplexity"]) == (result["n"], pytest.approx(result["perplexity"], rel=1e-5))
+    assert (found["tokens"], found["perplexity"]) == (result["n"], pytest.approx(result["perplexity"], rel=1e-4))
     assert found["word"] == found["top"][0]["word"] and len(found["top"]) == 2
     (tmp_path / "other.txt").write_text("a\nb z\n")
     (refused,) = diffnas.predict(run, [tmp_path / "other.txt"])

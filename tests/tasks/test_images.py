@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from diffnas.core.batch import Batch
 from diffnas.tasks.images import ImageTask
 
-LOGITS = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 1.0]], requires_grad=True)
+LOGITS = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 1.0]], dtype=torch.float64, requires_grad=True)
 BATCH = Batch(torch.zeros(3, 1, 2, 2), torch.tensor([0, 1, 1]))
 
 
@@ -21,11 +21,11 @@ def test_cross_entropy_and_right_answers() -> None:
 
 def test_the_auxiliary_head_is_an_extra() -> None:
     loss = ImageTask(auxiliary=0.4).loss(lambda x: (LOGITS, -LOGITS), BATCH)
-    assert torch.allclose(loss.extra, 0.4 * F.cross_entropy(-LOGITS, BATCH.targets))
-    assert torch.allclose(loss.total(), loss.value + loss.extra)
+    assert torch.allclose(loss.extra, 0.4 * F.cross_entropy(-LOGITS, BATCH.targets), rtol=1e-12)
+    assert torch.allclose(loss.total(), loss.value + loss.extra, rtol=1e-12)
 
 
 def test_label_smoothing() -> None:
     loss = ImageTask(smoothing=0.1).loss(lambda x: LOGITS, BATCH).value
     target = 0.9 * F.one_hot(BATCH.targets, 2) + 0.05
-    assert torch.allclose(loss, -(target * LOGITS.log_softmax(1)).sum(1).mean())
+    assert torch.allclose(loss, -(target * LOGITS.log_softmax(1)).sum(1).mean(), rtol=1e-12)

@@ -91,5 +91,6 @@ def test_what_is_recorded_and_said() -> None:
     assert found == {"loss": math.log(50.0), "perplexity": pytest.approx(50.0), "accuracy": 25.0}
     row = {f"valid_{name}": value for name, value in found.items()}
     assert task.said("valid", row) == "valid perplexity 50.00" and task.said("valid", row, short=True) == "valid 50.00"
-    assert float(task.worth(torch.tensor(math.log(50.0)), torch.tensor(0.25))) == pytest.approx(1.6)
+    loss = torch.tensor(math.log(50.0), dtype=torch.float64)
+    assert float(task.worth(loss, torch.tensor(0.25))) == pytest.approx(1.6)
     assert 1e300 < task.metrics(1e6, 0.0)["perplexity"] < math.inf  # which JSON can hold

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from diffnas.errors import RecipeError
+from diffnas.kernels.strided import thin_strided
 from diffnas.runtime.console import log
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -24,7 +25,11 @@ def pick_device(name: str) -> torch.device:
 
 
 def place(module: nn.Module, device: torch.device) -> nn.Module:
-    """`module` on `device`, its kernels channels last: depthwise convolutions on a CPU run several times faster so."""
+    """`module` on `device`, its kernels channels last: depthwise convolutions on a CPU run several times faster so.
+
+    Strided 1x1 convolutions that are not sound in that layout, the ops of users among them, are made so.
+    """
+    thin_strided(module)
     return module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -73,28 +75,28 @@ def test_skips_drop_numbers_in_training_at_their_rate() -> None:
     assert torch.equal(skip.eval()(x), x)
 
 
-def test_separable_convolution_by_hand() -> None:
-    op = OPS["sep_conv_5x5"](C, 2, True, "none").eval()
-    x = torch.randn(2, C, 8, 8)
+def test_separable_convolution_by_hand(close: Callable[..., None]) -> None:
+    op = OPS["sep_conv_5x5"](C, 2, True, "none").double().eval()
+    x = torch.randn(2, C, 8, 8, dtype=torch.float64)
     y = x
     for first, stride in ((0, 2), (4, 1)):
         y = F.conv2d(F.relu(y), op[first + 1].weight, stride=stride, padding=2, groups=C)
         y = F.conv2d(y, op[first + 2].weight) / (1 + 1e-5) ** 0.5
-    assert torch.allclose(op(x), y, atol=1e-6)
+    close(op(x), y)
 
 
-def test_dilated_convolution_by_hand() -> None:
-    op = OPS["dil_conv_5x5"](C, 1, True, "none").eval()
-    x = torch.randn(2, C, 9, 9)
+def test_dilated_convolution_by_hand(close: Callable[..., None]) -> None:
+    op = OPS["dil_conv_5x5"](C, 1, True, "none").double().eval()
+    x = torch.randn(2, C, 9, 9, dtype=torch.float64)
     y = F.conv2d(F.relu(x), op[1].weight, padding=4, dilation=2, groups=C)
-    assert torch.allclose(op(x), F.conv2d(y, op[2].weight) / (1 + 1e-5) ** 0.5, atol=1e-6)
+    close(op(x), F.conv2d(y, op[2].weight) / (1 + 1e-5) ** 0.5)
 
 
 def test_halving_sees_even_and_odd_pixels() -> None:
-    op = FactorizedReduce(1, 2).eval()
+    op = FactorizedReduce(1, 2).double().eval()
     for layer in (op.even, op.odd):
         nn.init.ones_(layer.weight)
-    x = torch.arange(16.0).view(1, 1, 4, 4)
+    x = torch.arange(16.0, dtype=torch.float64).view(1, 1, 4, 4)
     found = op(x) * (1 + 1e-5) ** 0.5
     assert found[0, 0].flatten().tolist() == pytest.approx([0, 2, 8, 10])
     assert found[0, 1].flatten().tolist() == pytest.approx([5, 7, 13, 15])

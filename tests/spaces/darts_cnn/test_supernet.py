@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 import diffnas
 from diffnas.core.cell import Cell
@@ -29,44 +30,48 @@ SHAPES = [
 
 
 def uniform(space: DartsCNN) -> Mixture:
-    return Mixture({kind: Mix(torch.rand(len(cell.edges), len(cell.ops))) for kind, cell in space.cells.items()})
+    return Mixture({k: Mix(torch.rand(len(c.edges), len(c.ops), dtype=torch.float64)) for k, c in space.cells.items()})
+
+
+def images() -> Tensor:
+    return torch.randn(2, 3, 8, 8, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("settings", SHAPES)
 def test_any_shape_of_cell(settings: dict[str, Any]) -> None:
     space = DartsCNN(**{"channels": 4, "layers": 3, **settings})
-    supernet = space.supernet(Shape(5, 1, 8))
-    logits = supernet(torch.randn(2, 1, 8, 8), uniform(space))
+    supernet = space.supernet(Shape(5, 1, 8)).double()
+    logits = supernet(torch.randn(2, 1, 8, 8, dtype=torch.float64), uniform(space))
     assert logits.shape == (2, 5) and torch.isfinite(logits).all()
 
 
-def test_an_edge_is_the_weighted_sum_of_its_ops() -> None:
-    edge = MixedEdge(OPS, (True,) * 8, 4, 1).eval()
-    x, shares = torch.randn(2, 4, 6, 6), torch.randn(8)
+def test_an_edge_is_the_weighted_sum_of_its_ops(close: Any) -> None:
+    edge = MixedEdge(OPS, (True,) * 8, 4, 1).double().eval()
+    x, shares = torch.randn(2, 4, 6, 6, dtype=torch.float64), torch.randn(8, dtype=torch.float64)
     expected = sum(shares[OPS.index(name)] * op(x) for name, op in edge.ops.items())
-    assert torch.allclose(edge(x, shares), expected, atol=1e-6)
+    close(edge(x, shares), expected)
     assert "none" not in edge.ops and len(edge.ops) == 7
 
 
 def test_the_share_of_none_changes_nothing() -> None:
     space = DartsCNN(channels=4, layers=2, nodes=2)
-    supernet, mixture, x = space.supernet(Shape(3)), uniform(space), torch.randn(2, 3, 8, 8)
+    supernet, mixture, x = space.supernet(Shape(3)).double(), uniform(space), images()
     changed = Mixture({k: Mix(m.op + torch.eye(8)[0]) for k, m in mixture.items()})
     assert torch.equal(supernet(x, mixture), supernet(x, changed))
 
 
-def test_edge_weights_scale_whole_edges() -> None:
+def test_edge_weights_scale_whole_edges(close: Any) -> None:
     space = DartsCNN(channels=4, layers=2, nodes=2)
-    supernet, mixture, x = space.supernet(Shape(3)).eval(), uniform(space), torch.randn(2, 3, 8, 8)
-    weights = torch.rand(5)
+    supernet, mixture, x = space.supernet(Shape(3)).double().eval(), uniform(space), images()
+    weights = torch.rand(5, dtype=torch.float64)
     edges = Mixture({k: Mix(m.op, weights) for k, m in mixture.items()})
     folded = Mixture({k: Mix(m.op * weights[:, None]) for k, m in mixture.items()})
-    assert torch.allclose(supernet(x, edges), supernet(x, folded), atol=1e-5)
+    close(supernet(x, edges), supernet(x, folded))
 
 
 def test_a_plain_dictionary_serves_as_a_mixture() -> None:
     space = DartsCNN(channels=4, layers=2, nodes=1)
-    supernet, mixture, x = space.supernet(Shape(3)), uniform(space), torch.randn(2, 3, 8, 8)
+    supernet, mixture, x = space.supernet(Shape(3)).double(), uniform(space), images()
     assert torch.equal(supernet(x, mixture), supernet(x, dict(mixture)))
 
 
@@ -137,6 +142,32 @@ def test_of_partial_channels_the_rest_passes_by() -> None:
         assert torch.equal(y[:, 1::2], 0.5 * expected[:, 2:])
 
 
+def given_of_pc_darts(call: Any, space: DartsCNN) -> tuple[dict[str, Tensor], Mixture]:
+    """The recorded alphas and betas as leaves, and their mixture."""
+    given = {name: t.requires_grad_() for name, t in call.given.items() if name.startswith(("alphas", "betas"))}
+    mixes = {}
+    for kind, cell in space.cells.items():
+        betas = [given[f"betas_{kind}"][list(cell.edges_into(node))].softmax(-1) for node in cell.nodes]
+        mixes[kind] = Mix(given[f"alphas_{kind}"].softmax(-1), torch.cat(betas))
+    return given, Mixture(mixes)
+
+
+def test_both_supernets_agree_at_the_recorded_weights(oracle: Any, in_float64: Any, close: Any) -> None:
+    """In float64, closer than a recording in float32 can tell."""
+    call, found = in_float64(oracle("d_pcdarts_search")), []
+    space = DartsCNN(channels=8, layers=5, partial=4)
+    for form in ("plain", "fast"):
+        supernet = space.supernet(Shape(10, 3, 16), form=form).double()
+        load_weights(supernet, call.state, "darts")
+        given, mixture = given_of_pc_darts(call, space)
+        logits = supernet(call.given["x"], mixture)
+        loss = F.cross_entropy(logits, call.given["y"])
+        slopes = torch.autograd.grad(loss, [*given.values(), *supernet.parameters()])
+        found.append([logits, torch.cat([slope.flatten() for slope in slopes[:4]]), *slopes[4:]])
+    for mine, theirs in zip(*found, strict=True):
+        close(mine, theirs)
+
+
 @pytest.mark.parametrize("form", ["plain", "fast"])
 def test_the_recorded_supernet_of_pc_darts(form: Form, oracle: Any, close: Any) -> None:
     """Xu et al.'s own, C = 8, K = 4: shares are softmax(alphas), edges softmax(betas) over what enters a node."""
@@ -144,12 +175,8 @@ def test_the_recorded_supernet_of_pc_darts(form: Form, oracle: Any, close: Any) 
     space = DartsCNN(channels=8, layers=5, partial=4)
     supernet = space.supernet(Shape(10, 3, 16), form=form)
     load_weights(supernet, call.state, "darts")
-    given = {name: t.requires_grad_() for name, t in call.given.items() if name.startswith(("alphas", "betas"))}
-    mixes = {}
-    for kind, cell in space.cells.items():
-        betas = [given[f"betas_{kind}"][list(cell.edges_into(node))].softmax(-1) for node in cell.nodes]
-        mixes[kind] = Mix(given[f"alphas_{kind}"].softmax(-1), torch.cat(betas))
-    logits = supernet(call.given["x"], Mixture(mixes))
+    given, mixture = given_of_pc_darts(call, space)
+    logits = supernet(call.given["x"], mixture)
     loss = F.cross_entropy(logits, call.given["y"])
     close(logits, call.found["logits"])
     close(loss, call.found["loss"])
@@ -167,4 +194,4 @@ def test_the_recorded_supernet_of_pc_darts(form: Form, oracle: Any, close: Any) 
     after, buffers = supernet.state_dict(), call.group("buffer_after/")
     for theirs, name in translate(supernet, buffers, "darts").items():
         close(after[name], buffers[theirs])
-    close(supernet.eval()(call.given["x"], Mixture(mixes)), call.found["logits_evalmode_after"])
+    close(supernet.eval()(call.given["x"], mixture), call.found["logits_evalmode_after"])

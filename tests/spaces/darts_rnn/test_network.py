@@ -81,10 +81,10 @@ def test_a_network_is_the_supernet_of_its_choices_without_normalisation(close: A
     genotype = published("darts-rnn-v1")
     still = dict.fromkeys(("dropout", "dropouth", "dropoutx", "dropouti", "dropoute"), 0.0)
     space = DartsRNN(units=6, **still)
-    network, supernet = space.network(genotype, Words(9), units=6), space.supernet(Words(9))
+    network, supernet = space.network(genotype, Words(9), units=6).double(), space.supernet(Words(9)).double()
     supernet.cell.norm = torch.nn.Identity()
     supernet.load_state_dict(network.state_dict())
-    shares = torch.zeros(36, 5)
+    shares = torch.zeros(36, 5, dtype=torch.float64)
     for k, ((op, source),) in enumerate(genotype.cells[KIND].inputs):
         shares[k * (k + 1) // 2 + source, OPS.index(op)] = 1.0
     tokens = torch.randint(0, 9, (5, 3), generator=torch.Generator().manual_seed(0))
@@ -92,8 +92,8 @@ def test_a_network_is_the_supernet_of_its_choices_without_normalisation(close: A
     close(network.eval()((tokens, None)).log_probs, expected)
 
 
-def test_training_draws_masks_and_evaluation_none() -> None:
-    network = DartsRNN().network(published("darts-rnn-v2"), Words(9), units=6)
+def test_training_draws_masks_and_evaluation_none(close: Any) -> None:
+    network = DartsRNN().network(published("darts-rnn-v2"), Words(9), units=6).double()
     tokens = torch.randint(0, 9, (5, 3), generator=torch.Generator().manual_seed(0))
     torch.manual_seed(1)
     first, second = network((tokens, None)), network((tokens, None))
@@ -105,7 +105,7 @@ def test_training_draws_masks_and_evaluation_none() -> None:
     whole = network((tokens, None))
     assert torch.equal(whole.states, whole.dropped) and torch.equal(whole.carry[0], whole.states[-1])
     alone = network((tokens[:, 1:2], None))  # a batch of one, as in a test
-    assert torch.allclose(alone.log_probs[:, 0], whole.log_probs[:, 1], atol=1e-6)
+    close(alone.log_probs[:, 0], whole.log_probs[:, 1])
 
 
 def test_settings_of_dropout() -> None:

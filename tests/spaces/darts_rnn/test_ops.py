@@ -40,13 +40,13 @@ class Seen:
 def spoken(training: bool, **rates: float) -> tuple[LanguageModel, Seen, Tensor]:
     torch.manual_seed(1)
     none = {"dropout": 0.0, "dropouth": 0.0, "dropoutx": 0.0, "dropouti": 0.0, "dropoute": 0.0}
-    model = LanguageModel(30, 20, Dropouts(**none | rates)).train(training)
+    model = LanguageModel(30, 20, Dropouts(**none | rates)).double().train(training)
     seen, tokens = Seen(), torch.randint(0, 30, (6, 4))
     found = model.speak(tokens, None, seen)
     assert torch.equal(found.states, seen.x) and torch.equal(found.carry, seen.x[-1:])
-    assert torch.allclose(found.log_probs.exp().sum(-1), torch.ones(6, 4))
+    assert torch.allclose(found.log_probs.exp().sum(-1), torch.ones(6, 4, dtype=torch.float64), rtol=1e-12)
     expected = F.log_softmax(found.dropped @ model.embedding.weight.T + model.bias, -1)
-    assert torch.allclose(found.log_probs, expected, atol=1e-6)
+    assert torch.allclose(found.log_probs, expected, rtol=1e-12, atol=1e-12)
     seen.dropped = found.dropped
     return model, seen, tokens
 
@@ -61,21 +61,21 @@ def test_nothing_is_dropped_in_evaluation() -> None:
 def test_words_are_dropped_as_whole_rows() -> None:
     model, seen, tokens = spoken(True, dropoute=0.5)
     rate = (seen.x / model.embedding.weight[tokens]).detach()
-    assert torch.allclose(rate, rate[..., :1].expand_as(rate), atol=1e-5)  # a whole row
+    assert torch.allclose(rate, rate[..., :1].expand_as(rate), rtol=1e-12)  # a whole row
     per_word = {int(word): float(r) for word, r in zip(tokens.flatten(), rate[..., 0].flatten(), strict=True)}
     assert {round(r, 3) for r in per_word.values()} == {0.0, 2.0}
     for word, r in zip(tokens.flatten(), rate[..., 0].flatten(), strict=True):
-        assert abs(per_word[int(word)] - float(r)) < 1e-5  # the same wherever the word stands
+        assert abs(per_word[int(word)] - float(r)) < 1e-12  # the same wherever the word stands
 
 
 def test_masks_hold_for_the_whole_window() -> None:
     for name in ("dropouti", "dropoutx"):
         model, seen, tokens = spoken(True, **{name: 0.5})
         kept = seen.x / model.embedding.weight[tokens]
-        assert torch.allclose(kept, kept[:1].expand_as(kept), atol=1e-5) and 0 < (kept[0] == 0).float().mean() < 1
+        assert torch.allclose(kept, kept[:1].expand_as(kept), rtol=1e-12) and 0 < (kept[0] == 0).float().mean() < 1
     _, seen, _ = spoken(True, dropout=0.5)
     kept = seen.dropped / seen.x
-    assert torch.allclose(kept, kept[:1].expand_as(kept), atol=1e-5) and 0 < (kept[0] == 0).float().mean() < 1
+    assert torch.allclose(kept, kept[:1].expand_as(kept), rtol=1e-12) and 0 < (kept[0] == 0).float().mean() < 1
     _, seen, _ = spoken(True, dropouth=0.5)
     assert seen.mask is not None and seen.mask.shape == (4, 20) and set(seen.mask.unique().tolist()) == {0.0, 2.0}
 

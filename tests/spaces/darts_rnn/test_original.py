@@ -48,7 +48,7 @@ def test_evaluation_models(version: str, oracle: Any, close: Any) -> None:
 # In evaluation nothing holds the values back (the recorded statistics have hardly moved): hidden states reach 488, and the
 # recorded gradient is itself 6e-4 from what float64 gives, as is a restatement of the original from one kind of CPU to another.
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize(("mode", "tolerance"), [("train", 1e-5), ("eval", 2e-3)])
+@pytest.mark.parametrize(("mode", "tolerance"), [("train", 1e-4), ("eval", 1e-2)])
 def test_supernets(mode: str, tolerance: float, form: Form, oracle: Any, close: Any) -> None:
     call = oracle(f"h_rnn_search_{mode}")
     supernet = SPACE.supernet(Words(50), form=form).train(mode == "train")
@@ -63,18 +63,19 @@ def test_supernets(mode: str, tolerance: float, form: Form, oracle: Any, close: 
     close(alphas.grad, call.found["grad/alphas"], tolerance)
 
 
-def test_both_supernets_agree_on_the_gradient_in_evaluation(oracle: Any, close: Any) -> None:
-    """In float64, where it can be told."""
-    call, found = oracle("h_rnn_search_eval"), []
+@pytest.mark.parametrize(("mode", "recorded"), [("train", 1e-5), ("eval", 1e-3)])
+def test_both_supernets_agree_at_the_recorded_weights(mode: str, recorded: float, oracle: Any, close: Any) -> None:
+    """In float64, closer than a recording in float32 can tell; how far that one is from it is the same everywhere."""
+    call, found = oracle(f"h_rnn_search_{mode}"), []
     for form in FORMS:
-        supernet = SPACE.supernet(Words(50), form=form).double().eval()
+        supernet = SPACE.supernet(Words(50), form=form).double().train(mode == "train")
         load_weights(supernet, call.state, "darts-rnn")
         alphas = call.given["alphas"].double().requires_grad_()
         spoken = supernet((call.given["tokens"], call.given["hidden"].double()), {KIND: Mix(alphas.softmax(-1))})
         F.nll_loss(spoken.log_probs.flatten(0, 1), call.given["targets"]).backward()
         found.append(alphas.grad)
     close(*found)
-    close(found[0].float(), call.found["grad/alphas"], 1e-3)
+    close(found[0], call.found["grad/alphas"].double(), recorded)
 
 
 def loaded(call: Any, form: Form) -> Search:

@@ -56,8 +56,8 @@ def test_a_node_may_read_nothing_or_one_state_twice() -> None:
     network = NASBench201().network(Genotype("nasbench201", {"cell": nodes}), Shape(4, 1, 8), channels=2, layers=1)
     x = torch.randn(2, 1, 8, 8)
     assert network(x).shape == (2, 4)
-    cell = network.get_submodule("cells.0").eval()
-    x = torch.randn(2, 2, 8, 8)
+    cell = network.get_submodule("cells.0").double().eval()
+    x = torch.randn(2, 2, 8, 8, dtype=torch.float64)
     torch.testing.assert_close(cell(x), x + cell.get_submodule("ops.1")(x))
 
 

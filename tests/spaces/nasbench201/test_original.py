@@ -66,6 +66,21 @@ def test_supernets(name: str, form: Form, oracle: Any, close: Any) -> None:
     close(supernet.get_parameter("stem.0.weight").grad, call.found["grad/stem.0.weight"])
 
 
+@pytest.mark.parametrize("name", SEARCHES)
+def test_both_supernets_agree_at_the_recorded_weights(name: str, oracle: Any, in_float64: Any, close: Any) -> None:
+    """In float64, closer than a recording in float32 can tell."""
+    call, found = in_float64(oracle(name)), []
+    for form in ("plain", "fast"):
+        supernet = NASBench201(channels=4, layers=1).supernet(Shape(10, 3, 16), form=form).double()
+        load_weights(supernet, call.state, "drnas-nb201")
+        leaf = {**call.found, **call.given}[SEARCHES[name][0]].clone().requires_grad_()
+        logits = supernet(call.given["x"], {"cell": Mix(leaf)})
+        F.cross_entropy(logits, call.given["y"]).backward()
+        found.append([logits, leaf.grad, *(weight.grad for weight in supernet.parameters())])
+    for mine, theirs in zip(*found, strict=True):
+        close(mine, theirs)
+
+
 def test_derivations(record: Any) -> None:
     """Before and after pruning to three ops per edge."""
     space = NASBench201()

