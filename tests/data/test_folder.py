@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from diffnas.core.seeds import generator
-from diffnas.data.folder import rgb_image, spread
+from diffnas.data.folder import spread
+from diffnas.data.pixels import rgb_image
 from diffnas.data.images import load_images, split_train
 from diffnas.errors import DataError
 

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from diffnas.data import Split
-from diffnas.data.folder import IMAGE_ERRORS, rgb_image
+from diffnas.data.pixels import IMAGE_ERRORS, rgb_image
 from diffnas.errors import DataError
 
 SIDE = 32
