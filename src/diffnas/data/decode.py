@@ -143,7 +143,9 @@ def _read(file: Path, side: int, scale: Scale) -> tuple[np.ndarray | None, Range
     except MemoryError:
         raise DataError(f"{file}: there is not enough memory to decode it; make the image smaller") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise DataError(f"{file}: has more pixels than any photograph; make the image smaller, or leave it out") from None
+        raise DataError(
+            f"{file}: has more pixels than any photograph; make the image smaller, or leave it out"
+        ) from None
     except NotShownError as error:
         raise DataError(f"{file}: {error}") from None
     except IMAGE_ERRORS as error:
@@ -162,4 +164,6 @@ def _pixels(image: Image.Image, file: Path, side: int, scale: Scale) -> tuple[np
     if limits is None:
         return None, found
     planes = [squared(Image.fromarray(plane), side, orientation(image)) for plane in deep.shown(*limits)]
-    return np.stack([np.rint(np.asarray(plane)).astype(np.uint8) for plane in planes]), found  # one plane becomes all three
+    return np.stack(
+        [np.rint(np.asarray(plane)).astype(np.uint8) for plane in planes]
+    ), found  # one plane becomes all three

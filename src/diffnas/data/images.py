@@ -110,24 +110,28 @@ def load_images(
     std: Sequence[float] | None = None,
     scale: Scale | None = None,
     test_only: bool = False,
+    whole: bool = False,
 ) -> ImageData:
     """The data set `name` (a key of `DATA`) from `path`, decoded into memory.
 
     A limit keeps the first images of its split and decodes no others.  `mean`, `std` and `scale` default to the known ones,
-    or to those of the training images kept.  With `test_only` no training image is decoded, `mean` and `std` must be given
-    where they are not known, and a folder of classes alone is a test as a whole.  Raises `DataError`, a line per mistake:
-    an unknown name, what the source of the data set refuses, a limit that cannot be met, a class that a split lacks, a mean
-    or std that does not fit.
+    or to those of the training images kept.  With `test_only` no training image is decoded, and `mean` and `std` must be
+    given where they are not known; with `whole` a folder needs no training images, and one of classes alone is a test as a
+    whole.  Raises `DataError`, a line per mistake: an unknown name, what the source of the data set refuses, a limit that
+    cannot be met, a class that a split lacks, a mean or std that does not fit.
     """
     if name not in SOURCES:
         close = get_close_matches(name, SOURCES, 1)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(SOURCES)}"
         raise DataError(f"data set {name} is unknown; {hint}")
     given = None if path is None else Path(path).expanduser()
-    listed = _list(name, given, side, test_only)
+    listed = _list(name, given, side, whole)
+    listed = replace(listed, train=None, valid=None) if test_only else listed
     limits = {"train": train_limit, "test": test_limit, "valid": test_limit}
     splits = {role: split for role in limits if (split := getattr(listed, role)) is not None}
-    lines = [line for role in ("train", "test") if role in splits for line in _limit_lines(role, splits[role], limits[role])]
+    lines = [
+        line for role in ("train", "test") if role in splits for line in _limit_lines(role, splits[role], limits[role])
+    ]
     if lines:
         raise DataError(*lines)
     images: dict[str, Images] = {}
@@ -156,21 +160,23 @@ def load_images(
     )
 
 
-def _list(name: str, path: Path | None, side: int | None, test_only: bool) -> Listed:
+def _list(name: str, path: Path | None, side: int | None, whole: bool) -> Listed:
     """The splits of a data set, in which the classes are the same."""
-    source = folder.read_test if test_only and name == "folder" else SOURCES[name]
+    source = folder.read_test if whole and name == "folder" else SOURCES[name]
     found = source(name, path, side)
     listed = found if isinstance(found, Listed) else Listed(*found)
     if listed.train is not None and listed.train.names != listed.test.names:
         raise DataError(f"data set {name}: {_different(listed.train.names, listed.test.names)}")
-    return replace(listed, train=None, valid=None) if test_only else listed
+    return listed
 
 
 def _oddities(where: str, role: str, pixels: Tensor, beyond: int) -> list[str]:
     """What a person should hear of the images of one split: that they are all alike, lack a channel, or are cut off."""
     lines = []
     if beyond:
-        lines.append(f"{where}{beyond:,} {role} images hold values beyond those of the training images, and are cut off there")
+        lines.append(
+            f"{where}{beyond:,} {role} images hold values beyond those of the training images, and are cut off there"
+        )
     some = pixels[:: max(1, len(pixels) // 256)][:256].float()
     if len(some) > 1 and float(some.std(dim=0, correction=0).mean()) < ALIKE:
         return [*lines, f"{where}all {role} images are the same, or nearly so; are they what they should be?"]
@@ -254,7 +260,9 @@ def _stats(
     """Mean and std as given, or as known, or of the pixels; `DataError` when they do not fit the channels."""
     info, channels = DATA[name], pixels.shape[1]
     if not len(pixels) and info.mean is None and (mean is None or std is None):
-        raise DataError(f"data.mean, data.std: are not known for {name}, and there are no training images to take them from")
+        raise DataError(
+            f"data.mean, data.std: are not known for {name}, and there are no training images to take them from"
+        )
     measured = _channel_stats(pixels) if info.mean is None and (mean is None or std is None) else ((), ())
     used_mean = tuple(mean) if mean is not None else info.mean or measured[0]
     used_std = tuple(std) if std is not None else info.std or measured[1]

@@ -122,7 +122,9 @@ def _serving(path: Path, folders: Sequence[Path], whole_test: bool) -> dict[str,
         return {"test": found["test"]}
     if "test" not in found and "train" in found:
         train, use = found["train"], "test all of it" if whole_test else "hold out a fifth of it"
-        raise _refusal(path, folders, f"has {shown_name(train.name)} but no test with class folders; to {use}, give {train}")
+        raise _refusal(
+            path, folders, f"has {shown_name(train.name)} but no test with class folders; to {use}, give {train}"
+        )
     if "train" not in found:
         raise _refusal(path, folders, "names of splits are no classes, and there is no train with class folders")
     return found

@@ -15,6 +15,8 @@ import torch
 from diffnas.errors import RunError
 from diffnas.run import Part
 
+FILE = "environment.json"
+
 
 def version_of(package: str) -> str:
     """The installed version of `package`, "absent" where there is none."""
@@ -24,14 +26,24 @@ def version_of(package: str) -> str:
         return "absent"
 
 
+def recorded(part: Part) -> dict[str, Any]:
+    """What environment.json holds, nothing where it is absent; raises `RunError` where it is damaged."""
+    if not (part.path / FILE).exists():
+        return {}
+    read = part.read_json(FILE)
+    if not isinstance(read, dict) or not isinstance(read.get("attempts", []), list):
+        raise RunError(f"{part.path / FILE}: damaged; remove it to go on without")
+    return read
+
+
+def record(part: Part, **facts: Any) -> None:
+    """Adds `facts` to environment.json."""
+    part.write_json(FILE, recorded(part) | facts)
+
+
 def record_attempt(part: Part, device: torch.device, seed: int, at: str) -> None:
-    """Adds this attempt (a start, or a resumption `at` some place) to environment.json."""
-    earlier: Any = []
-    if (part.path / "environment.json").exists():
-        read = part.read_json("environment.json")
-        earlier = read.get("attempts") if isinstance(read, dict) else None
-        if not isinstance(earlier, list):
-            raise RunError(f"{part.path / 'environment.json'}: damaged; remove it to go on without")
+    """Adds this attempt (a start, or a resumption `at` some place) to environment.json; other facts stay."""
+    earlier = recorded(part)
     attempt = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "at": at,
@@ -46,7 +58,8 @@ def record_attempt(part: Part, device: torch.device, seed: int, at: str) -> None
         "seed": seed,
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
-    part.write_json("environment.json", {**attempt, "attempts": [*earlier, attempt]})
+    kept = {key: value for key, value in earlier.items() if key not in {*attempt, "attempts"}}
+    part.write_json(FILE, {**attempt, **kept, "attempts": [*earlier.get("attempts", []), attempt]})
 
 
 def _commit() -> str | None:

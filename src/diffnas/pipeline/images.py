@@ -3,31 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from diffnas.core.schedules import cosine, ramp
 from diffnas.core.space import Shape
-from diffnas.data import DATA
+from diffnas.data import DATA, few
 from diffnas.data.augment import Augment
 from diffnas.data.feeds import Feed
 from diffnas.data.images import ImageData, load_images, split_train
+from diffnas.data.layout import shown_name
 from diffnas.engine.search import Feed as AnyFeed
+from diffnas.errors import DataError
+from diffnas.pipeline.digests import digests_of, keep_digests, read_digests
 from diffnas.pipeline.evaluate import evaluate
 from diffnas.recipe import Recipe
+from diffnas.run import Part
+from diffnas.runtime.console import log
 from diffnas.runtime.device import PRECISIONS
 from diffnas.sections import Images, ImageSearch, ImageTrain
 from diffnas.tasks.images import ImageTask
 
+FIRST = 5  # of the images that a test leaves out, so many are named
+
 
 class ImageSource:
-    """The images of a recipe."""
+    """The images of a recipe; where `trained` is given, those that test what was trained by that recipe."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe, self.data = recipe, load_data(recipe)
-        self.shape, self.names = shape_of(self.data), self.data.train.names
+    def __init__(self, recipe: Recipe, trained: Recipe | None = None) -> None:
+        self.recipe, self.data = recipe, load_data(recipe, trained)
+        self.shape, self.names = shape_of(self.data), self.data.test.names
+        say(self.data, self.about)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Classes, which folder served as what with how many images, what was left aside, and how values were scaled."""
+        data = self.data
+        found = {"train": data.train, "valid": data.valid, "test": data.test}
+        parts = {
+            role: {"from": data.folders.get(role), "images": len(images)}
+            for role, images in found.items()
+            if images is not None and len(images)
+        }
+        section = _section(self.recipe)
+        about = {"name": section.name, "path": section.path, "classes": list(self.names), **parts}
+        return about | {"left_aside": dict(data.aside), "scale": asdict(data.scale)}
 
     def search_task(self) -> ImageTask:
         """Cross-entropy, smoothed as the search says."""
@@ -43,10 +67,15 @@ class ImageSource:
         """The training of `network`."""
         return ImageTraining(self.recipe, self.data, network, device)
 
-    def test(self, network: nn.Module, device: torch.device) -> dict[str, Any]:
-        """Accuracies on the test images in percent."""
-        feed = test_feed(self.recipe, self.data, device)
-        found = evaluate(network, ImageTask(), feed, PRECISIONS[self.recipe.precision])
+    def record_training(self, part: Part) -> None:
+        """Keeps digests of the training images."""
+        keep_digests(part, self.data.train.pixels)
+
+    def test(self, network: nn.Module, device: torch.device, part: Part | None = None) -> dict[str, Any]:
+        """Accuracies in percent on the test images that `part` was not trained on."""
+        kept, trained_on = self._untrained(None if part is None else read_digests(part))
+        data = replace(self.data, test=self.data.test.subset(kept))
+        found = evaluate(network, ImageTask(), test_feed(self.recipe, data, device), PRECISIONS[self.recipe.precision])
         low, high = found.interval()
         return {
             "accuracy": 100.0 * found.accuracy,
@@ -55,8 +84,27 @@ class ImageSource:
             "top5": 100.0 * found.top5,
             "loss": found.loss,
             "n": found.n,
+            "trained_on": trained_on,
             "weights": "last epoch",
         }
+
+    def _untrained(self, known: np.ndarray | None) -> tuple[Tensor, dict[str, Any] | None]:
+        """Where the test images are that were not trained on, and how many were, with the first of them."""
+        every = torch.arange(len(self.data.test))
+        if known is None:
+            log.warning(
+                "this training has no digests of its images (an earlier version's): were some of these trained on?"
+            )
+            return every, None
+        seen = torch.from_numpy(np.isin(digests_of(self.data.test.pixels), known))
+        places, path = every[seen].tolist(), _section(self.recipe).path
+        if len(places) == len(every):
+            raise DataError(
+                f"data.path {path}: the network was trained on all {len(every):,} images; there is none to test"
+            )
+        files = self.data.files
+        first = [shown_name(str(files[place])) if files else f"test image {place}" for place in places[:FIRST]]
+        return every[~seen], {"images": len(places), "first": first}
 
 
 class ImageTraining:
@@ -67,7 +115,9 @@ class ImageTraining:
         assert isinstance(train, ImageTrain)
         self.settings, self.network, self.precision = train, network, PRECISIONS[recipe.precision]
         self.task = ImageTask(train.auxiliary_weight, train.smoothing)
-        self.feed, self.test = train_feed(recipe, data, device), test_feed(recipe, data, device)
+        self.feed = train_feed(recipe, data, device)
+        self.part = "test" if data.valid is None else "valid"  # with images to choose by, the test is not looked at
+        self.watched = test_feed(recipe, data if data.valid is None else replace(data, test=data.valid), device)
         weights = [p for p in network.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(weights, train.lr, train.momentum, weight_decay=train.decay, foreach=True)
 
@@ -79,12 +129,12 @@ class ImageTraining:
         return cosine(epoch, settings.epochs, settings.lr, settings.lr_min)
 
     def after(self, epoch: int) -> dict[str, float]:
-        """Loss and accuracy on the test images, every `test_every` epochs and at the end."""
+        """Loss and accuracy on the validation images, on the test where there are none, every `test_every` epochs and last."""
         every, last = self.settings.test_every, epoch + 1 == self.settings.epochs
         if not last and not (every and (epoch + 1) % every == 0):
             return {}
-        found = evaluate(self.network, self.task, self.test, self.precision)
-        return {"test_loss": found.loss, "test_accuracy": 100.0 * found.accuracy}
+        found = evaluate(self.network, self.task, self.watched, self.precision)
+        return {f"{self.part}_loss": found.loss, f"{self.part}_accuracy": 100.0 * found.accuracy}
 
     def result(self) -> Mapping[str, Tensor]:
         """The weights as they are."""
@@ -99,18 +149,41 @@ class ImageTraining:
         """Nothing to do."""
 
 
-def load_data(recipe: Recipe) -> ImageData:
-    """The images a recipe names; raises `DataError` where they are missing, damaged or do not fit."""
+def load_data(recipe: Recipe, trained: Recipe | None = None) -> ImageData:
+    """The images a recipe names; raises `DataError` where they are missing, damaged or do not fit.
+
+    Where `trained` is given they are test images alone, read with the statistics of its training images.
+    """
     data = _section(recipe)
+    before = None if trained is None else load_data(trained)
     return load_images(
         data.name,
         data.path,
         side=data.side,
         train_limit=data.train_limit,
         test_limit=data.test_limit,
-        mean=data.mean,
-        std=data.std,
+        mean=data.mean if before is None else before.mean,
+        std=data.std if before is None else before.std,
+        scale=None if before is None else before.scale,
+        test_only=before is not None,
+        whole=before is not None,
     )
+
+
+def say(data: ImageData, about: Mapping[str, Any]) -> None:
+    """One line of what was found, one of what was left aside, and one for each thing that is odd."""
+    parts = []
+    for role in ("train", "valid", "test"):
+        if role in about:
+            use = " (to choose by)" if role == "valid" else ""
+            place = f" in {about[role]['from']}" if about[role]["from"] else ""
+            parts.append(f"{role} {about[role]['images']:,} images{place}{use}")
+    log.info("data: %s: %s classes; %s", about["path"] or about["name"], f"{len(about['classes']):,}", "; ".join(parts))
+    if data.aside:
+        said = few([what if what.startswith("folder ") else f"{count:,} {what}" for what, count in data.aside.items()])
+        log.info("data: left aside: %s", said)
+    for line in data.warnings:
+        log.warning("data: %s", line)
 
 
 def shape_of(data: ImageData) -> Shape:

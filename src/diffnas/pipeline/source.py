@@ -12,6 +12,7 @@ from diffnas.core.space import Shape, Words
 from diffnas.engine import search as engine
 from diffnas.engine.search import Feed
 from diffnas.recipe import Recipe
+from diffnas.run import Part
 from diffnas.sections import Text
 
 
@@ -67,6 +68,10 @@ class Source(Protocol):
     def names(self) -> tuple[str, ...]:
         """The classes or the words, in the order of their numbers."""
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What was found where the recipe says, for the record."""
+
     def search_task(self) -> Task:
         """The task of a search."""
 
@@ -76,16 +81,22 @@ class Source(Protocol):
     def training(self, network: nn.Module, device: torch.device) -> Training:
         """The training of `network`, which is on `device`."""
 
-    def test(self, network: nn.Module, device: torch.device) -> dict[str, Any]:
-        """What the test data says of `network`, which is on `device`."""
+    def record_training(self, part: Part) -> None:
+        """Notes in the folder of a training what it is trained on."""
+
+    def test(self, network: nn.Module, device: torch.device, part: Part | None = None) -> dict[str, Any]:
+        """What the test data says of `network`, which is on `device` and was trained in `part`."""
 
 
-def load_source(recipe: Recipe) -> Source:
-    """Reads the data that `recipe` names; raises `DataError` where they are missing, damaged or do not fit."""
+def load_source(recipe: Recipe, trained: Recipe | None = None) -> Source:
+    """Reads the data that `recipe` names; raises `DataError` where they are missing, damaged or do not fit.
+
+    Where `trained` is given, they are to test what was trained by that recipe, whose data are elsewhere.
+    """
     if isinstance(recipe.data, Text):
         from diffnas.pipeline.texts import TextSource
 
         return TextSource(recipe)
     from diffnas.pipeline.images import ImageSource
 
-    return ImageSource(recipe)
+    return ImageSource(recipe, trained)

@@ -16,7 +16,7 @@ from diffnas.errors import RecipeError, RunError, WeightsError
 from diffnas.pipeline.network import build
 from diffnas.pipeline.source import Source, load_source
 from diffnas.pipeline.train import read_genotype
-from diffnas.recipe import changed_keys, read_recipe
+from diffnas.recipe import Recipe, changed_keys, read_recipe
 from diffnas.run import Part, Run, open_run
 from diffnas.runtime.device import pick_device, place
 
@@ -33,16 +33,17 @@ def test(run: str | Path | Run, name: str | None = None, overrides: tuple[str, .
             f"{part.weights}: is missing; finish the training with: diffnas train --resume {quote(str(part.path.parents[1]))}"
         )
     recipe = read_recipe(part.recipe, overrides)
-    changed = changed_keys(read_recipe(part.recipe), recipe)
+    own = read_recipe(part.recipe)
+    changed = changed_keys(own, recipe)
     if changed:
         raise RecipeError(*(f"--set {key}: a test may change data.path and device only" for key in changed))
     genotype = read_genotype(part)
-    source = load_source(recipe)
+    source = load_source(recipe, None if _same_place(own, recipe) else own)
     network = build(genotype, recipe, source.shape)
     _load(part, network, source)
     device = pick_device(recipe.device)
     sizes = count(network, source.shape)
-    result = source.test(place(network, device), device) | {
+    result = source.test(place(network, device), device, part) | {
         "data": recipe.data.name,
         "recipe": recipe.name,
         "seed": recipe.seed,
@@ -67,7 +68,18 @@ def described(result: dict[str, Any]) -> Iterator[str]:
         said = f"{result['accuracy']:.2f} %  (95 % interval {low:.2f} to {high:.2f}, {result['n']} images)"
         yield f"test accuracy: {said}"
         yield f"test loss:     {result['loss']:.4f}   top-5 accuracy: {result['top5']:.2f} %   weights: {result['weights']}"
+    trained_on = result.get("trained_on")
+    if trained_on and trained_on["images"]:
+        yield f"left out:      {trained_on['images']:,} images that it was trained on: {', '.join(trained_on['first'])}"
     yield f"size:          {result['params']:,} parameters, {result['macs'] / 1e6:.1f}M multiply-adds"
+
+
+def _same_place(own: Recipe, recipe: Recipe) -> bool:
+    """Whether both recipes read their data from one place."""
+    ours, theirs = (
+        None if one.data.path is None else Path(one.data.path).expanduser().resolve() for one in (own, recipe)
+    )
+    return ours == theirs
 
 
 def _load(part: Part, network: Any, source: Source) -> None:

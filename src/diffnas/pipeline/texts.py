@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from diffnas.core.space import Words
 from diffnas.data.texts import TEXTS
-from diffnas.data.tokens import Corpus, read_corpus
+from diffnas.data.tokens import PARTS, Corpus, read_corpus
 from diffnas.data.windows import TextFeed
 from diffnas.engine.asgd import Trigger, averaged_sgd, averages
 from diffnas.engine.search import Feed
 from diffnas.errors import Diverged
 from diffnas.pipeline.evaluate import perplexity_of
 from diffnas.recipe import Recipe
+from diffnas.run import Part
 from diffnas.runtime.console import log
 from diffnas.runtime.device import PRECISIONS
 from diffnas.sections import Text, TextSearch, TextTrain
@@ -39,9 +40,17 @@ class TextSource:
         self.unigram = math.exp(replace(whole, test=self.corpus.test).unigram_loss("test"))
         self.names = self.corpus.vocabulary
         self.shape = Words(len(self.names))
+        counts = ", ".join(f"{key} {self.about[key]['tokens']:,} tokens ({self.about[key]['from']})" for key in PARTS)
+        log.info("data: %s: %s words; %s", data.path or data.name, f"{len(self.names):,}", counts)
         usual = TEXTS[data.name].words
         if usual is not None and data.path is not None and usual != len(self.names):
             log.warning("data.path: %s has %d words here, %d in publications", data.name, len(self.names), usual)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The words, and the tokens and the file of each part."""
+        parts = {key: {"from": self.corpus.origins.get(key), "tokens": len(getattr(self.corpus, key))} for key in PARTS}
+        return {"name": self.recipe.data.name, "path": self.recipe.data.path, "words": len(self.names), **parts}
 
     def search_task(self) -> LanguageTask:
         """The loss of the next word, with the search's penalties."""
@@ -65,7 +74,10 @@ class TextSource:
         """The training of `network`."""
         return TextTraining(self.recipe, self.corpus, network, device)
 
-    def test(self, network: nn.Module, device: torch.device) -> dict[str, Any]:
+    def record_training(self, part: Part) -> None:
+        """Nothing: parts of a text repeat each other's sentences, and stay what they are."""
+
+    def test(self, network: nn.Module, device: torch.device, part: Part | None = None) -> dict[str, Any]:
         """The perplexity of the test text, beside that of a model which knows how frequent words are, and nothing else."""
         train = self.recipe.train
         assert isinstance(train, TextTrain)

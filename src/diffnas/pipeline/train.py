@@ -20,7 +20,7 @@ from diffnas.core.seeds import stream_seed
 from diffnas.core.space import Words
 from diffnas.engine.optim import load_optimizer_state, optimizer_state, set_learning_rate
 from diffnas.errors import RecipeError, RunError
-from diffnas.pipeline.environment import record_attempt
+from diffnas.pipeline.environment import record, record_attempt
 from diffnas.pipeline.network import build, require_reads
 from diffnas.pipeline.resume import resumed_recipe
 from diffnas.pipeline.session import Session, require_counts
@@ -72,6 +72,8 @@ def train(
     log.info("run folder: %s", where.path)
     with only_one(part.path), Stop(recipe.train.checkpoint_every) as stop:
         write_text(part.recipe, recipe.to_yaml())
+        record(part, data=source.about)
+        source.record_training(part)
         which = ["--train", part.path.name] if len(where.trainings()) > 1 else []
         go_on = shlex.join(["diffnas", "train", "--resume", str(where.path), *which])
         _Trainer(recipe, network, training, Session(part, stop, device, go_on, training.task, source.names)).run()
