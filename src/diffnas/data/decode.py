@@ -72,6 +72,8 @@ def read_image(file: str | Path, side: int, scale: Scale | None = None) -> Tenso
     `scale` is that of the images that a network was trained on, for files of more than 8 bits; without one the file is
     scaled by itself.  Raises `DataError` in one line for what cannot be read.
     """
+    if not os.path.isfile(file):  # opening a pipe would wait for ever
+        raise DataError(f"{file}: is not there, or is no regular file")
     return read_images([Path(file)], side, scale or Scale())[0][0]
 
 
@@ -134,12 +136,8 @@ def _read(file: Path, side: int, scale: Scale) -> tuple[np.ndarray | None, Range
     Raises `DataError` naming the file.
     """
     try:
-        if not os.path.isfile(file):  # opening a pipe would wait for ever
-            raise DataError(f"{file}: is not there, or is no regular file")
         with Image.open(file) as image:
             return _pixels(image, file, side, scale)
-    except DataError:
-        raise
     except MemoryError:
         raise DataError(f"{file}: there is not enough memory to decode it; make the image smaller") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
 IMAGE_ERRORS = (
     OSError,  # also PIL.UnidentifiedImageError
@@ -37,7 +37,8 @@ TURNS: dict[Any, Image.Transpose] = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-PHOTOMETRIC, SAMPLE_FORMAT, WHITE_IS_ZERO, UNSIGNED = 262, 339, 0, 1  # tags of TIFF
+PHOTOMETRIC, ORIENTATION, SAMPLE_FORMAT = 262, 274, 339  # tags of TIFF and EXIF
+WHITE_IS_ZERO, UNSIGNED = 0, 1
 
 
 class NotShownError(ValueError):
@@ -88,22 +89,20 @@ def deep_values(image: Image.Image, file: Path) -> Deep | None:
 
     Raises `NotShownError` where some are no numbers.
     """
-    tags: Any = getattr(image, "tag_v2", {})
+    if image.mode not in ("F", "I") and not image.mode.startswith("I;"):
+        tiles = getattr(image, "tile", [])
+        return _integers(_both_bytes(image, file), image) if tiles and _raw_mode(tiles[0]) in OTHER_BYTE else None
+    tags: Any = getattr(image, "tag_v2", {})  # of TIFF
     inverted = tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
     if image.mode == "F":
         floats = np.asarray(image)
         if not np.isfinite(floats).all():
             raise NotShownError("holds values that are no numbers (NaN or infinite)")
         return Deep(floats[..., None], "floats", inverted)
-    if image.mode.startswith("I"):
-        grey = np.asarray(image)
-        if image.mode == "I" and UNSIGNED in tags.get(SAMPLE_FORMAT, ()):
-            grey = grey.view(np.uint32)
-        return _integers(grey[..., None], image, inverted)
-    tiles = getattr(image, "tile", [])
-    if tiles and _raw_mode(tiles[0]) in OTHER_BYTE:
-        return _integers(_both_bytes(image, file), image)
-    return None
+    grey = np.asarray(image)
+    if image.mode == "I" and UNSIGNED in tags.get(SAMPLE_FORMAT, ()):
+        grey = grey.view(np.uint32)
+    return _integers(grey[..., None], image, inverted)
 
 
 def _integers(values: np.ndarray, image: Image.Image, inverted: bool = False) -> Deep:
@@ -131,7 +130,7 @@ def _both_bytes(image: Image.Image, file: Path) -> np.ndarray:
 def orientation(image: Image.Image) -> Image.Transpose | None:
     """How a decoded image is turned upright, as its EXIF says; None where it is, or where that is damaged."""
     try:
-        return TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+        return TURNS.get(image.getexif().get(ORIENTATION))
     except IMAGE_ERRORS:
         return None
 

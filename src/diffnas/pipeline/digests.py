@@ -29,9 +29,8 @@ def digests_of(pixels: Tensor) -> np.ndarray:
 
 def keep_digests(part: Part, pixels: Tensor) -> None:
     """Adds images uint8 [M, C, H, W] to those that the training `part` has been trained on."""
-    earlier = read_digests(part)
-    known = np.union1d(digests_of(pixels), [] if earlier is None else earlier).astype("<u8")
-    content = known.tobytes()
+    earlier, new = read_digests(part), digests_of(pixels)
+    content = (np.unique(new) if earlier is None else np.union1d(new, earlier)).tobytes()
     write_bytes(part.digests, MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from diffnas.data import DATA, few
 from diffnas.data.augment import Augment
 from diffnas.data.feeds import Feed
 from diffnas.data.images import ImageData, load_images, split_train
-from diffnas.data.layout import shown_name
+from diffnas.data.images import Images as Pixels
+from diffnas.data.layout import roles, shown_name
 from diffnas.engine.search import Feed as AnyFeed
 from diffnas.errors import DataError
 from diffnas.pipeline.digests import digests_of, keep_digests, read_digests
@@ -43,11 +45,8 @@ class ImageSource:
     def about(self) -> dict[str, Any]:
         """Classes, which folder served as what with how many images, what was left aside, and how values were scaled."""
         data = self.data
-        found = {"train": data.train, "valid": data.valid, "test": data.test}
         parts = {
-            role: {"from": data.folders.get(role), "images": len(images)}
-            for role, images in found.items()
-            if images is not None and len(images)
+            role: {"from": data.folders.get(role), "images": len(images)} for role, images in _parts(data).items()
         }
         section = _section(self.recipe)
         about = {"name": section.name, "path": section.path, "classes": list(self.names), **parts}
@@ -172,18 +171,30 @@ def load_data(recipe: Recipe, trained: Recipe | None = None) -> ImageData:
 
 def say(data: ImageData, about: Mapping[str, Any]) -> None:
     """One line of what was found, one of what was left aside, and one for each thing that is odd."""
-    parts = []
-    for role in ("train", "valid", "test"):
-        if role in about:
-            use = " (to choose by)" if role == "valid" else ""
-            place = f" in {about[role]['from']}" if about[role]["from"] else ""
-            parts.append(f"{role} {about[role]['images']:,} images{place}{use}")
+    parts = [f"{role} {len(images):,} images{_place(data, role)}" for role, images in _parts(data).items()]
     log.info("data: %s: %s classes; %s", about["path"] or about["name"], f"{len(about['classes']):,}", "; ".join(parts))
     if data.aside:
         said = few([what if what.startswith("folder ") else f"{count:,} {what}" for what, count in data.aside.items()])
         log.info("data: left aside: %s", said)
     for line in data.warnings:
         log.warning("data: %s", line)
+
+
+def _parts(data: ImageData) -> dict[str, Pixels]:
+    parts = {"train": data.train, "valid": data.valid, "test": data.test}
+    return {role: images for role, images in parts.items() if images is not None and len(images)}
+
+
+def _place(data: ImageData, role: str) -> str:
+    """Where the images of a part are, and what they are for where that is not plain."""
+    folder = data.folders.get(role)
+    if folder is None or (folder == "." and role == "train"):
+        return ""
+    if folder == ".":
+        return " held out of every class" if len(data.train) else ", all of the folder"
+    if role == "valid":
+        return f" in {folder} (looked at while training; the test is not)"
+    return f" in {folder}" + (" (there is no other test)" if role == "test" and "test" not in roles(Path(folder).name) else "")
 
 
 def shape_of(data: ImageData) -> Shape:
