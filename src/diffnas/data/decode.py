@@ -141,9 +141,8 @@ def _read(file: Path, side: int, scale: Scale) -> tuple[np.ndarray | None, Range
     except MemoryError:
         raise DataError(f"{file}: there is not enough memory to decode it; make the image smaller") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise DataError(
-            f"{file}: has more pixels than any photograph; make the image smaller, or leave it out"
-        ) from None
+        most = f"{2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:,.0f} million pixels"
+        raise DataError(f"{file}: has more than {most}; make the image smaller, or leave it out") from None
     except NotShownError as error:
         raise DataError(f"{file}: {error}") from None
     except IMAGE_ERRORS as error:

@@ -45,9 +45,7 @@ class ImageSource:
     def about(self) -> dict[str, Any]:
         """Classes, which folder served as what with how many images, what was left aside, and how values were scaled."""
         data = self.data
-        parts = {
-            role: {"from": data.folders.get(role), "images": len(images)} for role, images in _parts(data).items()
-        }
+        parts = {role: {"from": data.folders.get(role), "images": len(images)} for role, images in _parts(data).items()}
         section = _section(self.recipe)
         about = {"name": section.name, "path": section.path, "classes": list(self.names), **parts}
         return about | {"left_aside": dict(data.aside), "scale": asdict(data.scale)}
@@ -72,7 +70,7 @@ class ImageSource:
 
     def test(self, network: nn.Module, device: torch.device, part: Part | None = None) -> dict[str, Any]:
         """Accuracies in percent on the test images that `part` was not trained on."""
-        kept, trained_on = self._untrained(None if part is None else read_digests(part))
+        kept, trained_on = self._untrained(part)
         data = replace(self.data, test=self.data.test.subset(kept))
         found = evaluate(network, ImageTask(), test_feed(self.recipe, data, device), PRECISIONS[self.recipe.precision])
         low, high = found.interval()
@@ -87,13 +85,14 @@ class ImageSource:
             "weights": "last epoch",
         }
 
-    def _untrained(self, known: np.ndarray | None) -> tuple[Tensor, dict[str, Any] | None]:
-        """Where the test images are that were not trained on, and how many were, with the first of them."""
+    def _untrained(self, part: Part | None) -> tuple[Tensor, dict[str, Any] | None]:
+        """Where the test images are that `part` was not trained on, and how many it was, with the first; None if unknown."""
         every = torch.arange(len(self.data.test))
+        known = None if part is None else read_digests(part)
         if known is None:
-            log.warning(
-                "this training has no digests of its images (an earlier version's): were some of these trained on?"
-            )
+            if part is not None:
+                said = "is not there (an earlier version trained this): some test images may have been trained on"
+                log.warning("%s: %s", part.digests, said)
             return every, None
         seen = torch.from_numpy(np.isin(digests_of(self.data.test.pixels), known))
         places, path = every[seen].tolist(), _section(self.recipe).path
@@ -194,7 +193,9 @@ def _place(data: ImageData, role: str) -> str:
         return " held out of every class" if len(data.train) else ", all of the folder"
     if role == "valid":
         return f" in {folder} (looked at while training; the test is not)"
-    return f" in {folder}" + (" (there is no other test)" if role == "test" and "test" not in roles(Path(folder).name) else "")
+    return f" in {folder}" + (
+        " (there is no other test)" if role == "test" and "test" not in roles(Path(folder).name) else ""
+    )
 
 
 def shape_of(data: ImageData) -> Shape:

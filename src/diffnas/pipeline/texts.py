@@ -40,8 +40,9 @@ class TextSource:
         self.unigram = math.exp(replace(whole, test=self.corpus.test).unigram_loss("test"))
         self.names = self.corpus.vocabulary
         self.shape = Words(len(self.names))
-        counts = ", ".join(f"{key} {self.about[key]['tokens']:,} tokens ({self.about[key]['from']})" for key in PARTS)
-        log.info("data: %s: %s words; %s", data.path or data.name, f"{len(self.names):,}", counts)
+        files = {key: where.rpartition("/")[2] for key, where in self.corpus.origins.items()}
+        parts = ", ".join(f"{key} {len(getattr(self.corpus, key)):,} tokens in {files[key]}" for key in PARTS)
+        log.info("data: %s: %s words; %s", data.path or data.name, f"{len(self.names):,}", parts)
         usual = TEXTS[data.name].words
         if usual is not None and data.path is not None and usual != len(self.names):
             log.warning("data.path: %s has %d words here, %d in publications", data.name, len(self.names), usual)
@@ -49,7 +50,8 @@ class TextSource:
     @property
     def about(self) -> dict[str, Any]:
         """The words, and the tokens and the file of each part."""
-        parts = {key: {"from": self.corpus.origins.get(key), "tokens": len(getattr(self.corpus, key))} for key in PARTS}
+        corpus = self.corpus
+        parts = {key: {"from": corpus.origins[key], "tokens": len(getattr(corpus, key))} for key in PARTS}
         return {"name": self.recipe.data.name, "path": self.recipe.data.path, "words": len(self.names), **parts}
 
     def search_task(self) -> LanguageTask:
