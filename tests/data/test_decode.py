@@ -184,7 +184,8 @@ def test_the_scale_is_that_of_the_training_images(tmp_path: Path) -> None:
             Image.fromarray(GREY.astype(np.uint16) * np.uint16(factor)).save(tmp_path / split / name / "one.png")
     data = load_images("folder", tmp_path, side=16)
     assert data.scale == Scale(integers=(0.0, 255.0))
-    assert data.warnings[1].startswith(f"{tmp_path / 'test'}: 2 test images hold values beyond those of the training")
+    said = "all test images are scaled as in the training; 2 of them hold values beyond, and are cut off"
+    assert data.warnings[1] == f"{tmp_path / 'test'}: {said}"
     given = load_images("folder", tmp_path, side=16, scale=Scale(integers=(0.0, 65535.0)))
     assert int(given.train.pixels.max()) == 1 and given.scale.integers == (0.0, 65535.0)
 

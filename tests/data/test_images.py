@@ -205,7 +205,7 @@ def test_images_that_are_all_alike_are_warned_of(given: Given) -> None:
     given(images(same), images(red_only))
     assert load_images("folder").warnings == (
         "folder: all train images are the same, or nearly so; are they what they should be?",
-        "folder: green and blue is the same everywhere in all test images",
+        "folder: all test images have one and the same value of green and blue",
     )
     grey = some_pixels[:, :1].expand(8, 3, 6, 6).contiguous()  # a colour file may well be grey
     given(images(grey), images(grey))

@@ -203,3 +203,27 @@ def test_val_alone_is_the_test_and_a_fifth_is_held_out(tmp_path: Path, caplog: p
         "test 4 images held out of every class",
         "test 20 images, all of the folder",
     ]
+
+
+def test_a_whole_training_on_images_of_16_bits(tmp_path: Path) -> None:
+    for number in range(8):
+        for name, light in (("cat", 0), ("dog", 150)):
+            pixels = np.random.default_rng(number).integers(0, 100, (8, 8)) + light
+            (tmp_path / "set" / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint16)).save(tmp_path / "set" / name / f"{number}.png")
+    recipe = diffnas.read_recipe(
+        "darts-digits-tiny",
+        ["data.name=folder", f"data.path={tmp_path / 'set'}", "data.side=8", "train.epochs=1", "train.batch=4"]
+        + ["data.train_limit=null", "data.test_limit=null", "train.layers=1", "train.channels=2"],
+    )
+    run = diffnas.train("darts-v2", recipe, tmp_path / "run")
+    part = run.training()
+    assert part.read_json("environment.json")["data"]["scale"] == {"integers": [0, 255], "floats": None}
+    assert len(np.asarray(read_digests(part))) == 12
+    result = diffnas.test(run)
+    assert result["n"] == 4 and result["trained_on"] == {"images": 0, "first": []}
+    result = diffnas.test(run, overrides=[f"data.path={tmp_path / 'run' / '..' / 'set'}"])
+    assert result["n"] == 4 and result["trained_on"]["images"] == 0  # the same place: the fifth that was held out
+    shutil.copytree(tmp_path / "set", tmp_path / "moved")
+    result = diffnas.test(run, overrides=[f"data.path={tmp_path / 'moved'}"])
+    assert result["n"] == 4 and result["trained_on"]["images"] == 12

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from diffnas.data import DATA, Listed, Split, cifar, digits, few, folder, imagenet16, svhn
 from diffnas.data.decode import Scale, read_images
+from diffnas.data.oddities import oddities
 from diffnas.errors import DataError
 
 Source = Callable[[str, Path | None, int | None], tuple[Split, Split] | Listed]
@@ -26,9 +27,6 @@ SOURCES: dict[str, Source] = {
     "imagenet16-120": imagenet16.read,
     "svhn": svhn.read,
 }
-
-
-ALIKE = 1.0  # levels of 255 by which images differ at a place, on average, at the least
 
 
 @dataclass(frozen=True)
@@ -127,20 +125,19 @@ def load_images(
     given = None if path is None else Path(path).expanduser()
     listed = _list(name, given, side, whole)
     listed = replace(listed, train=None, valid=None) if test_only else listed
-    limits = {"train": train_limit, "test": test_limit, "valid": test_limit}
-    splits = {role: split for role in limits if (split := getattr(listed, role)) is not None}
-    lines = [
-        line for role in ("train", "test") if role in splits for line in _limit_lines(role, splits[role], limits[role])
-    ]
+    limits = {"train": train_limit, "valid": test_limit, "test": test_limit}
+    lines = [] if listed.train is None else _limit_lines("train", listed.train, train_limit)
+    lines += _limit_lines("test", listed.test, test_limit)
     if lines:
         raise DataError(*lines)
     images: dict[str, Images] = {}
-    warnings: list[str] = []
-    used = scale or Scale()
-    for role, split in splits.items():  # train first: its scale is that of all
-        images[role], used, beyond = _read(split, limits[role], side, used)
-        where = str(name if given is None else given / listed.folders.get(role, ""))
-        warnings += _oddities(f"{where}: ", role, images[role].pixels, beyond)
+    used, warnings = scale or Scale(), []
+    for role, limit in limits.items():  # train first: its scale is that of all
+        split: Split | None = getattr(listed, role)
+        if split is not None:
+            images[role], used, beyond = _read(split, limit, side, used)
+            where = name if given is None else given / listed.folders.get(role, "")
+            warnings += oddities(f"{where}: all {role} images", images[role].pixels, beyond)
     test = images["test"]
     train = images.get("train", test.subset(torch.arange(0)))
     if train.pixels.shape[1:] != test.pixels.shape[1:] or train.pixels.shape[2] != train.pixels.shape[3]:
@@ -168,22 +165,6 @@ def _list(name: str, path: Path | None, side: int | None, whole: bool) -> Listed
     if listed.train is not None and listed.train.names != listed.test.names:
         raise DataError(f"data set {name}: {_different(listed.train.names, listed.test.names)}")
     return listed
-
-
-def _oddities(where: str, role: str, pixels: Tensor, beyond: int) -> list[str]:
-    """What a person should hear of the images of one split: that they are all alike, lack a channel, or are cut off."""
-    lines = []
-    if beyond:
-        lines.append(
-            f"{where}{beyond:,} {role} images hold values beyond those of the training images, and are cut off there"
-        )
-    some = pixels[:: max(1, len(pixels) // 256)][:256].float()
-    if len(some) > 1 and float(some.std(dim=0, correction=0).mean()) < ALIKE:
-        return [*lines, f"{where}all {role} images are the same, or nearly so; are they what they should be?"]
-    names = ("red", "green", "blue") if some.shape[1] == 3 else ("grey",)
-    low, high = some.amin(dim=(0, 2, 3)).tolist(), some.amax(dim=(0, 2, 3)).tolist()
-    flat = [name for name, least, most in zip(names, low, high, strict=True) if least == most]
-    return [*lines, f"{where}{' and '.join(flat)} is the same everywhere in all {role} images"] if flat else lines
 
 
 def split_train(images: Images, fraction: float, batch: int | None = None) -> tuple[Tensor, Tensor]:
