@@ -25,7 +25,8 @@ def test(run: str | Path | Run, name: str | None = None, overrides: tuple[str, .
     """Tests the training `name` of `run` (its only one by default) on the test data; writes and returns test.json.
 
     Accuracies are in percent; `interval` is the 95 % interval of the accuracy or perplexity.  `overrides` may move the data
-    or the device ("data.path=..."): elsewhere a folder without training images is tested as a whole.  Raises `UserError` where the training has not finished or its files are damaged.
+    or the device ("data.path=..."): elsewhere a folder of classes alone is tested as a whole.  Raises `UserError` where the
+    training has not finished or its files are damaged.
     """
     part = (run if isinstance(run, Run) else open_run(run)).training(name)
     if not part.weights.is_file():
