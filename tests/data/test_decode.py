@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import zlib
@@ -238,6 +239,13 @@ def test_a_turned_photograph_is_cut_in_its_middle(tmp_path: Path) -> None:
     expected = np.asarray(middle.transpose(Image.Transpose.ROTATE_270))
     inner = slice(1, -1)  # a border mixes with what is beside it
     require_close(shown(tmp_path / "large.jpg")[inner, inner], expected[inner, inner], 8)
+
+
+def test_an_image_in_memory_is_read_like_a_file(tmp_path: Path) -> None:
+    file = png16(tmp_path / "rgb.png", COLOUR.astype(np.uint16))
+    assert np.array_equal(read_image(io.BytesIO(file.read_bytes()), 16), read_image(file, 16))
+    with pytest.raises(DataError, match=r"^picture: is not a readable image \(UnidentifiedImageError\)$"):
+        read_image(io.BytesIO(b"none"), 16, name="picture")
 
 
 def test_damaged_exif_is_passed_over(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -66,15 +66,21 @@ def _float_scale(low: float, high: float) -> tuple[float, float]:
     return (0.0, usual[0]) if usual else (low, high if high > low else low + 1.0)
 
 
-def read_image(file: str | Path, side: int, scale: Scale | None = None) -> Tensor:
+def read_image(file: str | Path | BinaryIO, side: int, scale: Scale | None = None, name: str | None = None) -> Tensor:
     """One image as uint8 [3, side, side]: its shorter side resized to `side`, its centre kept, upright, alpha over white.
 
-    `scale` is that of the images that a network was trained on, for files of more than 8 bits; without one the file is
-    scaled by itself.  Raises `DataError` in one line for what cannot be read.
+    `file` is a path, or what Pillow reads as a file, called `name` in messages.  `scale` is that of the images that a
+    network was trained on, for files of more than 8 bits; without one the image is scaled by itself.  Raises `DataError` in
+    one line for what cannot be read.
     """
-    if not os.path.isfile(file):  # opening a pipe would wait for ever
+    if isinstance(file, str | Path) and not os.path.isfile(file):  # opening a pipe would wait for ever
         raise DataError(f"{file}: is not there, or is no regular file")
-    return read_images([Path(file)], side, scale or Scale())[0][0]
+    named, scale = str(file) if name is None else name, scale or Scale()
+    pixels, found = _read(file, named, side, scale)
+    if pixels is None and found is not None:
+        pixels, _ = _read(file, named, side, scale.holding([found]))
+    assert pixels is not None
+    return torch.from_numpy(np.ascontiguousarray(pixels))
 
 
 def read_images(files: Sequence[Path], side: int, scale: Scale) -> tuple[Tensor, Scale, int]:
@@ -109,7 +115,7 @@ def _read_into(
         lines: list[str] = []
         for place in places[start : start + _CHUNK]:
             try:
-                square, found = _read(files[place], side, scale)
+                square, found = _read(files[place], str(files[place]), side, scale)
             except DataError as error:
                 lines += error.lines
                 continue
@@ -130,7 +136,7 @@ def _read_into(
     return ranges
 
 
-def _read(file: Path, side: int, scale: Scale) -> tuple[np.ndarray | None, Range | None]:
+def _read(file: str | Path | BinaryIO, name: str, side: int, scale: Scale) -> tuple[np.ndarray | None, Range | None]:
     """One image as uint8 [3, side, side], None where `scale` lacks what it needs; its range where it has more than 8 bits.
 
     Raises `DataError` naming the file.
@@ -139,17 +145,19 @@ def _read(file: Path, side: int, scale: Scale) -> tuple[np.ndarray | None, Range
         with Image.open(file) as image:
             return _pixels(image, file, side, scale)
     except MemoryError:
-        raise DataError(f"{file}: there is not enough memory to decode it; make the image smaller") from None
+        raise DataError(f"{name}: there is not enough memory to decode it; make the image smaller") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         most = f"{2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:,.0f} million pixels"
-        raise DataError(f"{file}: has more than {most}; make the image smaller, or leave it out") from None
+        raise DataError(f"{name}: has more than {most}; make the image smaller, or leave it out") from None
     except NotShownError as error:
-        raise DataError(f"{file}: {error}") from None
+        raise DataError(f"{name}: {error}") from None
     except IMAGE_ERRORS as error:
-        raise DataError(f"{file}: is not a readable image ({type(error).__name__})") from None
+        raise DataError(f"{name}: is not a readable image ({type(error).__name__})") from None
 
 
-def _pixels(image: Image.Image, file: Path, side: int, scale: Scale) -> tuple[np.ndarray | None, Range | None]:
+def _pixels(
+    image: Image.Image, file: str | Path | BinaryIO, side: int, scale: Scale
+) -> tuple[np.ndarray | None, Range | None]:
     image.draft("RGB", (2 * side, 2 * side))  # a large JPEG is decoded at a fraction of its size
     deep = deep_values(image, file)
     if deep is None:

@@ -7,7 +7,7 @@ import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -84,7 +84,7 @@ def rgb_image(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def deep_values(image: Image.Image, file: Path) -> Deep | None:
+def deep_values(image: Image.Image, file: str | Path | BinaryIO) -> Deep | None:
     """The values of an image of more than 8 bits, which is not decoded yet; None for one of 8.
 
     Raises `NotShownError` where some are no numbers.
@@ -116,15 +116,16 @@ def _raw_mode(tile: Any) -> Any:
     return tile[3][0] if isinstance(tile[3], tuple) and tile[3] else tile[3]
 
 
-def _both_bytes(image: Image.Image, file: Path) -> np.ndarray:
+def _both_bytes(image: Image.Image, file: str | Path | BinaryIO) -> np.ndarray:
     """The uint16 values [H, W, C] of 16-bit colour: the upper bytes as Pillow reads them, and the lower ones."""
+    upper = np.asarray(image).astype(np.uint16)
     with Image.open(file) as again:
         tiles: list[Any] = again.tile
         for at, tile in enumerate(tiles):
             other = OTHER_BYTE[_raw_mode(tile)]
             arguments = (other, *tile[3][1:]) if isinstance(tile[3], tuple) else other
             tiles[at] = tile._replace(args=arguments) if hasattr(tile, "_replace") else (*tile[:3], arguments)
-        return np.asarray(image).astype(np.uint16) << 8 | np.asarray(again)
+        return upper << 8 | np.asarray(again)
 
 
 def orientation(image: Image.Image) -> Image.Transpose | None:
