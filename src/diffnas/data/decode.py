@@ -169,6 +169,5 @@ def _pixels(
     if limits is None:
         return None, found
     planes = [squared(Image.fromarray(plane), side, orientation(image)) for plane in deep.shown(*limits)]
-    return np.stack(
-        [np.rint(np.asarray(plane)).astype(np.uint8) for plane in planes]
-    ), found  # one plane becomes all three
+    levels = np.stack([np.rint(np.asarray(plane)).astype(np.uint8) for plane in planes])
+    return np.broadcast_to(levels, (3, side, side)), found  # one plane is all three

@@ -132,7 +132,7 @@ def orientation(image: Image.Image) -> Image.Transpose | None:
     """How a decoded image is turned upright, as its EXIF says; None where it is, or where that is damaged."""
     try:
         return TURNS.get(image.getexif().get(ORIENTATION))
-    except IMAGE_ERRORS:
+    except (*IMAGE_ERRORS, UserWarning):  # a warning where the caller has made them errors
         return None
 
 
