@@ -80,7 +80,7 @@ def read_image(file: str | Path | BinaryIO, side: int, scale: Scale | None = Non
     if pixels is None and found is not None:
         pixels, _ = _read(file, named, side, scale.holding([found]))
     assert pixels is not None
-    return torch.from_numpy(np.ascontiguousarray(pixels))
+    return torch.from_numpy(pixels.copy())
 
 
 def read_images(files: Sequence[Path], side: int, scale: Scale) -> tuple[Tensor, Scale, int]:
