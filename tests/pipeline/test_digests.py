@@ -172,6 +172,7 @@ def test_what_was_found_is_said_and_recorded(tmp_path: Path, caplog: pytest.LogC
     (tmp_path / "Train" / "cat" / "a.txt").touch()
     with caplog.at_level("INFO", "diffnas"):
         found = source(tmp_path)
+        found.say()
     assert [record.getMessage() for record in caplog.records] == [
         f"data: {tmp_path}: 2 classes; train 8 images in Train; valid 8 images in val (looked at while training; the test"
         " is not); test 8 images in test",
@@ -194,9 +195,9 @@ def test_val_alone_is_the_test_and_a_fifth_is_held_out(tmp_path: Path, caplog: p
     write(tmp_path / "a" / "val", 40, 4)
     write(tmp_path / "b", 0, 10)
     with caplog.at_level("INFO", "diffnas"):
-        source(tmp_path / "a")
-        source(tmp_path / "b")
-        source(tmp_path / "b", tmp_path / "a")
+        source(tmp_path / "a").say()
+        source(tmp_path / "b").say()
+        source(tmp_path / "b", tmp_path / "a").say()
     said = [record.getMessage().rpartition("; ")[2] for record in caplog.records]
     assert said == [
         "test 8 images in val (there is no other test)",

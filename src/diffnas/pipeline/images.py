@@ -39,7 +39,6 @@ class ImageSource:
     def __init__(self, recipe: Recipe, trained: Recipe | None = None) -> None:
         self.recipe, self.data = recipe, load_data(recipe, trained)
         self.shape, self.names = shape_of(self.data), self.data.test.names
-        say(self.data, self.about)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -49,6 +48,10 @@ class ImageSource:
         section = _section(self.recipe)
         about = {"name": section.name, "path": section.path, "classes": list(self.names), **parts}
         return about | {"left_aside": dict(data.aside), "scale": asdict(data.scale)}
+
+    def say(self) -> None:
+        """Says what was found, what was left aside, and what is odd about the images."""
+        say(self.data, _section(self.recipe).path)
 
     def search_task(self) -> ImageTask:
         """Cross-entropy, smoothed as the search says."""
@@ -168,10 +171,10 @@ def load_data(recipe: Recipe, trained: Recipe | None = None) -> ImageData:
     )
 
 
-def say(data: ImageData, about: Mapping[str, Any]) -> None:
+def say(data: ImageData, path: str | None) -> None:
     """One line of what was found, one of what was left aside, and one for each thing that is odd."""
     parts = [f"{role} {len(images):,} images{_place(data, role)}" for role, images in _parts(data).items()]
-    log.info("data: %s: %s classes; %s", about["path"] or about["name"], f"{len(about['classes']):,}", "; ".join(parts))
+    log.info("data: %s: %s classes; %s", path or data.name, f"{data.classes:,}", "; ".join(parts))
     if data.aside:
         said = few([what if what.startswith("folder ") else f"{count:,} {what}" for what, count in data.aside.items()])
         log.info("data: left aside: %s", said)
@@ -190,7 +193,7 @@ def _place(data: ImageData, role: str) -> str:
     if folder is None or (folder == "." and role == "train"):
         return ""
     if folder == ".":
-        return " held out of every class" if len(data.train) else ", all of the folder"
+        return " held out of every class" if "train" in data.folders else ", all of the folder"
     if role == "valid":
         return f" in {folder} (looked at while training; the test is not)"
     return f" in {folder}" + (

@@ -56,6 +56,7 @@ def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = 
         where = new_run(run, recipe.name)
         claim(where.search, "search")
     log.info("run folder: %s", where.path)
+    source.say()
     with only_one(where.search.path), Stop(recipe.search.checkpoint_every) as stop:
         write_text(where.search.recipe, recipe.to_yaml())
         record(where.search, data=source.about)

@@ -72,6 +72,9 @@ class Source(Protocol):
     def about(self) -> dict[str, Any]:
         """What was found where the recipe says, for the record."""
 
+    def say(self) -> None:
+        """Says in the log what was found."""
+
     def search_task(self) -> Task:
         """The task of a search."""
 

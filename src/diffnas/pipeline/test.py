@@ -42,6 +42,7 @@ def test(run: str | Path | Run, name: str | None = None, overrides: tuple[str, .
     source = load_source(recipe, None if _same_place(own, recipe) else own)
     network = build(genotype, recipe, source.shape)
     _load(part, network, source)
+    source.say()
     device = pick_device(recipe.device)
     sizes = count(network, source.shape)
     result = source.test(place(network, device), device, part) | {

@@ -40,9 +40,6 @@ class TextSource:
         self.unigram = math.exp(replace(whole, test=self.corpus.test).unigram_loss("test"))
         self.names = self.corpus.vocabulary
         self.shape = Words(len(self.names))
-        files = {key: where.rpartition("/")[2] for key, where in self.corpus.origins.items()}
-        parts = ", ".join(f"{key} {len(getattr(self.corpus, key)):,} tokens in {files[key]}" for key in PARTS)
-        log.info("data: %s: %s words; %s", data.path or data.name, f"{len(self.names):,}", parts)
         usual = TEXTS[data.name].words
         if usual is not None and data.path is not None and usual != len(self.names):
             log.warning("data.path: %s has %d words here, %d in publications", data.name, len(self.names), usual)
@@ -53,6 +50,14 @@ class TextSource:
         corpus = self.corpus
         parts = {key: {"from": corpus.origins[key], "tokens": len(getattr(corpus, key))} for key in PARTS}
         return {"name": self.recipe.data.name, "path": self.recipe.data.path, "words": len(self.names), **parts}
+
+    def say(self) -> None:
+        """Says how many words there are, and where each part is from."""
+        files = {key: where.rpartition("/")[2] for key, where in self.corpus.origins.items()}
+        parts = ", ".join(f"{key} {len(getattr(self.corpus, key)):,} tokens in {files[key]}" for key in PARTS)
+        log.info(
+            "data: %s: %s words; %s", self.recipe.data.path or self.recipe.data.name, f"{len(self.names):,}", parts
+        )
 
     def search_task(self) -> LanguageTask:
         """The loss of the next word, with the search's penalties."""

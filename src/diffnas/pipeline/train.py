@@ -70,6 +70,7 @@ def train(
         write_text(part.genotype, genotype.to_json())
     assert where is not None
     log.info("run folder: %s", where.path)
+    source.say()
     with only_one(part.path), Stop(recipe.train.checkpoint_every) as stop:
         write_text(part.recipe, recipe.to_yaml())
         record(part, data=source.about)
