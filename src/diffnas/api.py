@@ -59,8 +59,9 @@ def train(
 def test(run: Run | str | Path, name: str | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Tests the training `name` of `run` (its only one by default); writes and returns its test.json: `diffnas test`.
 
-    Accuracies are in percent, text has a perplexity; `interval` is the 95 % interval.  `overrides` may move the data or the
-    device.  Raises `UserError` where the training has not finished or its files are damaged.
+    Accuracies are in percent, text has a perplexity; `interval` is the 95 % interval.  Images that the network was trained on
+    are left out: `trained_on` says how many.  `overrides` may move the data or the device.  Raises `UserError` where the
+    training has not finished or its files are damaged.
     """
     from diffnas.pipeline.test import test as pipeline
 

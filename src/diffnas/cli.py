@@ -152,6 +152,8 @@ def test(
     """Test a trained network on the images or the text held out.
 
     Prints accuracy or perplexity, its 95 % interval, loss and size, and writes them to RUN/train/NAME/test.json.
+
+    [bold]diffnas test runs/first -s data.path=FOLDER[/bold]  other images: all of them, but for those that it was trained on
     """
     from diffnas.run import open_run
     from diffnas.runtime.console import start_console

@@ -3,6 +3,7 @@
     RUN/
       search/      recipe.yaml  environment.json  metrics.jsonl  genotypes/  genotype.json  cells.svg  cells.png  checkpoint/
       train/NAME/  recipe.yaml  environment.json  metrics.jsonl  genotype.json  weights.safetensors  test.json  checkpoint/
+                   digests.bin (of the images trained on)
 
 Commands meet only in these files, so any step can be redone, replaced, or fed from a paper's appendix.
 """
@@ -55,6 +56,11 @@ class Part:
     def weights(self) -> Path:
         """The trained weights."""
         return self.path / "weights.safetensors"
+
+    @property
+    def digests(self) -> Path:
+        """The digests of the images trained on."""
+        return self.path / "digests.bin"
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl, one per epoch; a row that is damaged, or cut short by a kill, is left out."""

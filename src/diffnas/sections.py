@@ -91,7 +91,9 @@ class Images(Data):
     )
     std: tuple[float, ...] | None = Field(None, description="deviation of each channel (null: the data set's own)")
     train_limit: int | None = Field(None, ge=1, description="use only the first so many training images")
-    test_limit: int | None = Field(None, ge=1, description="use only the first so many test images")
+    test_limit: int | None = Field(
+        None, ge=1, description="use only the first so many test images, and validation images"
+    )
 
 
 class Text(Data):
@@ -238,7 +240,12 @@ class ImageTrain(Train):
     pool_norm: Literal["none", "plain", "affine"] = Field(
         "none", description="normalisation after pooling: none (DARTS), plain (DrNAS), affine (MMRazor)"
     )
-    test_every: int = Field(1, ge=0, description="epochs between evaluations on the test images (0: only at the end)")
+    test_every: int = Field(
+        1,
+        ge=0,
+        description="epochs between evaluations on the validation images, or the test where there are none (0: only at the"
+        " end)",
+    )
 
 
 class TextTrain(Train):

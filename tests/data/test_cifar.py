@@ -459,3 +459,9 @@ def test_all_real_images() -> None:
     assert means.tolist() == pytest.approx([0.4941, 0.4851, 0.4504], abs=2e-4)
     weights, architecture = split_train(data.train, 0.5, batch=64)
     assert (weights[-1].item(), architecture[0].item(), len(architecture)) == (24_999, 25_000, 25_000)
+
+
+def test_a_pipe_among_the_files_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "train-0.parquet")
+    os.mkfifo(tmp_path / "data_batch_1")
+    assert refusal(tmp_path).startswith(f"data.path {tmp_path}: holds neither train-*.parquet")

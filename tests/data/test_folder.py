@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from diffnas.core.seeds import generator
-from diffnas.data.folder import rgb_image, spread
+from diffnas.data.folder import spread
 from diffnas.data.images import load_images, split_train
 from diffnas.errors import DataError
 
@@ -60,6 +60,31 @@ def test_classes_alone_have_a_fifth_held_out(tmp_path: Path) -> None:
     kept = [tuple(pixel) for part in (first.train, first.test) for pixel in part.pixels[:, :, 0, 0].tolist()]
     assert len(set(kept)) == 40  # each image is in one of the two
     assert torch.equal(first.test.pixels, second.test.pixels)
+
+
+def test_with_both_val_and_test_one_is_for_choosing(tmp_path: Path) -> None:
+    data = load_images("folder", write_set(tmp_path, ("Train", "Val", "Test")), side=8, test_limit=6)
+    assert data.valid is not None and data.valid.names == data.train.names
+    assert (len(data.train), len(data.valid), len(data.test)) == (8, 6, 6)
+    assert data.folders == {"train": "Train", "valid": "Val", "test": "Test"}
+
+
+def test_a_test_alone_needs_no_training_images(tmp_path: Path) -> None:
+    known = {"mean": [0.5] * 3, "std": [0.2] * 3, "test_only": True, "whole": True}
+    data = load_images("folder", write_set(tmp_path / "a", [""]), **known)
+    assert (len(data.train), len(data.test), data.classes, data.side) == (0, 8, 2, 32)
+    assert len(data.files) == 8 and {file.parent.name for file in data.files[:2]} == {"cat", "dog"}
+    assert len(load_images("folder", write_set(tmp_path / "b"), **known).test) == 8
+    held_out = load_images("folder", tmp_path / "a", mean=[0.5] * 3, std=[0.2] * 3, test_only=True)
+    assert (len(held_out.train), len(held_out.test)) == (0, 2)
+    (line,) = refusal(tmp_path / "a", test_only=True, whole=True)
+    assert line.startswith("data.mean, data.std: are not known for folder")
+
+
+def test_files_are_those_of_the_test_images(tmp_path: Path) -> None:
+    data = load_images("folder", write_set(tmp_path), side=8)
+    for file, pixels in zip(data.files, data.test.pixels, strict=True):
+        assert np.array_equal(np.asarray(Image.open(file)).transpose(2, 0, 1), pixels)
 
 
 def test_a_held_out_image_does_not_depend_on_other_classes(tmp_path: Path) -> None:
@@ -132,24 +157,6 @@ def test_a_large_jpeg_is_close_to_the_plain_way(tmp_path: Path) -> None:
     assert float((found - torch.tensor(plain).permute(2, 0, 1)).abs().max()) <= 4
 
 
-def test_every_kind_of_image_becomes_rgb() -> None:
-    grey = Image.new("L", (2, 2), 200)
-    for image, expected in (
-        (grey, (200, 200, 200)),
-        (Image.new("1", (2, 2), 1), (255, 255, 255)),
-        (Image.new("RGBA", (2, 2), (1, 2, 3, 0)), (1, 2, 3)),
-        (Image.new("LA", (2, 2), (9, 0)), (9, 9, 9)),
-        (Image.fromarray(np.full((2, 2), 200 * 256, np.uint16)), (200, 200, 200)),
-        (Image.new("RGB", (2, 2), (7, 8, 9)).quantize(2), (7, 8, 9)),
-    ):
-        found = rgb_image(image)
-        assert found.mode == "RGB"
-        assert found.getpixel((1, 1)) == expected
-    palette = Image.new("RGB", (2, 2), (7, 8, 9)).quantize(2)
-    palette.info["transparency"] = b"\x00\x80"
-    assert rgb_image(palette).getpixel((0, 0)) == (7, 8, 9)
-
-
 def test_other_and_hidden_files_and_deeper_folders(tmp_path: Path) -> None:
     write_set(tmp_path)
     (tmp_path / "train" / ".hidden").mkdir()
@@ -163,45 +170,37 @@ def test_other_and_hidden_files_and_deeper_folders(tmp_path: Path) -> None:
     assert torch.bincount(data.train.labels).tolist() == [5, 4]
 
 
-def test_a_class_may_be_called_train(tmp_path: Path) -> None:
-    for name in ("train", "bus"):
-        for at in range(5):
-            write(tmp_path / name / f"{at}.png")
-    assert load_images("folder", tmp_path).train.names == ("bus", "train")
-
-
 def test_a_missing_path(tmp_path: Path) -> None:
     assert refusal(None) == ("data.path: the data set folder needs the path of a folder of images by class",)
     assert refusal(tmp_path / "none") == (f"data.path {tmp_path / 'none'}: there is no such folder",)
     (line,) = refusal(tmp_path)
-    assert line.startswith(f"data.path {tmp_path}: holds no class folders; expected PATH/train/CLASS/*.png")
+    assert line.startswith(f"data.path {tmp_path}: holds no class folders; wanted: PATH/train/CLASS/* with")
     assert refusal(write_set(tmp_path), side=0) == ("data.side 0: must be 1 or more pixels",)
 
 
 def test_train_without_test_says_what_to_do(tmp_path: Path) -> None:
     (line,) = refusal(write_set(tmp_path, ["train"]))
-    assert "has train but none of test, val, valid, validation" in line
-    assert line.endswith(f"to hold out a fifth of train, give {tmp_path / 'train'}")
+    assert "has train but no test with class folders" in line
+    assert f"to hold out a fifth of it, give {tmp_path / 'train'}" in line
 
 
-def test_every_mistake_of_the_classes_has_its_line(tmp_path: Path) -> None:
+def test_every_kind_of_mistake_in_the_classes_has_its_line(tmp_path: Path) -> None:
     write_set(tmp_path, ("train", "val"))
     write(tmp_path / "train" / "cow" / "0.png")
     write(tmp_path / "val" / "hen" / "0.png")
     (tmp_path / "train" / "empty").mkdir()
     (tmp_path / "val" / "empty").mkdir()
     assert refusal(tmp_path) == (
-        f"{tmp_path / 'train' / 'empty'}: holds no images",
-        f"{tmp_path / 'val' / 'empty'}: holds no images",
-        f"data.path {tmp_path}: class cow is in train, not in val",
-        f"data.path {tmp_path}: class hen is in val, not in train",
+        f"{tmp_path / 'train'}: class empty is without images",
+        f"{tmp_path / 'val'}: class empty is without images",
+        f"data.path {tmp_path}: class cow is in train, not in val; class hen is in val, not in train",
     )
 
 
 def test_a_class_of_one_image_cannot_be_held_out(tmp_path: Path) -> None:
     write_set(tmp_path, [""])
     write(tmp_path / "cow" / "0.png")
-    assert refusal(tmp_path) == (f"{tmp_path / 'cow'}: holds 1 image; a test cannot be held out",)
+    assert refusal(tmp_path) == (f"{tmp_path}: no test can be held out of classes of 1 image: cow",)
 
 
 def test_one_class_is_too_few(tmp_path: Path) -> None:

@@ -190,6 +190,28 @@ def test_a_blank_channel_is_not_divided_by_zero(given: Given) -> None:
     assert load_images("folder").std == (1.0, 1.0, 1.0)
 
 
+def test_images_that_are_all_alike_are_warned_of(given: Given) -> None:
+    generator = torch.Generator().manual_seed(0)
+    some_pixels = torch.randint(0, 256, (8, 3, 6, 6), generator=generator, dtype=torch.uint8)
+    labels = torch.tensor([0, 1] * 4)
+
+    def images(pixels: torch.Tensor) -> Images:
+        return Images(pixels, labels, ("cat", "dog"))
+
+    given(images(some_pixels), images(some_pixels.flip(0)))
+    assert load_images("folder").warnings == ()
+    same = some_pixels[:1].expand(8, 3, 6, 6)
+    red_only = some_pixels * torch.tensor([1, 0, 0], dtype=torch.uint8).view(3, 1, 1)
+    given(images(same), images(red_only))
+    assert load_images("folder").warnings == (
+        "folder: all train images are the same, or nearly so; are they what they should be?",
+        "folder: all test images have one and the same value of green and blue",
+    )
+    grey = some_pixels[:, :1].expand(8, 3, 6, 6).contiguous()  # a colour file may well be grey
+    given(images(grey), images(grey))
+    assert load_images("folder").warnings == ()
+
+
 def test_a_path_may_start_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 

@@ -26,6 +26,7 @@ PARTS = ("train", "valid", "test")
 def write(
     folder: Path, train: str = "a b\nb c\n", valid: str = "c a\n", test: str = "b\n", name: str = "{}.txt"
 ) -> Path:
+    folder.mkdir(exist_ok=True)
     for part, content in zip(PARTS, (train, valid, test), strict=True):
         (folder / name.format(part)).write_text(content, encoding="utf-8")
     return folder
@@ -61,6 +62,31 @@ def test_empty_lines_end_too_and_a_last_line_needs_no_end(tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", ["{}.txt", "ptb.{}.txt", "wiki.{}.tokens", "{}.tokens"])
 def test_the_usual_names(tmp_path: Path, name: str) -> None:
     assert words(read_corpus("ptb", write(tmp_path, name=name)), "test") == ["b", "<eos>"]
+
+
+@pytest.mark.parametrize(
+    "valid", ["val.txt", "Valid.TXT", "validation.txt", "dev.txt", "ptb.val.txt", "wiki.dev.tokens"]
+)
+def test_other_names_of_the_validation_part(tmp_path: Path, valid: str) -> None:
+    (write(tmp_path) / "valid.txt").rename(tmp_path / valid)
+    corpus = read_corpus("text", tmp_path)
+    assert words(corpus, "valid") == ["c", "a", "<eos>"] and corpus.origins["valid"] == str(tmp_path / valid)
+
+
+def test_two_files_of_one_part_are_refused_by_name(tmp_path: Path) -> None:
+    (write(tmp_path) / "dev.txt").write_text("a\n")
+    assert refusal("text", tmp_path) == (
+        f"data.path {tmp_path}: dev.txt, valid.txt all serve as valid; keep one of them"
+    )
+
+
+def test_raw_text_is_refused_by_naming_the_word_level_file(tmp_path: Path) -> None:
+    line = refusal("wikitext-2", write(tmp_path, name="wiki.{}.raw"))
+    assert line == (
+        f"data.path {tmp_path}: wiki.train.raw has no <unk> for rare words; put the word-level file wiki.train.tokens in"
+        " its place"
+    )
+    assert "lacks train.txt (or ptb.train.txt," in refusal("wikitext-2", write(tmp_path / "none", name="{}.md"))
 
 
 def test_unknown_words_become_unk_where_train_has_it(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ Nothing here imports torch, so that `diffnas list data` answers at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,12 +39,31 @@ class DataInfo:
 class Split:
     """One split as its source lists it: labels [M] int64 and class names now, pixels when they are asked for.
 
-    `read(n)` decodes the first n images to uint8 [n, C, H, W]; what a limit leaves out is never decoded.
+    `read(n)` decodes the first n images to uint8 [n, C, H, W]; what a limit leaves out is never decoded.  Where each image
+    is a file of its own, `files` has them in order and `read` is not needed.
     """
 
     labels: Tensor
     names: tuple[str, ...]
-    read: Callable[[int], Tensor]
+    read: Callable[[int], Tensor] | None = None
+    files: Sequence[Path] = ()
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The splits of a data set, `train` None where there is a test alone; what served as what, and what was left aside."""
+
+    train: Split | None
+    test: Split
+    valid: Split | None = None
+    folders: Mapping[str, str] = field(default_factory=dict)
+    aside: Mapping[str, int] = field(default_factory=dict)
+
+
+def few(items: Collection[str], most: int = 10) -> str:
+    """The first of `items` in a row, and how many more there are."""
+    more = f" and {len(items) - most:,} more" if len(items) > most else ""
+    return ", ".join(islice(items, most)) + more
 
 
 DATA: dict[str, DataInfo] = {

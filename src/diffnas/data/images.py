@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from diffnas.data import DATA, Split, cifar, digits, folder, imagenet16, svhn
+from diffnas.data import DATA, Listed, Split, cifar, digits, few, folder, imagenet16, svhn
+from diffnas.data.decode import Scale, read_images
+from diffnas.data.oddities import oddities
 from diffnas.errors import DataError
 
-Source = Callable[[str, Path | None, int | None], tuple[Split, Split]]
-"""(name, path, side) -> train and test, listed but not decoded."""
+Source = Callable[[str, Path | None, int | None], tuple[Split, Split] | Listed]
+"""(name, path, side) -> train and test, and perhaps more, listed but not decoded."""
 
 SOURCES: dict[str, Source] = {
     "cifar10": cifar.read,
@@ -60,13 +62,24 @@ class Images:
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set: train and test, and the mean and std of each channel of pixels scaled to [0, 1]."""
+    """A data set: train and test, and the mean and std of each channel of pixels scaled to [0, 1].
+
+    `valid` are images to choose by, where the data set has some; `train` is empty where a test alone was asked for.
+    `scale` is how files of more than 8 bits were read, `files` those of the test images where each has one; `folders` says
+    which folder served as what, `aside` how much was left aside, `warnings` what is odd about the images.
+    """
 
     name: str
     train: Images
     test: Images
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    valid: Images | None = None
+    scale: Scale = Scale()
+    files: Sequence[Path] = ()
+    folders: Mapping[str, str] = field(default_factory=dict)
+    aside: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:
@@ -93,43 +106,69 @@ def load_images(
     test_limit: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    scale: Scale | None = None,
+    test_only: bool = False,
+    whole: bool = False,
 ) -> ImageData:
     """The data set `name` (a key of `DATA`) from `path`, decoded into memory.
 
-    A limit keeps the first images of its split and decodes no others.  `mean` and `std` default to the known ones, or
-    to those of the training images kept.  Raises `DataError`, a line per mistake: an unknown name, what the source of
-    the data set refuses, a limit that cannot be met, a class that a split lacks, a mean or std that does not fit.
+    A limit keeps the first images of its split and decodes no others.  `mean`, `std` and `scale` default to the known ones,
+    or to those of the training images kept.  With `test_only` no training image is decoded, and `mean` and `std` must be
+    given where they are not known; with `whole` a folder needs no training images, and one of classes alone is a test as a
+    whole.  Raises `DataError`, a line per mistake: an unknown name, what the source of the data set refuses, a limit that
+    cannot be met, a class that a split lacks, a mean or std that does not fit.
     """
-    listed_train, listed_test = _listed(name, path, side)
-    if listed_train.names != listed_test.names:
-        raise DataError(f"data set {name}: {_different(listed_train.names, listed_test.names)}")
-    lines = _limit_lines("train", listed_train, train_limit) + _limit_lines("test", listed_test, test_limit)
+    listed = _list(name, path, side, whole)
+    listed = replace(listed, train=None, valid=None) if test_only else listed
+    limits = {"train": train_limit, "valid": test_limit, "test": test_limit}
+    lines = [] if listed.train is None else _limit_lines("train", listed.train, train_limit)
+    lines += _limit_lines("test", listed.test, test_limit)
     if lines:
         raise DataError(*lines)
-    train, test = _read(listed_train, train_limit), _read(listed_test, test_limit)
+    images: dict[str, Images] = {}
+    used, warnings = scale or Scale(), []
+    for role, limit in limits.items():  # train first: its scale is that of all
+        split: Split | None = getattr(listed, role)
+        if split is not None:
+            images[role], used, beyond = _read(split, limit, side, used)
+            where = name if path is None else Path(path) / listed.folders.get(role, "")
+            warnings += oddities(f"{where}: all {role} images", images[role].pixels, beyond)
+    test = images["test"]
+    train = images.get("train", test.subset(torch.arange(0)))
     if train.pixels.shape[1:] != test.pixels.shape[1:] or train.pixels.shape[2] != train.pixels.shape[3]:
         shapes = f"{list(train.pixels.shape[1:])} in train and {list(test.pixels.shape[1:])} in test"
         raise DataError(f"data set {name}: the images are {shapes}; they must be square and the same")
-    return ImageData(name, train, test, *_stats(name, train.pixels, mean, std))
+    return ImageData(
+        name,
+        train,
+        test,
+        *_stats(name, train.pixels, mean, std),
+        valid=images.get("valid"),
+        scale=used,
+        files=listed.test.files[: len(test)],
+        folders=listed.folders,
+        aside=listed.aside,
+        warnings=tuple(warnings),
+    )
 
 
-def load_test(
-    name: str, path: str | Path | None = None, *, side: int | None = None, limit: int | None = None
-) -> Images:
-    """The test images of the data set `name` alone: no training image is decoded, and none counts.
-
-    A limit keeps the first images.  Raises `DataError` as `load_images`.
-    """
-    _, listed = _listed(name, path, side)
-    lines = _limit_lines("test", listed, limit)
-    if lines:
-        raise DataError(*lines)
-    return _read(listed, limit)
+def _list(name: str, path: str | Path | None, side: int | None, whole: bool) -> Listed:
+    """The splits of a data set, in which the classes are the same; raises `DataError` for an unknown name."""
+    if name not in SOURCES:
+        close = get_close_matches(name, SOURCES, 1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(SOURCES)}"
+        raise DataError(f"data set {name} is unknown; {hint}")
+    source = folder.read_test if whole and name == "folder" else SOURCES[name]
+    found = source(name, None if path is None else Path(path).expanduser(), side)
+    listed = found if isinstance(found, Listed) else Listed(*found)
+    if listed.train is not None and listed.train.names != listed.test.names:
+        raise DataError(f"data set {name}: {_different(listed.train.names, listed.test.names)}")
+    return listed
 
 
 def read_names(name: str, path: str | Path | None = None, side: int | None = None) -> tuple[str, ...]:
     """The classes of the data set `name`; no image is decoded.  Raises `DataError` as `load_images`."""
-    return _listed(name, path, side)[0].names
+    return _list(name, path, side, whole=False).test.names
 
 
 def split_train(images: Images, fraction: float, batch: int | None = None) -> tuple[Tensor, Tensor]:
@@ -147,15 +186,6 @@ def split_train(images: Images, fraction: float, batch: int | None = None) -> tu
     if lines:
         raise DataError(*lines)
     return parts["weights"], parts["architecture"]
-
-
-def _listed(name: str, path: str | Path | None, side: int | None) -> tuple[Split, Split]:
-    """Train and test as the source of the data set lists them; raises `DataError` for an unknown name."""
-    if name not in SOURCES:
-        close = get_close_matches(name, SOURCES, 1)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(SOURCES)}"
-        raise DataError(f"data set {name} is unknown; {hint}")
-    return SOURCES[name](name, None if path is None else Path(path).expanduser(), side)
 
 
 def _part_lines(images: Images, fraction: float, batch: int | None, what: str, part: Tensor) -> list[str]:
@@ -190,21 +220,23 @@ def _missing(labels: Tensor, names: tuple[str, ...]) -> str:
     """The classes without an image, in words; empty when there are none."""
     counts = torch.bincount(labels, minlength=len(names)).tolist()
     absent = [name for name, count in zip(names, counts, strict=True) if not count]
-    shown = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
-    return f"class{'es' if len(absent) > 1 else ''} {shown}" if absent else ""
+    return f"class{'es' if len(absent) > 1 else ''} {few(absent, 5)}" if absent else ""
 
 
 def _different(train: tuple[str, ...], test: tuple[str, ...]) -> str:
-    only_train = ", ".join(name for name in train if name not in test)
-    only_test = ", ".join(name for name in test if name not in train)
+    only_train, only_test = sorted(set(train) - set(test)), sorted(set(test) - set(train))
     if not only_train and not only_test:
         return "train and test have their classes in another order"
-    return f"train and test have other classes (only in train: {only_train or '-'}; only in test: {only_test or '-'})"
+    return f"train and test have other classes (only in train: {few(only_train) or '-'}; only in test: {few(only_test) or '-'})"
 
 
-def _read(listed: Split, limit: int | None) -> Images:
-    count = len(listed.labels) if limit is None else limit
-    return Images(listed.read(count), listed.labels[:count].clone(), listed.names)
+def _read(listed: Split, limit: int | None, side: int | None, scale: Scale) -> tuple[Images, Scale, int]:
+    """The first images of a split, the scale that they were read by, and how many go beyond it."""
+    labels = listed.labels[:limit].clone()
+    if listed.read is not None:
+        return Images(listed.read(len(labels)), labels, listed.names), scale, 0
+    pixels, used, beyond = read_images(listed.files[: len(labels)], side or folder.SIDE, scale)
+    return Images(pixels, labels, listed.names), used, beyond
 
 
 def _stats(
@@ -212,6 +244,10 @@ def _stats(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and std as given, or as known, or of the pixels; `DataError` when they do not fit the channels."""
     info, channels = DATA[name], pixels.shape[1]
+    if not len(pixels) and info.mean is None and (mean is None or std is None):
+        raise DataError(
+            f"data.mean, data.std: are not known for {name}, and there are no training images to take them from"
+        )
     measured = _channel_stats(pixels) if info.mean is None and (mean is None or std is None) else ((), ())
     used_mean = tuple(mean) if mean is not None else info.mean or measured[0]
     used_std = tuple(std) if std is not None else info.std or measured[1]

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from diffnas.core.space import Shape, Words
+from diffnas.data.decode import Scale
 
 
 @dataclass(frozen=True)
 class ImageInputs:
     """Pixels scaled to [0, 1] of `side` x `side`, less `mean` and over `std` per channel; `classes` in the order of the logits.
 
-    `data` is the name of the data set.  Raises `ValueError` where `mean` and `std` do not fit each other.
+    `data` is the name of the data set; `integers` and `floats` are the values that are black and white in files of more than
+    8 bits, where there were such.  Raises `ValueError` where `mean` and `std` do not fit each other.
     """
 
     data: str
@@ -26,6 +28,8 @@ class ImageInputs:
     side: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    integers: tuple[float, float] | None = None
+    floats: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         numbers = (*self.mean, *self.std)
@@ -33,11 +37,19 @@ class ImageInputs:
             raise ValueError("mean and std must hold one finite number a channel")
         if min(self.std) <= 0 or self.side < 1:
             raise ValueError("std and side must be above 0")
+        for low, high in filter(None, (self.integers, self.floats)):
+            if not -math.inf < low < high < math.inf:
+                raise ValueError("white must be above black")
 
     @property
     def names(self) -> tuple[str, ...]:
         """The classes."""
         return self.classes
+
+    @property
+    def scale(self) -> Scale:
+        """How files of more than 8 bits are read."""
+        return Scale(self.integers, self.floats)
 
     @property
     def shape(self) -> Shape:
@@ -82,7 +94,7 @@ def inputs_to_plain(inputs: Inputs) -> dict[str, Any]:
 def inputs_from_plain(values: Mapping[str, Any]) -> Inputs:
     """The inputs among `values`, which may hold other keys; raises `KeyError`, `TypeError` or `ValueError` for damaged ones."""
     kind: Any = TextInputs if "words" in values else ImageInputs
-    plain = {field.name: values[field.name] for field in fields(kind)}
+    plain = {one.name: values[one.name] for one in fields(kind) if one.default is MISSING or one.name in values}
     found: Inputs = kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()})
     return found
 

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from diffnas.data import Split
-from diffnas.data.folder import IMAGE_ERRORS, rgb_image
+from diffnas.data.pixels import IMAGE_ERRORS, rgb_image
 from diffnas.errors import DataError
 
 SIDE = 32
@@ -37,7 +37,7 @@ Names = Callable[[str, tuple[str, ...] | None], tuple[str, ...]]
 def find_parquet(path: Path) -> tuple[list[Path], list[Path]] | None:
     """The parquet files of train and test, or None where there are none; `DataError` when one of the two is missing."""
     for folder in (path / name for name in FOLDERS):
-        found = sorted(folder.glob("*.parquet"))
+        found = sorted(file for file in folder.glob("*.parquet") if file.is_file())  # a pipe would be waited for
         splits = []
         for split, other in (("train", "test"), ("test", "train")):
             named = [file for file in found if split in file.name and other not in file.name]

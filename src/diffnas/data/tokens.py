@@ -13,7 +13,7 @@ import reprlib
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -21,14 +21,18 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from diffnas.data import cifar
+from diffnas.data import cifar, few
+from diffnas.data.layout import roles
 from diffnas.data.texts import TEXTS
 from diffnas.errors import DataError
 
 EOS, UNKNOWN = "<eos>", "<unk>"
 PARTS = ("train", "valid", "test")
 KNOWN = f"not among the words that the network was trained on, which lack {UNKNOWN}; write another"
-USUAL = ("{}.txt", "ptb.{}.txt", "wiki.{}.tokens", "{}.tokens")  # the names that each part's file may have
+# the names that each part's file may have, with train, valid and test in any spelling that `layout.roles` knows
+USUAL = ("{}.txt", "ptb.{}.txt", "wiki.{}.tokens", "{}.tokens")
+_USUAL = re.compile(r"(?:ptb\.|wiki\.)?(?P<part>[^.]+)\.(?:txt|tokens)", re.IGNORECASE)
+_RAW = re.compile(r"(?P<part>.+)\.raw", re.IGNORECASE)
 EMBEDDED = Path(__file__).parent / "embedded" / "python-reference.txt.gz"
 RARE = 3  # words of the embedded text that its training part has less often are unknown
 # lower case and ASCII only: what is a letter elsewhere depends on the version of Python
@@ -43,6 +47,8 @@ class Corpus:
     train: Tensor
     valid: Tensor
     test: Tensor
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Where each part is from."""
 
     def unigram_loss(self, part: Literal["valid", "test"] = "test") -> float:
         """`unigram_loss` of `part` by how often words occur in train."""
@@ -125,7 +131,7 @@ def _encode(parts: Mapping[str, Part]) -> Corpus:
     unknown = f"not in {parts['train'].where}; write {UNKNOWN} for rare words in all parts"
     for key in PARTS[1:]:
         tensors[key] = _numbered(parts[key], numbers, unknown)
-    return Corpus(tuple(numbers), **tensors)
+    return Corpus(tuple(numbers), **tensors, origins={key: part.where for key, part in parts.items()})
 
 
 def _numbered(part: Part, numbers: Mapping[str, int], unknown: str) -> Tensor:
@@ -155,12 +161,34 @@ def _files(folder: Path, keys: Sequence[str]) -> dict[str, Part]:
         raise DataError(f"data.path {folder}: {reason}")
     parts = {}
     for key in keys:
-        names = [usual.format(key) for usual in USUAL]
-        found = [folder / name for name in names if (folder / name).is_file()]
+        found = _serving(folder, _USUAL, key)
+        if len(found) > 1:
+            raise DataError(
+                f"data.path {folder}: {few([file.name for file in found])} all serve as {key}; keep one of them"
+            )
         if not found:
-            raise DataError(f"data.path {folder}: lacks {names[0]} (or {', '.join(names[1:])})")
+            raise DataError(f"data.path {folder}: {_lacking(folder, key)}")
         parts[key] = Part(str(found[0]), partial(_lines, found[0]))
     return parts
+
+
+def _serving(folder: Path, usual: re.Pattern[str], key: str) -> list[Path]:
+    """The files in `folder` with a usual name that says that they are the part `key`."""
+    try:
+        names = sorted(file.name for file in folder.iterdir() if file.is_file())
+    except OSError as error:
+        raise DataError(f"data.path {folder}: cannot be read ({error.strerror})") from None
+    matches = [match for name in names if (match := usual.fullmatch(name))]
+    return [folder / match[0] for match in matches if roles(match["part"].rpartition(".")[2]) == {key}]
+
+
+def _lacking(folder: Path, key: str) -> str:
+    names = [usual.format(key) for usual in USUAL]
+    raw = _serving(folder, _RAW, key)
+    if raw:
+        word_level = f"{raw[0].name.removesuffix('.raw')}.tokens"
+        return f"{raw[0].name} has no {UNKNOWN} for rare words; put the word-level file {word_level} in its place"
+    return f"lacks {names[0]} (or {', '.join(names[1:])})"
 
 
 def _lines(file: Path) -> Iterator[str]:

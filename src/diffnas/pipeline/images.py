@@ -3,36 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from diffnas.core.schedules import cosine, ramp
 from diffnas.core.space import Shape
-from diffnas.data import DATA
+from diffnas.data import DATA, few
 from diffnas.data.augment import Augment
 from diffnas.data.feeds import Feed
-from diffnas.data.images import ImageData, load_images, load_test, split_train
+from diffnas.data.images import ImageData, load_images, split_train
 from diffnas.data.images import Images as Pixels
 from diffnas.data.inputs import ImageInputs
+from diffnas.data.layout import roles, shown_name
 from diffnas.engine.search import Feed as AnyFeed
 from diffnas.errors import DataError
+from diffnas.pipeline.digests import digests_of, keep_digests, read_digests
 from diffnas.pipeline.evaluate import evaluate
 from diffnas.recipe import Recipe
+from diffnas.run import Part
+from diffnas.runtime.console import log
 from diffnas.runtime.device import PRECISIONS
 from diffnas.sections import Images, ImageSearch, ImageTrain
 from diffnas.tasks.images import ImageTask
 
+FIRST = 5  # of the images that a test leaves out, so many are named
+
 
 class ImageSource:
-    """The images of a recipe."""
+    """The images of a recipe, read as `stored` says where that is given."""
 
     def __init__(self, recipe: Recipe, stored: ImageInputs | None = None) -> None:
         self.recipe, self.data = recipe, load_data(recipe, stored)
-        data = self.data
-        self.inputs = ImageInputs(data.name, data.train.names, data.side, data.mean, data.std)
+        data, scale = self.data, self.data.scale
+        self.inputs = ImageInputs(
+            data.name, data.train.names, data.side, data.mean, data.std, scale.integers, scale.floats
+        )
         self.shape, self.names = self.inputs.shape, self.inputs.names
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Classes, which folder served as what with how many images, what was left aside, and how values were scaled."""
+        data = self.data
+        parts = {role: {"from": data.folders.get(role), "images": len(images)} for role, images in _parts(data).items()}
+        section = _section(self.recipe)
+        about = {"name": section.name, "path": section.path, "classes": list(self.names), **parts}
+        return about | {"left_aside": dict(data.aside), "scale": asdict(data.scale)}
+
+    def say(self) -> None:
+        """Says what was found, what was left aside, and what is odd about the images."""
+        say(self.data, _section(self.recipe).path)
 
     def search_task(self) -> ImageTask:
         """Cross-entropy, smoothed as the search says."""
@@ -48,23 +72,45 @@ class ImageSource:
         """The training of `network`."""
         return ImageTraining(self.recipe, self.data, network, device)
 
+    def record_training(self, part: Part) -> None:
+        """Keeps digests of the training images."""
+        keep_digests(part, self.data.train.pixels)
+
 
 class ImageTest:
-    """The test images of a recipe, normalised as `inputs` says; raises `DataError` where they do not fit it."""
+    """The test images of a recipe, read as `inputs` says, all images of a folder of classes alone that is `elsewhere`.
 
-    def __init__(self, recipe: Recipe, inputs: ImageInputs) -> None:
+    Raises `DataError` where they do not fit.
+    """
+
+    def __init__(self, recipe: Recipe, inputs: ImageInputs, elsewhere: bool = False) -> None:
         self.recipe, self.inputs = recipe, inputs
-        data = _section(recipe)
-        self.images = load_test(data.name, data.path, side=data.side, limit=data.test_limit)
-        read, fits = list(self.images.pixels.shape[1:]), [len(inputs.mean), inputs.side, inputs.side]
+        section = _section(recipe)
+        self.data = load_images(
+            section.name,
+            section.path,
+            side=section.side,
+            test_limit=section.test_limit,
+            mean=inputs.mean,
+            std=inputs.std,
+            scale=inputs.scale,
+            test_only=True,
+            whole=elsewhere,
+        )
+        read, fits = list(self.data.test.pixels.shape[1:]), [len(inputs.mean), inputs.side, inputs.side]
         if read != fits:
             raise DataError(f"data.path: the images are {read}, and the network reads {fits}")
-        self.names = self.images.names
+        self.names = self.data.test.names
 
-    def evaluate(self, network: nn.Module, device: torch.device) -> dict[str, Any]:
-        """Accuracies on the test images in percent."""
-        feed = _feed_in_order(self.recipe, self.images, self.inputs.mean, self.inputs.std, device)
-        found = evaluate(network, ImageTask(), feed, PRECISIONS[self.recipe.precision])
+    def say(self) -> None:
+        """Says what was found, what was left aside, and what is odd about the images."""
+        say(self.data, _section(self.recipe).path)
+
+    def evaluate(self, network: nn.Module, device: torch.device, part: Part | None = None) -> dict[str, Any]:
+        """Accuracies in percent on the test images that `part` was not trained on."""
+        kept, trained_on = self._untrained(part)
+        data = replace(self.data, test=self.data.test.subset(kept))
+        found = evaluate(network, ImageTask(), test_feed(self.recipe, data, device), PRECISIONS[self.recipe.precision])
         low, high = found.interval()
         return {
             "accuracy": 100.0 * found.accuracy,
@@ -73,10 +119,30 @@ class ImageTest:
             "top5": 100.0 * found.top5,
             "loss": found.loss,
             "n": found.n,
+            "trained_on": trained_on,
             "weights": "last epoch",
             "mean": list(self.inputs.mean),
             "std": list(self.inputs.std),
         }
+
+    def _untrained(self, part: Part | None) -> tuple[Tensor, dict[str, Any] | None]:
+        """Where the test images are that `part` was not trained on, and how many it was, with the first; None if unknown."""
+        every = torch.arange(len(self.data.test))
+        known = None if part is None else read_digests(part)
+        if known is None:
+            if part is not None:
+                said = "is not there (an earlier version trained this): some test images may have been trained on"
+                log.warning("%s: %s", part.digests, said)
+            return every, None
+        seen = torch.from_numpy(np.isin(digests_of(self.data.test.pixels), known))
+        places, path = every[seen].tolist(), _section(self.recipe).path
+        if len(places) == len(every):
+            raise DataError(
+                f"data.path {path}: the network was trained on all {len(every):,} images; there is none to test"
+            )
+        files = self.data.files
+        first = [shown_name(str(files[place])) if files else f"test image {place}" for place in places[:FIRST]]
+        return every[~seen], {"images": len(places), "first": first}
 
 
 class ImageTraining:
@@ -87,7 +153,9 @@ class ImageTraining:
         assert isinstance(train, ImageTrain)
         self.settings, self.network, self.precision = train, network, PRECISIONS[recipe.precision]
         self.task = ImageTask(train.auxiliary_weight, train.smoothing)
-        self.feed, self.test = train_feed(recipe, data, device), test_feed(recipe, data, device)
+        self.feed = train_feed(recipe, data, device)
+        self.part = "test" if data.valid is None else "valid"  # with images to choose by, the test is not looked at
+        self.watched = test_feed(recipe, data if data.valid is None else replace(data, test=data.valid), device)
         weights = [p for p in network.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(weights, train.lr, train.momentum, weight_decay=train.decay, foreach=True)
 
@@ -99,12 +167,12 @@ class ImageTraining:
         return cosine(epoch, settings.epochs, settings.lr, settings.lr_min)
 
     def after(self, epoch: int) -> dict[str, float]:
-        """Loss and accuracy on the test images, every `test_every` epochs and at the end."""
+        """Loss and accuracy on the validation images, on the test where there are none, every `test_every` epochs and last."""
         every, last = self.settings.test_every, epoch + 1 == self.settings.epochs
         if not last and not (every and (epoch + 1) % every == 0):
             return {}
-        found = evaluate(self.network, self.task, self.test, self.precision)
-        return {"test_loss": found.loss, "test_accuracy": 100.0 * found.accuracy}
+        found = evaluate(self.network, self.task, self.watched, self.precision)
+        return {f"{self.part}_loss": found.loss, f"{self.part}_accuracy": 100.0 * found.accuracy}
 
     def result(self) -> Mapping[str, Tensor]:
         """The weights as they are."""
@@ -120,7 +188,7 @@ class ImageTraining:
 
 
 def load_data(recipe: Recipe, stored: ImageInputs | None = None) -> ImageData:
-    """The images a recipe names, with the mean and std of `stored` where there is one.
+    """The images a recipe names, with the mean, std and scale of `stored` where there is one.
 
     Raises `DataError` where they are missing, damaged or do not fit.
     """
@@ -133,6 +201,37 @@ def load_data(recipe: Recipe, stored: ImageInputs | None = None) -> ImageData:
         test_limit=data.test_limit,
         mean=data.mean if stored is None else stored.mean,
         std=data.std if stored is None else stored.std,
+        scale=None if stored is None else stored.scale,
+    )
+
+
+def say(data: ImageData, path: str | None) -> None:
+    """One line of what was found, one of what was left aside, and one for each thing that is odd."""
+    parts = [f"{role} {len(images):,} images{_place(data, role)}" for role, images in _parts(data).items()]
+    log.info("data: %s: %s classes; %s", path or data.name, f"{data.classes:,}", "; ".join(parts))
+    if data.aside:
+        said = few([what if what.startswith("folder ") else f"{count:,} {what}" for what, count in data.aside.items()])
+        log.info("data: left aside: %s", said)
+    for line in data.warnings:
+        log.warning("data: %s", line)
+
+
+def _parts(data: ImageData) -> dict[str, Pixels]:
+    parts = {"train": data.train, "valid": data.valid, "test": data.test}
+    return {role: images for role, images in parts.items() if images is not None and len(images)}
+
+
+def _place(data: ImageData, role: str) -> str:
+    """Where the images of a part are, and what they are for where that is not plain."""
+    folder = data.folders.get(role)
+    if folder is None or (folder == "." and role == "train"):
+        return ""
+    if folder == ".":
+        return " held out of every class" if "train" in data.folders else ", all of the folder"
+    if role == "valid":
+        return f" in {folder} (looked at while training; the test is not)"
+    return f" in {folder}" + (
+        " (there is no other test)" if role == "test" and "test" not in roles(Path(folder).name) else ""
     )
 
 

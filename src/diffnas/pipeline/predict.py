@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from diffnas.data.folder import find_images
+from diffnas.data.layout import find_images
 from diffnas.errors import DataError, UserError
 from diffnas.pipeline.trained import BATCH, WORKERS, TrainedClassifier, TrainedLanguageModel, load_network
 from diffnas.run import Run

@@ -22,7 +22,7 @@ from diffnas.engine.optim import set_learning_rate
 from diffnas.engine.search import Feed
 from diffnas.errors import RecipeError, RunError
 from diffnas.pipeline import epochs
-from diffnas.pipeline.environment import record_attempt, version_of
+from diffnas.pipeline.environment import record, record_attempt, version_of
 from diffnas.pipeline.resume import resumed_recipe
 from diffnas.pipeline.session import Session, misfit, require_counts, resumed_source
 from diffnas.pipeline.source import load_source
@@ -56,8 +56,10 @@ def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = 
         where = new_run(run, recipe.name)
         claim(where.search, "search")
     log.info("run folder: %s", where.path)
+    source.say()
     with only_one(where.search.path), Stop(recipe.search.checkpoint_every) as stop:
         write_text(where.search.recipe, recipe.to_yaml())
+        record(where.search, data=source.about)
         go_on = shlex.join(["diffnas", "search", "--resume", str(where.path)])
         session = Session(where.search, stop, device, go_on, source.search_task(), source.inputs, checkpoint)
         try:

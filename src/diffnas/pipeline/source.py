@@ -16,6 +16,7 @@ from diffnas.data.texts import TEXTS
 from diffnas.engine import search as engine
 from diffnas.engine.search import Feed
 from diffnas.recipe import Recipe
+from diffnas.run import Part
 from diffnas.sections import Text
 
 
@@ -75,6 +76,13 @@ class Source(Protocol):
     def names(self) -> tuple[str, ...]:
         """The classes or the words, in the order of their numbers."""
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What was found where the recipe says, for the record."""
+
+    def say(self) -> None:
+        """Says in the log what was found."""
+
     def search_task(self) -> Task:
         """The task of a search."""
 
@@ -84,6 +92,9 @@ class Source(Protocol):
     def training(self, network: nn.Module, device: torch.device) -> Training:
         """The training of `network`, which is on `device`."""
 
+    def record_training(self, part: Part) -> None:
+        """Notes in the folder of a training what it is trained on."""
+
 
 class TestSet(Protocol):
     """The test data of a recipe, read as a trained network reads them."""
@@ -92,8 +103,11 @@ class TestSet(Protocol):
     def names(self) -> tuple[str, ...]:
         """The classes that the data have, or the words that they are read in."""
 
-    def evaluate(self, network: nn.Module, device: torch.device) -> dict[str, Any]:
-        """What the test data say of `network`, which is on `device`."""
+    def say(self) -> None:
+        """Says in the log what was found."""
+
+    def evaluate(self, network: nn.Module, device: torch.device, part: Part | None = None) -> dict[str, Any]:
+        """What the test data say of `network`, which is on `device` and was trained in `part`."""
 
 
 def load_source(recipe: Recipe, stored: Inputs | None = None) -> Source:
@@ -112,15 +126,18 @@ def load_source(recipe: Recipe, stored: Inputs | None = None) -> Source:
     return ImageSource(recipe, stored)
 
 
-def load_test_set(recipe: Recipe, inputs: Inputs) -> TestSet:
-    """Reads the test data that `recipe` names as `inputs` says, and no others; raises `DataError` as `load_source`."""
+def load_test_set(recipe: Recipe, inputs: Inputs, elsewhere: bool = False) -> TestSet:
+    """Reads the test data that `recipe` names as `inputs` says, and no others; raises `DataError` as `load_source`.
+
+    Where they are `elsewhere` than the training data, a folder of classes alone is a test as a whole.
+    """
     if isinstance(inputs, TextInputs):
         from diffnas.pipeline.texts import TextTest
 
         return TextTest(recipe, inputs)
     from diffnas.pipeline.images import ImageTest
 
-    return ImageTest(recipe, inputs)
+    return ImageTest(recipe, inputs, elsewhere)
 
 
 def read_shape(recipe: Recipe) -> Shape | Words:

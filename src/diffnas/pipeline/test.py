@@ -9,6 +9,7 @@ from typing import Any
 from diffnas.core.count import RULE, count
 from diffnas.pipeline.source import load_test_set
 from diffnas.pipeline.weights import read_weights, require_names, trained_recipe
+from diffnas.recipe import Recipe, read_recipe
 from diffnas.run import Run, open_run
 from diffnas.runtime.device import pick_device, place
 
@@ -17,17 +18,19 @@ def test(run: str | Path | Run, name: str | None = None, overrides: tuple[str, .
     """Tests the training `name` of `run` (its only one by default) on the test data; writes and returns test.json.
 
     Accuracies are in percent; `interval` is the 95 % interval of the accuracy or perplexity.  `overrides` may move the data
-    or the device ("data.path=...").  Raises `UserError` where the training has not finished or its files are damaged.
+    or the device ("data.path=..."): elsewhere a folder of classes alone is tested as a whole.  Raises `UserError` where the
+    training has not finished or its files are damaged.
     """
     part = (run if isinstance(run, Run) else open_run(run)).training(name)
     recipe = trained_recipe(part, overrides, "a test may change data.path and device only")
     weights = read_weights(part, recipe)
-    data = load_test_set(recipe, weights.inputs)
+    data = load_test_set(recipe, weights.inputs, not _same_place(read_recipe(part.recipe), recipe))
     require_names(part.weights, weights.inputs.names, data.names)
     network = weights.network(recipe)
+    data.say()
     device = pick_device(recipe.device)
     sizes = count(network, weights.inputs.shape)
-    result = data.evaluate(place(network, device), device) | {
+    result = data.evaluate(place(network, device), device, part) | {
         "data": recipe.data.name,
         "recipe": recipe.name,
         "seed": recipe.seed,
@@ -52,7 +55,18 @@ def described(result: dict[str, Any]) -> Iterator[str]:
         said = f"{result['accuracy']:.2f} %  (95 % interval {low:.2f} to {high:.2f}, {result['n']} images)"
         yield f"test accuracy: {said}"
         yield f"test loss:     {result['loss']:.4f}   top-5 accuracy: {result['top5']:.2f} %   weights: {result['weights']}"
+    trained_on = result.get("trained_on")
+    if trained_on and trained_on["images"]:
+        yield f"left out:      {trained_on['images']:,} images that it was trained on: {', '.join(trained_on['first'])}"
     if "mean" in result:
         mean, std = (" ".join(f"{value:.4f}" for value in result[key]) for key in ("mean", "std"))
         yield f"inputs:        mean {mean}, deviation {std}"
     yield f"size:          {result['params']:,} parameters, {result['macs'] / 1e6:.1f}M multiply-adds"
+
+
+def _same_place(own: Recipe, recipe: Recipe) -> bool:
+    """Whether both recipes read their data from one place."""
+    ours, theirs = (
+        None if one.data.path is None else Path(one.data.path).expanduser().resolve() for one in (own, recipe)
+    )
+    return ours == theirs

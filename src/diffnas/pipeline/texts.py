@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from diffnas.data.inputs import TextInputs
 from diffnas.data.texts import TEXTS
-from diffnas.data.tokens import Corpus, read_corpus, read_test, unigram_loss
+from diffnas.data.tokens import PARTS, Corpus, read_corpus, read_test, unigram_loss
 from diffnas.data.windows import TextFeed
 from diffnas.engine.asgd import Trigger, averaged_sgd, averages
 from diffnas.engine.search import Feed
 from diffnas.errors import Diverged
 from diffnas.pipeline.evaluate import perplexity_of
 from diffnas.recipe import Recipe
+from diffnas.run import Part
 from diffnas.runtime.console import log
 from diffnas.runtime.device import PRECISIONS
 from diffnas.sections import Text, TextSearch, TextTrain
@@ -45,6 +46,21 @@ class TextSource:
         if usual is not None and data.path is not None and usual != len(words):
             log.warning("data.path: %s has %d words here, %d in publications", data.name, len(words), usual)
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """The words, and the tokens and the file of each part."""
+        corpus = self.corpus
+        parts = {key: {"from": corpus.origins[key], "tokens": len(getattr(corpus, key))} for key in PARTS}
+        return {"name": self.recipe.data.name, "path": self.recipe.data.path, "words": len(self.names), **parts}
+
+    def say(self) -> None:
+        """Says how many words there are, and where each part is from."""
+        files = {key: where.rpartition("/")[2] for key, where in self.corpus.origins.items()}
+        parts = ", ".join(f"{key} {len(getattr(self.corpus, key)):,} tokens in {files[key]}" for key in PARTS)
+        log.info(
+            "data: %s: %s words; %s", self.recipe.data.path or self.recipe.data.name, f"{len(self.names):,}", parts
+        )
+
     def search_task(self) -> LanguageTask:
         """The loss of the next word, with the search's penalties."""
         search = self.recipe.search
@@ -67,6 +83,9 @@ class TextSource:
         """The training of `network`."""
         return TextTraining(self.recipe, self.corpus, network, device)
 
+    def record_training(self, part: Part) -> None:
+        """Nothing: parts of a text repeat each other's sentences, and stay what they are."""
+
 
 class TextTest:
     """The test text of a recipe, in the words of `inputs`."""
@@ -78,7 +97,12 @@ class TextTest:
         tokens = read_test(data.name, None if data.path is None else Path(data.path), inputs.words)
         self.tokens = tokens[: data.test_limit]
 
-    def evaluate(self, network: nn.Module, device: torch.device) -> dict[str, Any]:
+    def say(self) -> None:
+        """Says how long the text is."""
+        data = self.recipe.data
+        log.info("data: %s: test %s tokens", data.path or data.name, f"{len(self.tokens):,}")
+
+    def evaluate(self, network: nn.Module, device: torch.device, part: Part | None = None) -> dict[str, Any]:
         """The perplexity of the test text, beside that of a model which knows how frequent words are, and nothing else."""
         train = self.recipe.train
         assert isinstance(train, TextTrain)

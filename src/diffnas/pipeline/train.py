@@ -71,8 +71,11 @@ def train(
         record(part, genotype=origin_of(genotype, origin))
     assert where is not None
     log.info("run folder: %s", where.path)
+    source.say()
     with only_one(part.path), Stop(recipe.train.checkpoint_every) as stop:
         write_text(part.recipe, recipe.to_yaml())
+        record(part, data=source.about)
+        source.record_training(part)
         which = ["--train", part.path.name] if len(where.trainings()) > 1 else []
         go_on = shlex.join(["diffnas", "train", "--resume", str(where.path), *which])
         session = Session(part, stop, device, go_on, training.task, source.inputs, checkpoint)

@@ -17,9 +17,10 @@ from torch.nn import functional as F
 
 from diffnas.core.batch import Spoken
 from diffnas.core.genotype import Genotype
-from diffnas.data import folder
 from diffnas.data.augment import Augment
+from diffnas.data.decode import read_image
 from diffnas.data.inputs import ImageInputs, TextInputs
+from diffnas.data.pixels import IMAGE_ERRORS
 from diffnas.data.tokens import encode_lines, numbers_of, split_words
 from diffnas.errors import DataError
 from diffnas.pipeline.weights import read_weights, trained_recipe
@@ -72,10 +73,11 @@ class TrainedClassifier(nn.Module):
     def read(self, image: Picture) -> np.ndarray:
         """The pixels of one image, uint8 [C, side, side]; raises `DataError` where it cannot be read."""
         try:
-            # the one reading that folders have in a training; an image that is no file becomes one in memory
-            rgb = folder._decode_file(_as_file(image), self.inputs.side)
-        except folder.IMAGE_ERRORS as error:
+            file = _as_file(image)  # an image that is no file becomes one in memory
+        except IMAGE_ERRORS as error:
             raise DataError(f"{_named(image)}: {_unreadable(image, error)}") from None
+        # the one reading that folders have in a training
+        rgb = read_image(file, self.inputs.side, self.inputs.scale, _named(image)).numpy()
         if len(self.inputs.mean) == 3:
             return rgb
         return np.asarray(Image.fromarray(np.ascontiguousarray(rgb.transpose(1, 2, 0))).convert("L"))[None]

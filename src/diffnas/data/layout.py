@@ -1,0 +1,239 @@
+"""Which folder of images serves as what, decided from names alone: PATH/train/CLASS/* with PATH/test/CLASS/*, or PATH/CLASS/*.
+
+Splits are known by their names in any case and Unicode form (`train`, `Testing`, `val_set`, `seg_train`), and are never
+taken for classes: what does not fit is refused in one line that says what was wanted and what was found.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from diffnas.data import few
+from diffnas.errors import DataError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
+WANTED = (
+    "PATH/train/CLASS/* with PATH/test/CLASS/* (or val), or PATH/CLASS/* alone, where no class has the name of a split"
+)
+MACHINES = frozenset({"__MACOSX", "@eaDir", "lost+found"})  # folders that systems leave, no more ours than hidden ones
+LOOSE = "images outside of class folders"
+_PIECE = re.compile(
+    r"(?P<train>train(?:ing)?)|(?P<valid>val(?:id(?:ation)?)?|dev)|(?P<test>test(?:ing)?|eval(?:uation)?)"
+    r"|data(?:set)?|sets?|split|folder|images?|imgs?|pictures?|photos?|samples?|seg|[\W\d_]+"
+)
+_SPLIT_WORD = re.compile(rf"(?<![^\W\d_])(?:{_PIECE.pattern.partition('|data')[0]})(?![^\W\d_])")
+
+Classes = dict[str, list[Path]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Images by class: `parts` has `train`, `test` and `valid` as far as they are there, `folders` where they came from.
+
+    Where the classes stand alone there is one part, `all`.  `aside` counts what no part uses, by what it is.
+    """
+
+    parts: Mapping[str, Classes]
+    folders: Mapping[str, str]
+    aside: Mapping[str, int] = field(default_factory=dict)
+
+
+def roles(name: str) -> frozenset[str]:
+    """What a folder of this name serves as: of train, valid and test; none for an ordinary name, two for `trainval`."""
+    text, at = unicodedata.normalize("NFKC", name).casefold(), 0
+    found: set[str] = set()
+    while at < len(text):
+        piece = _PIECE.match(text, at)
+        if piece is None:
+            return frozenset()
+        found |= {piece.lastgroup} if piece.lastgroup else set()
+        at = piece.end()
+    return frozenset(found)
+
+
+def find_layout(path: Path, whole_test: bool = False) -> Layout:
+    """What the folder at `path` holds; with `whole_test` only what is to be tested, all classes where they stand alone.
+
+    With both, `val` is for choosing and `test` is the test; `val` alone is the test.  Raises `DataError` in one line
+    where the names do not say which folder serves as what, and a line per kind of mistake in the classes.
+    """
+    aside: Counter[str] = Counter()
+    folders = _folders(path, aside)
+    if not any(roles(folder.name) for folder in folders):
+        return Layout({"all": _classes(path, folders, aside)}, {"all": "."}, aside)
+    serving = _serving(path, folders, whole_test)
+    used = {folder.relative_to(path).parts[0] for folder in serving.values()}
+    aside.update({f"folder {shown_name(folder.name)}": 1 for folder in folders if folder.name not in used})
+    parts = {role: _classes(folder, _folders(folder, aside), aside) for role, folder in serving.items()}
+    shown = {role: shown_name(folder.relative_to(path).as_posix()) for role, folder in serving.items()}
+    return Layout(parts, shown, aside)
+
+
+def shown_name(name: str) -> str:
+    r"""`name` in NFC, one spelling for all systems; bytes that are no UTF-8 as `\xe9`, so that it can be written anywhere."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return unicodedata.normalize("NFC", text)
+
+
+def mistakes(path: Path, layout: Layout) -> list[str]:
+    """A line per kind of mistake in the classes of a part: some without images, or not those of train."""
+    lines = []
+    for role, classes in layout.parts.items():
+        place = path / layout.folders[role]
+        empty = [name for name, files in classes.items() if not files]
+        lines += [f"{place}: {_classes_of(empty)} without images"] if empty else []
+    train = layout.parts.get("train", {})
+    for role in sorted(layout.parts.keys() - {"train"} if train else ()):
+        pairs = [(train, "train", layout.parts[role], role), (layout.parts[role], role, train, "train")]
+        said = [
+            f"{_classes_of(missing)} in {layout.folders[here]}, not in {layout.folders[there]}"
+            for one, here, other, there in pairs
+            if (missing := sorted(one.keys() - other.keys()))
+        ]
+        lines += [f"data.path {path}: {'; '.join(said)}"] if said else []
+    return lines
+
+
+def _classes_of(names: Sequence[str]) -> str:
+    return f"class {names[0]} is" if len(names) == 1 else f"{len(names):,} classes ({few(names)}) are"
+
+
+def _serving(path: Path, folders: Sequence[Path], whole_test: bool) -> dict[str, Path]:
+    """The folder of each part that is used, by role; `DataError` where that is not clear."""
+    by_role: dict[str, list[Path]] = {"train": [], "test": [], "valid": []}
+    for folder in folders:
+        named = roles(folder.name)
+        if len(named) == 1 and _folders(folder):
+            by_role[next(iter(named))].append(folder)
+    twice = [found for found in by_role.values() if len(found) > 1]
+    if twice:
+        both = " and ".join(shown_name(folder.name) for folder in twice[0])
+        raise _refusal(path, folders, f"{both} both serve as the same part")
+    found = {role: _inner(folders[0]) for role, folders in by_role.items() if folders}
+    if "test" not in found and "valid" in found:
+        found["test"] = found.pop("valid")
+    if whole_test and "test" in found:
+        return {"test": found["test"]}
+    if "test" not in found and "train" in found:
+        train, use = found["train"], "test all of it" if whole_test else "hold out a fifth of it"
+        raise _refusal(
+            path, folders, f"has {shown_name(train.name)} but no test with class folders; to {use}, give {train}"
+        )
+    if "train" not in found:
+        raise _refusal(path, folders, "names of splits are no classes, and there is no train with class folders")
+    return found
+
+
+def _inner(folder: Path) -> Path:
+    """`folder`, or the only folder in it that has its meaning again (train/train), as archives are unpacked."""
+    inside = _folders(folder)
+    return _inner(inside[0]) if len(inside) == 1 and roles(inside[0].name) == roles(folder.name) else folder
+
+
+def _refusal(path: Path, folders: Iterable[Path], why: str) -> DataError:
+    found = [f"{shown_name(folder.name)} ({_content(folder)})" for folder in folders]
+    return DataError(f"data.path {path}: {why}; wanted: {WANTED}; found: {few(found)}")
+
+
+def _content(folder: Path) -> str:
+    """`2 folders`, `8 images`, `nothing`: what a folder holds directly."""
+    aside: Counter[str] = Counter()
+    counts = {"folder": len(_folders(folder, aside)), "image": aside[LOOSE]}
+    return ", ".join(f"{count:,} {what}{'s' * (count > 1)}" for what, count in counts.items() if count) or "no images"
+
+
+def _classes(path: Path, folders: Sequence[Path], aside: Counter[str]) -> Classes:
+    """The images below each class folder of `path`, also in its sub-folders, in order of their names."""
+    names = [folder.name for folder in folders]
+    if not folders:
+        raise DataError(f"data.path {path}: holds no class folders; wanted: {WANTED}; found: {_content(path)}")
+    if _are_splits(names):
+        raise _refusal(path, folders, "names of splits are no classes")
+    for folder in folders:
+        inner = _folders(folder)
+        if _are_splits([one.name for one in inner]):
+            remedy = f"give {folder}" if len(folders) == 1 else "splits stand above classes, not below them"
+            raise _refusal(folder, inner, f"has the names of splits inside of a class ({remedy})")
+    classes: Classes = {}
+    for folder in folders:
+        classes.setdefault(shown_name(folder.name), []).extend(_images(folder, aside))
+    return dict(sorted(classes.items()))
+
+
+def _are_splits(names: Sequence[str]) -> bool:
+    """Whether sibling folders are splits, not classes: several or all have such names, or all speak of different splits.
+
+    One class among others may well be called train.
+    """
+    named = [name for name in names if roles(name)]
+    if len(named) > 1 or (named and len(named) == len(names)):
+        return True
+    spoken = [_SPLIT_WORD.search(unicodedata.normalize("NFKC", name).casefold()) for name in names]
+    return all(spoken) and len({word.lastgroup for word in spoken if word is not None}) > 1
+
+
+def _folders(path: Path, aside: Counter[str] | None = None) -> list[Path]:
+    """The visible folders in `path` by name; files beside them count as left aside."""
+    found = []
+    for entry in _entries(path):
+        if entry.is_dir() and not _is_hidden(entry.name):
+            found.append(Path(entry.path))
+        elif aside is not None:
+            aside[_kind(entry) or LOOSE] += 1
+    return sorted(found)
+
+
+def find_images(folder: Path) -> list[Path]:
+    """The images in `folder` and its sub-folders, in order of their names; what is hidden or no file is passed over."""
+    return _images(folder, Counter())
+
+
+def _images(folder: Path, aside: Counter[str]) -> list[Path]:
+    """The images below `folder` in order of their names; what else is there is counted."""
+    found: list[str] = []
+    places = [""]
+    while places:
+        place = places.pop()
+        for entry in _entries(folder / place):
+            if _is_hidden(entry.name):
+                aside["hidden"] += 1
+            elif entry.is_dir(follow_symlinks=False):
+                places.append(f"{place}{entry.name}/")
+            elif kind := _kind(entry):
+                aside[kind] += 1
+            else:
+                found.append(f"{place}{entry.name}")
+    return [folder / name for name in sorted(found)]
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """What to call a file that is no image by its name or nature; empty for an image."""
+    if _is_hidden(entry.name):
+        return "hidden"
+    if entry.is_dir():
+        return "links to folders"
+    if not _is_image(entry.name):
+        return "files that are no images"
+    return "" if entry.is_file() else "pipes, devices or broken links"
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror})") from None
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in MACHINES
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES
