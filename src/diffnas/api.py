@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from diffnas.checks import read_settings, sentence
@@ -43,16 +44,23 @@ def train(
     run: Run | str | Path | None = None,
     resume: bool = False,
     name: str | None = None,
+    partial: bool = False,
 ) -> Run:
     """Trains `genotype` (or what `load_genotype` makes of it) by `recipe` and returns the run folder: `diffnas train`.
 
     The weights are `RUN/train/NAME/weights.safetensors`; NAME is `name`, or the recipe's name and seed.  With `resume`, goes
-    on in the folder `run` (with the training `name`, or its only one), and the rest is read from there.  Raises as `search`.
+    on in the folder `run` (with the training `name`, or its only one), and the rest is read from there.  Raises as `search`,
+    and `RunError` for a run whose search has not finished, unless `partial` accepts its cell of now.
     """
     from diffnas.pipeline import train as pipeline
+    from diffnas.pipeline.finished import require_finished
 
-    found = None if genotype is None or resume else load_genotype(genotype)
-    return pipeline.train(found, _recipe(recipe), _path(run), resume, name)
+    if genotype is None or resume:
+        return pipeline.train(None, _recipe(recipe), _path(run), resume, name)
+    found = load_genotype(genotype)
+    source = _folder(genotype)
+    facts = {} if source is None else require_finished(source, partial)
+    return pipeline.train(found, _recipe(recipe), _path(run), resume, name, facts)
 
 
 def test(run: Run | str | Path, name: str | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -68,6 +76,12 @@ def test(run: Run | str | Path, name: str | None = None, overrides: Sequence[str
 
 def _recipe(recipe: Recipe | str | Path | None) -> Recipe | None:
     return read_recipe(recipe) if isinstance(recipe, str | Path) else recipe
+
+
+def _folder(genotype: Genotype | Run | str | Path) -> Path | None:
+    """The run folder that a genotype comes from, None where it comes from elsewhere."""
+    path = _path(None if isinstance(genotype, Genotype) else genotype)
+    return Path(path) if path is not None and path not in PUBLISHED and is_folder(path) else None
 
 
 def _path(run: Run | str | Path | None) -> str | Path | None:
@@ -109,7 +123,8 @@ def _genotype_of_run(path: Path) -> Genotype:
             raise RunError(f"run {path}: holds several trainings and no search; name one file: {', '.join(files)}")
         found = Path(files[0])
     if not found.is_file():
-        raise RunError(f"{found}: is missing; has the search finished an epoch?")
+        go_on = f"; go on with: diffnas search --resume {quote(str(path))}" if run.search.recipe.is_file() else ""
+        raise RunError(f"{found}: is missing; has the search finished an epoch?{go_on}")
     return read_genotype_file(found)
 
 

@@ -13,11 +13,15 @@ import traceback
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from diffnas.errors import DiffnasError, Diverged, Interrupted, RunError, UserError
+
+if TYPE_CHECKING:
+    from diffnas.recipe import Recipe
+    from diffnas.run import Run
 
 app = typer.Typer(
     name="diffnas",
@@ -83,7 +87,7 @@ def search(
     found = pipeline.search(chosen, resume or run, resume=resume is not None)
     typer.echo(f"run folder: {found.path}")
     typer.echo(f"genotype:   {found.search.genotype}")
-    typer.echo(f"next:       {shlex.join(['diffnas', 'train', str(found.path)])}")
+    typer.echo(f"next:       {_after_search(chosen, found)}")
 
 
 @app.command()
@@ -96,6 +100,9 @@ def train(
     run: RunPath = None,
     resume: Resume = None,
     name: TrainName = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Train the cell of a search that has not finished, as it is now.")
+    ] = False,
     overrides: Set = None,
     quiet: Quiet = False,
 ) -> None:
@@ -109,6 +116,7 @@ def train(
 
     [bold]diffnas train --resume runs/first[/bold]  go on after a stop or a kill
     """
+    from diffnas import api
     from diffnas.recipe import read_recipe
     from diffnas.runtime.console import start_console
 
@@ -119,26 +127,22 @@ def train(
 
         part = open_run(resume).training(name)
         chosen = read_recipe(_resumable(part.recipe, "train"), overrides or ())
-        from diffnas.pipeline import train as pipeline
-
-        done = pipeline.train(None, chosen, resume, resume=True, name=part.path.name)
+        done = api.train(None, chosen, resume, resume=True, name=part.path.name)
     else:
-        from diffnas.api import load_genotype
         from diffnas.core.genotype import named
         from diffnas.runtime.files import is_folder
 
         text = _required(genotype, "genotype")
-        found = load_genotype(text)
+        api.load_genotype(text)  # what it lacks is said before what the recipe lacks
         source = Path(text) if is_folder(text) else None
         chosen = read_recipe(recipe or _recipe_of(source), overrides or ())
-        from diffnas.pipeline import train as pipeline
-
         with named(_short(text)):
-            done = pipeline.train(found, chosen, run or source, name=name)
+            done = api.train(text, chosen, run or source, name=name, partial=partial)
         part = done.train(name or f"{chosen.name}-seed{chosen.seed}")
     typer.echo(f"run folder: {done.path}")
     typer.echo(f"weights:    {part.weights}")
-    typer.echo(f"next:       {shlex.join(['diffnas', 'test', str(done.path)])}")
+    which = ["--train", part.path.name] if len(done.trainings()) > 1 else []
+    typer.echo(f"next:       {shlex.join(['diffnas', 'test', str(done.path), *which])}")
 
 
 @app.command()
@@ -201,6 +205,7 @@ def show(
         by = recipe or (_recipe_of(Path(genotype)) if is_folder(genotype) else None)
         with named(_short(genotype)):
             lines = list(size_lines(found, by))  # what cannot be counted is refused before anything is drawn
+    out.mkdir(parents=True, exist_ok=True)
     written = write_cells(found, out, f"{_stem(genotype)}-cells")
     for line in [found.to_text(), *lines, *(f"picture: {path}" for path in written)]:
         typer.echo(line)
@@ -392,8 +397,21 @@ def _recipe_of(run: Path | None) -> str:
     """The recipe in a run folder."""
     if run is None:
         raise UserError("name a recipe to train by: --recipe cifar10-train (diffnas list recipes)")
+    from diffnas.recipe import read_recipe
     from diffnas.run import open_run
 
     opened = open_run(run)
     part = opened.search if opened.search.recipe.is_file() else opened.training()
+    read_recipe(part.recipe)  # a damaged one is refused, ...
+    part.warn_of_recipe()  # ... one that has changed is said
     return str(part.recipe)
+
+
+def _after_search(recipe: Recipe, run: Run) -> str:
+    """The command that makes use of a search's genotype."""
+    from diffnas.core.genotype import read_genotype_file
+
+    if recipe.space is not None and recipe.space.lookup(read_genotype_file(run.search.genotype)) is not None:
+        return shlex.join(["diffnas", "lookup", str(run.path)])
+    by = [] if recipe.train is not None else ["--recipe", "RECIPE"]
+    return shlex.join(["diffnas", "train", str(run.path), *by]) + ("  (diffnas list recipes)" if by else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, TypeVar
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from diffnas.core.cell import Cell
 from diffnas.core.mixture import Mixture
 from diffnas.engine import Search, score
+from diffnas.errors import Diverged
 from diffnas.methods.score_feed import score_batches
 
 T = TypeVar("T")
@@ -95,7 +97,10 @@ def worth_without(
         op[entry] = 0.0
         found = score(search, Mixture({**mixture, kind: replace(mixture[kind], op=op)}), score_batches(search))
         worths.append(found.worth if criterion == "accuracy" else -found.loss)
-    return [float(worth) for worth in torch.stack(worths).tolist()]
+    values = [float(worth) for worth in torch.stack(worths).tolist()]
+    if not all(map(math.isfinite, values)):
+        raise Diverged(f"epoch {search.clock.total}: the {criterion} of the supernet without an op is not finite")
+    return values
 
 
 def _choice(search: Search, kind: str) -> Tensor:

@@ -33,6 +33,7 @@ def test(run: str | Path | Run, name: str | None = None, overrides: tuple[str, .
             f"{part.weights}: is missing; finish the training with: diffnas train --resume {quote(str(part.path.parents[1]))}"
         )
     recipe = read_recipe(part.recipe, overrides)
+    part.warn_of_recipe()
     changed = changed_keys(read_recipe(part.recipe), recipe)
     if changed:
         raise RecipeError(*(f"--set {key}: a test may change data.path and device only" for key in changed))
