@@ -97,7 +97,7 @@ def as_begun(part: Part, checkpoint: Mapping[str, Any] | None, device: torch.dev
         threads = before
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdecimal() and int(asked) != threads:
-        text = "OMP_NUM_THREADS=%s: the run began with %d threads and keeps to them, so that its numbers stay the same"
+        text = "OMP_NUM_THREADS=%s: the run began with %d and keeps to that, so that its numbers stay the same"
         log.warning(text, asked, threads)
     torch.set_num_threads(threads)
     try:

@@ -16,7 +16,6 @@ from diffnas.core.genotype import Genotype, read_genotype_file
 from diffnas.core.schedules import cosine, warm
 from diffnas.core.space import Shape, Space, Words
 from diffnas.engine import Search
-from diffnas.engine.collapse import collapsed
 from diffnas.engine.method import Clock, Phase, Stage, Turn
 from diffnas.engine.optim import set_learning_rate
 from diffnas.engine.search import Feed
@@ -120,25 +119,12 @@ class Searcher:
         search = self.search
         if self._within:  # it was asked before the epoch at hand
             return self._beyond
-        self.turn = self._early_stop() or self.method.turn(search, search.clock.stage_epoch)
+        early = epochs.early_stop(search, self.stages) if self.settings.early_stop else None
+        self.turn = early or self.method.turn(search, search.clock.stage_epoch)
         self.stopped = self.turn.stop
         if self.stopped and self.turn.reason:
             log.info("stopped after epoch %d: %s", search.clock.total, self.turn.reason)
         return self.stopped or self.turn.next_stage or search.clock.stage_epoch >= self._stage.epochs
-
-    def _early_stop(self) -> Turn | None:
-        """Stops where the recipe asks for it and the cell has just collapsed; a stage that selects has its end to come to."""
-        clock = self.search.clock
-        if not self.settings.early_stop or not clock.stage_epoch or self._stage.selects:
-            return None
-        genotype = self.search.derive()
-        reason = None if genotype is None else collapsed(genotype)
-        if reason is None:
-            return None
-        if any(stage.selects for stage in self.stages[clock.stage :]):
-            log.info("stage %d ended after epoch %d: %s", clock.stage + 1, clock.total, reason)
-            return Turn(next_stage=True)
-        return Turn(stop=True, genotype_epoch=max(1, clock.total - 1), reason=reason)
 
     def _keep(self) -> None:
         """Keeps a copy of the checkpoint just written, or read, as long as the method may ask to go back to it."""
