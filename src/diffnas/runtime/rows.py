@@ -54,7 +54,7 @@ def keep_rows(path: Path, epoch: int) -> None:
     if path.exists() and text != path.read_text(encoding="utf-8"):
         write_text(path, text)
     if damaged:
-        log.warning("%s: %d damaged rows were left out, and are kept in %s", path, damaged, aside.name)
+        log.warning("%s: damaged rows: %d; they are left out here and kept in %s", path, damaged, aside.name)
     missing = [number + 1 for number in range(epoch) if number not in kept]
     if missing:
         log.warning("%s: has no row of epoch %s; the run itself does not need them", path, _listed(missing))
