@@ -7,6 +7,7 @@ torch is loaded only by commands that compute, so that help and refusals are imm
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import traceback
@@ -191,6 +192,7 @@ def show(
     from diffnas.runtime.files import is_file, is_folder
 
     found = load_genotype(genotype)
+    _say_unfinished(genotype)
     if as_json:
         typer.echo(found.to_json(), nl=False)
         return
@@ -239,6 +241,7 @@ def lookup(
 
     with named(_short(cell)):
         found = look_up(cell, table)
+    _say_unfinished(cell)
     devices = None if latency is None else latencies(latency, found.index)
     lines = [json.dumps(plain(found, devices), indent=1)] if as_json else describe(found, devices)
     for line in lines:
@@ -405,6 +408,17 @@ def _recipe_of(run: Path | None) -> str:
     read_recipe(part.recipe)  # a damaged one is refused, ...
     part.warn_of_recipe()  # ... one that has changed is said
     return str(part.recipe)
+
+
+def _say_unfinished(genotype: str) -> None:
+    """A line where a genotype is that of a search which has not ended."""
+    from diffnas.pipeline.finished import unfinished
+    from diffnas.runtime.files import is_folder
+
+    with contextlib.suppress(UserError):  # a cell can be shown whatever is wrong beside it
+        found = unfinished(Path(genotype)) if is_folder(genotype) else None
+        if found is not None:
+            typer.echo(f"run {genotype}: its search has not finished ({found[0]} of {found[1]} epochs)", err=True)
 
 
 def _after_search(recipe: Recipe, run: Run) -> str:

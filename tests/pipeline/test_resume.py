@@ -93,6 +93,8 @@ def test_an_unfinished_search_is_not_trained_as_if_it_were(
     with pytest.raises(RunError, match="has not finished"):
         diffnas.train(str(run), tiny(), run)
     assert not (run / "train").exists()
+    assert main(["show", str(run), "--json"]) == 0
+    assert capsys.readouterr().err == f"run {run}: its search has not finished (1 of 2 epochs)\n"
     assert main(["train", str(run), "--partial", "-q", "-s", "train.epochs=1"]) == 0
     environment = json.loads((run / "train" / NAME / "environment.json").read_text())
     assert environment["partial"] == {"run": str(run), "epochs": 1, "of": 2}
@@ -123,6 +125,13 @@ def test_a_damaged_or_missing_mark_is_no_mark(finished: Path, tmp_path: Path) ->
         diffnas.train(run, tiny(), run, name="more")
     mark.unlink()  # as in older runs: the genotype says that all epochs are done
     diffnas.train(run, tiny("train.epochs=1"), run, name="more")
+
+
+def test_without_its_recipe_nobody_can_tell(finished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    (run / "search" / "recipe.yaml").unlink()
+    with pytest.raises(RecipeError, match=r"search/recipe\.yaml: cannot be read: No such file"):
+        diffnas.train(run, tiny(), run, name="more")
 
 
 def test_a_search_that_ends_early_has_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,6 +237,9 @@ def test_a_changed_recipe_is_said_where_a_training_reads_it(
     assert f"{run}/search/recipe.yaml: has changed since the run wrote it" in capsys.readouterr().err
     assert main(["test", str(run), "--train", NAME]) == 0
     assert f"{run}/train/{NAME}/recipe.yaml: has changed since the run wrote it" in capsys.readouterr().err
+    recipe.write_text(recipe.read_text().partition("\ntrain:")[0])
+    assert main(["test", str(run), "--train", NAME]) == 2
+    assert "recipe.yaml: its section train is missing; put the file back as it was" in capsys.readouterr().err
 
 
 def test_limits_that_change_are_said(finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -15,6 +15,7 @@ from diffnas.core.genotype import read_genotype_file
 from diffnas.errors import RecipeError, RunError
 from diffnas.recipe import Recipe, read_recipe
 from diffnas.run import Part, Run
+from diffnas.runtime.files import is_folder
 
 NAME, FORMAT = "finished.json", "diffnas-finished-1"
 PICTURES = ("cells.svg", "cells.png", "progress.png")
@@ -57,22 +58,31 @@ def epochs_asked(recipe: Recipe) -> int:
     return sum(stage.epochs for stage in recipe.method.stages(recipe.search.epochs, recipe.space.size))
 
 
+def unfinished(path: Path) -> tuple[int, int] | None:
+    """The epochs done, and those asked for, of a search in the run at `path` that has not ended; None where it has.
+
+    Raises `UserError` where that cannot be told.
+    """
+    part = Run(path).search
+    if not is_folder(part.checkpoints) and not part.recipe.exists():  # a genotype that somebody put there
+        return None
+    recipe = read_recipe(part.recipe)
+    if recipe.search is None:
+        raise RecipeError(f"{part.recipe}: its section search is missing; put the file back as it was")
+    return None if has_finished(part, recipe) else (epochs_done(part), epochs_asked(recipe))
+
+
 def require_finished(path: Path, partial: bool) -> dict[str, Any]:
     """Raises `RunError` where the run at `path` holds a search that has not ended, unless a `partial` one will do.
 
     Returns what a training records of that: `{"partial": {epochs done and asked for}}`, or nothing.
     """
-    part = Run(path).search
-    if not part.recipe.is_file():  # a genotype that somebody put there
+    found = unfinished(path)
+    if found is None:
         return {}
-    recipe = read_recipe(part.recipe)
-    if recipe.search is None:
-        raise RecipeError(f"{part.recipe}: its section search is missing; put the file back as it was")
-    if has_finished(part, recipe):
-        return {}
-    done, asked = epochs_done(part), epochs_asked(recipe)
+    done, asked = found
     if not partial:
-        said = f"its search has not finished ({done} of {asked} epochs)"
         go_on = f"diffnas search --resume {quote(str(path))}"
-        raise RunError(f"run {path}: {said}; go on with: {go_on}, or train the cell of now with --partial")
+        said = f"its search has not finished ({done} of {asked} epochs); go on with: {go_on}"
+        raise RunError(f"run {path}: {said}, or train the cell of now with --partial")
     return {"partial": {"run": str(path), "epochs": done, "of": asked}}

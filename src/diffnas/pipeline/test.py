@@ -34,6 +34,8 @@ def test(run: str | Path | Run, name: str | None = None, overrides: tuple[str, .
         )
     recipe = read_recipe(part.recipe, overrides)
     part.warn_of_recipe()
+    if recipe.train is None:
+        raise RecipeError(f"{part.recipe}: its section train is missing; put the file back as it was")
     changed = changed_keys(read_recipe(part.recipe), recipe)
     if changed:
         raise RecipeError(*(f"--set {key}: a test may change data.path and device only" for key in changed))
