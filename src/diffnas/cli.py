@@ -425,7 +425,8 @@ def _after_search(recipe: Recipe, run: Run) -> str:
     """The command that makes use of a search's genotype."""
     from diffnas.core.genotype import read_genotype_file
 
-    if recipe.space is not None and recipe.space.lookup(read_genotype_file(run.search.genotype)) is not None:
+    found = read_genotype_file(run.search.genotype) if run.search.genotype.is_file() else None
+    if recipe.space is not None and found is not None and recipe.space.lookup(found) is not None:
         return shlex.join(["diffnas", "lookup", str(run.path)])
     by = [] if recipe.train is not None else ["--recipe", "RECIPE"]
     return shlex.join(["diffnas", "train", str(run.path), *by]) + ("  (diffnas list recipes)" if by else "")

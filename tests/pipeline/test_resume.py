@@ -153,7 +153,7 @@ def test_fewer_epochs_than_were_begun_end_with_the_last_whole_one(
     assert (run / "search" / "genotype.json").read_text() == kept
     (said,) = [line for line in caplog.messages if line.startswith("found after 2 epochs")]
     assert said.partition("\n")[2] == diffnas.load_genotype(run).to_text()
-    assert "search.epochs: fewer are asked for than were begun; the result is the cell of epoch 2" in caplog.messages
+    assert "search.epochs: fewer asked for than begun; the result is the cell of epoch 2" in caplog.messages
     diffnas.search(tiny("search.epochs=4", "search.arch.lr=10"), run, resume=True)
     diffnas.search(None, again, resume=True)  # what was begun of epoch 3 is not lost
     rows = [
@@ -356,7 +356,7 @@ def test_a_training_ends_after_the_epochs_it_has_begun(
         with pytest.raises(Interrupted):
             diffnas.train(genotype, tiny("train.epochs=3"), tmp_path)
     diffnas.train(None, tiny("train.epochs=1"), tmp_path, resume=True)
-    assert "train.epochs: 1 are asked for, but 2 were begun: the training ends after epoch 2" in caplog.messages
+    assert "train.epochs: 1 asked for, 2 begun: the training ends with those" in caplog.messages
     part = diffnas.Run(tmp_path).training()
     assert [row["epoch"] for row in part.metrics()] == [0, 1] and diffnas.read_recipe(part.recipe).train.epochs == 2
     assert "test_accuracy" in part.metrics()[1]  # it is the last one

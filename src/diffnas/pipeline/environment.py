@@ -59,9 +59,9 @@ def record_attempt(part: Part, device: torch.device, seed: int, at: str, facts: 
 
 def record_divergence(part: Part, reason: str) -> None:
     """Adds to the last attempt that it diverged, and how."""
-    *earlier, last = attempts(part)
-    last["diverged"] = reason
-    part.write_json(NAME, {**last, "attempts": [*earlier, last]})
+    known = attempts(part)
+    last = {**(known[-1] if known else {}), "diverged": reason}
+    part.write_json(NAME, {**last, "attempts": [*known[:-1], last]})
 
 
 def has_diverged(part: Part) -> bool:

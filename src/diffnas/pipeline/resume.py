@@ -56,9 +56,8 @@ def resumed(part: Part, recipe: Recipe | None) -> Resumed:
     earlier, diverged = read_recipe(part.recipe), has_diverged(part)
     recipe = recipe or earlier
     checkpoint = load_checkpoint(part.checkpoints)
-    if checkpoint is None and (
-        part.weights.is_file() or len(part.metrics()) > 1
-    ):  # the first may be written with one row
+    results = part.weights.is_file() or len(part.metrics()) > 1  # the first row comes just before the first checkpoint
+    if checkpoint is None and results:
         raise RunError(f"{part.checkpoints}: no checkpoint is left to go on from; start anew in another folder")
     then, now = _values_then(part, checkpoint), flat_values(recipe)
     if then is None and part.recipe_is_changed():
@@ -80,9 +79,7 @@ def _values_then(part: Part, checkpoint: Mapping[str, Any] | None) -> Values | N
     values = (checkpoint or {}).get("recipe")
     if values is None or isinstance(values, dict) and all(isinstance(text, str) for text in values.values()):
         return values
-    raise CheckpointError(
-        f"{part.checkpoints}: its checkpoint does not say what recipe it is of; was a file exchanged?"
-    )
+    raise CheckpointError(f"{part.checkpoints}: does not say what recipe it is of; was a file exchanged?")
 
 
 def _is_less(now: str | None, then: str) -> bool:

@@ -63,9 +63,8 @@ def _resume(run: str | Path | None, recipe: Recipe | None) -> Run:
         recipe = _require_search(found.recipe)
         if (part.path / "cells.svg").is_file() and has_finished(part, recipe):
             more = f"diffnas search --resume {quote(str(where.path))} --set search.epochs=N"
-            log.info(
-                "%s: the search has finished, after epoch %d; to go further: %s", part.path, epochs_done(part), more
-            )
+            text = "%s: the search has finished, after epoch %d; to go further: %s"
+            log.info(text, part.path, epochs_done(part), more)
             return where
         device = pick_device(recipe.device)
         with as_begun(part, found.checkpoint, device):

@@ -77,8 +77,7 @@ class Searcher:
         if found.checkpoint is not None:
             log.info("resumed at %s", at)
         if self._beyond:
-            text = "search.epochs: fewer are asked for than were begun; the result is the cell of epoch %d"
-            log.warning(text, clock.total)
+            log.warning("search.epochs: fewer asked for than begun; the result is the cell of epoch %d", clock.total)
 
     # -- the parts of a search
 

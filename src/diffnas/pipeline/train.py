@@ -77,9 +77,8 @@ def _resume(run: str | Path | None, recipe: Recipe | None, name: str | None) -> 
         _require_same(part, genotype, found)
         if part.weights.is_file() and _begun(found) == (settings.epochs, 0):
             more = f"{_go_on(where, part)} --set train.epochs=N"
-            log.info(
-                "%s: the training has finished, after epoch %d; to go further: %s", part.path, settings.epochs, more
-            )
+            text = "%s: the training has finished, after epoch %d; to go further: %s"
+            log.info(text, part.path, settings.epochs, more)
             return where
         device = pick_device(found.recipe.device)
         with as_begun(part, found.checkpoint, device):
@@ -136,12 +135,7 @@ def _with_what_is_begun(found: Resumed) -> Resumed:
     train, begun = found.recipe.train, epoch + (step > 0)
     if train is None or train.epochs >= begun:
         return found
-    log.warning(
-        "train.epochs: %d are asked for, but %d were begun: the training ends after epoch %d",
-        train.epochs,
-        begun,
-        begun,
-    )
+    log.warning("train.epochs: %d asked for, %d begun: the training ends with those", train.epochs, begun)
     return replace(found, recipe=replace(found.recipe, train=train.model_copy(update={"epochs": begun})))
 
 
