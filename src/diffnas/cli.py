@@ -164,10 +164,11 @@ def test(
     opened = open_run(run)
     from diffnas.pipeline.test import described
     from diffnas.pipeline.test import test as pipeline
+    from diffnas.runtime.rows import plain_json
 
     result = pipeline(opened, name, tuple(overrides or ()))
     if as_json:
-        typer.echo(json.dumps(result, indent=1))
+        typer.echo(plain_json(result, indent=1))
         return
     for line in described(result):
         typer.echo(line)

@@ -352,7 +352,7 @@ def test_a_search_from_recipe_to_genotype_and_stopped_in_between(tmp_path: Path,
     with pytest.raises(Interrupted):
         diffnas.search(tiny(method), tmp_path / "part")
     monkeypatch.setattr(DARTSPT, "step", inner)
-    monkeypatch.setattr("diffnas.pipeline.search.resumed_recipe", lambda *_: tiny(method))
+    monkeypatch.setattr("diffnas.pipeline.resume.read_recipe", lambda *_: tiny(method))
     resumed = diffnas.search(None, tmp_path / "part", resume=True)
     other = load_checkpoint(resumed.search.checkpoints)["state"]["search"]["arch"]
     assert all(torch.equal(state[name], other[name]) for name in state)

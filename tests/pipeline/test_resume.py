@@ -20,7 +20,9 @@ from diffnas.engine.search import Search
 from diffnas.errors import Interrupted, RecipeError, RunError
 from diffnas.methods.darts import DARTS
 from diffnas.methods.dsnas import DSNAS
+from diffnas.pipeline.environment import as_begun
 from diffnas.recipe import Recipe
+from diffnas.run import Part
 from diffnas.runtime.checkpoint import load_checkpoint
 from diffnas.tasks.images import ImageTask
 
@@ -311,6 +313,28 @@ def test_another_version_of_torch_is_said(
         diffnas.search(tiny("search.epochs=2"), run, resume=True)
     lines = [line for line in caplog.messages if line.startswith("torch: ")]
     assert len(lines) == 1 and "goes on with 9.9" in lines[0]
+
+
+def test_another_device_is_said_and_so_is_what_an_old_checkpoint_cannot_tell(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    part, now, cpu = Part(tmp_path), str(torch.__version__), torch.device("cpu")
+    with as_begun(part, {"makers": {"torch": now, "device": "NVIDIA H200", "threads": 1}}, cpu):
+        pass
+    said = "device: the run comes from NVIDIA H200 and goes on with cpu; its last digits may differ from here on"
+    assert said in caplog.messages
+    caplog.clear()
+    attempts = [{"threads": threads, "device": "cpu", "torch": now} for threads in (3, 1)]
+    before = torch.get_num_threads()
+    for damage in (1, "2", 0, None):
+        attempts[1]["threads"] = damage  # the first start counts
+        part.write_json("environment.json", {"attempts": attempts})
+        with as_begun(part, {}, cpu):
+            assert torch.get_num_threads() == 3
+    part.write_json("environment.json", {"attempts": [{"threads": -1}]})
+    with as_begun(part, {}, cpu):
+        assert torch.get_num_threads() == before
+    assert not [line for line in caplog.messages if line.startswith("device")]
 
 
 # -- runs that have finished

@@ -99,7 +99,9 @@ def worth_without(
         worths.append(found.worth if criterion == "accuracy" else -found.loss)
         losses.append(found.loss)
     if not torch.stack(losses).isfinite().all():
-        raise Diverged(f"after epoch {search.clock.total} the loss without an op is not finite: the search has diverged")
+        raise Diverged(
+            f"after epoch {search.clock.total} the loss without an op is not finite: the search has diverged"
+        )
     return [float(worth) for worth in torch.stack(worths).tolist()]
 
 
