@@ -26,6 +26,8 @@ from diffnas.errors import DiffnasError, Interrupted
 from diffnas.pipeline.images import load_data
 from diffnas.runtime.console import start_console
 
+OURS = {"demo.txt", "demo.json", "search", "train"}
+
 
 def linear_accuracy(recipe: diffnas.Recipe) -> float:
     """The test accuracy, in percent, of logistic regression on the same pixels."""
@@ -35,19 +37,30 @@ def linear_accuracy(recipe: diffnas.Recipe) -> float:
     return 100.0 * model.score(test, data.test.labels.numpy())
 
 
-def main(folder: Path) -> None:
-    """Runs the demo in `folder`, which is emptied first if an earlier demo left it."""
-    start_console()
-    started = time.monotonic()
+def prepare(folder: Path) -> None:
+    """Makes `folder` for a demo; what an earlier one left there goes, finished or not, and nothing else ever does."""
     marker = folder / "demo.txt"
-    if marker.is_file():  # nothing but what an earlier demo left is ever removed
-        shutil.rmtree(folder)
+    if marker.is_file() and {path.name for path in folder.iterdir()} <= OURS:
+        whole = (folder / "demo.json").is_file()
+        print(f"{folder} holds {'an earlier demo' if whole else 'a demo that was stopped'}: it begins anew")
+        for name in ("search", "train"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / "demo.json").unlink(missing_ok=True)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         sys.exit(f"{folder} holds something else; name another folder: make demo RUN=FOLDER")
+    folder.mkdir(parents=True, exist_ok=True)
+    marker.write_text("made by examples/demo.py, which empties this folder when it runs again\n")
+    (folder / "search").mkdir(exist_ok=True)  # so that a search may begin beside the marker
+
+
+def main(folder: Path) -> None:
+    """Runs the demo in `folder`."""
+    start_console()
+    started = time.monotonic()
+    prepare(folder)
     recipe = diffnas.read_recipe("darts-digits")
 
     run = diffnas.search(recipe, folder)
-    marker.write_text("made by examples/demo.py, which empties this folder when it runs again\n")
     searched = time.monotonic()
     diffnas.train(run, recipe, folder, name="found")
     found = diffnas.test(run, "found")
@@ -97,7 +110,7 @@ def report(folder: Path, rows: dict, results: list[dict]) -> None:
 if __name__ == "__main__":
     try:
         main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/demo"))
-    except Interrupted:
+    except (Interrupted, KeyboardInterrupt):
         sys.exit("stopped; make demo begins anew")
     except DiffnasError as error:
         sys.exit(f"demo: {error}")

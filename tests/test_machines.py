@@ -33,7 +33,9 @@ def test_what_the_machine_lacks_is_named_before_it_is_set(tmp_path: Path, monkey
     assert lacking(row("2.13.0", "default", "SSE41"), "SVE256") == "SSE41 is for x86-64"
     assert MACHINES["torch_of"](tmp_path / "no-python") == ("", "")
     outcome = MACHINES["Outcome"]("skipped: this torch was not to be had")
-    assert "newest | as it is | as it is | 1 | skipped: this torch was not" in MACHINES["line"](8, row("newest"), outcome)
+    assert "newest | as it is | as it is | 1 | skipped: this torch was not" in MACHINES["line"](
+        8, row("newest"), outcome
+    )
     assert not MACHINES["failed"](outcome)
 
 

@@ -33,7 +33,7 @@ def test_names_within_a_run(tmp_path: Path) -> None:
 
 
 def test_rows_of_metrics(tmp_path: Path) -> None:
-    part = Part(tmp_path / "search")
+    part = Part(tmp_path)
     assert part.metrics() == []
     for epoch in range(4):
         part.add_metrics({"epoch": epoch, "loss": 0.5})
@@ -61,9 +61,7 @@ def test_rows_of_metrics(tmp_path: Path) -> None:
 )
 def test_a_damaged_row_is_left_out_and_no_other(row: str, tmp_path: Path) -> None:
     part = Part(tmp_path)
-    (tmp_path / "metrics.jsonl").write_bytes(
-        b'{"epoch": 0}\n\xff\xfe\n' + row.encode() + b'\n{"epoch": 2}\n' + row.encode()
-    )
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"epoch": 0}\n\n' + row.encode() + b'\n{"epoch": 2}\n' + row.encode())
     assert [row["epoch"] for row in part.metrics()] == [0, 2]
     part.drop_metrics(3)
     part.add_metrics({"epoch": 3})
@@ -141,12 +139,15 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     claim(run.search, "search")
     claim(run.search, "search")  # empty
     run.search.write_json("x.json", 1)
+    with pytest.raises(RunError, match="is not empty, and has no recipe.yaml to go on with; name another with --run"):
+        claim(run.search, "search")
+    run.search.write_recipe("name: x\n")
     with pytest.raises(
         RunError, match=f"is not empty; go on with: diffnas search --resume {tmp_path}, or name another"
     ):
         claim(run.search, "search")
     claim(run.train("a"), "train")
-    run.train("a").write_json("x.json", 1)
+    run.train("a").write_recipe("name: x\n")
     with pytest.raises(RunError, match=f"is not empty; go on with: diffnas train --resume {tmp_path}, or name another"):
         claim(run.train("a"), "train")
     claim(run.train("b"), "train")

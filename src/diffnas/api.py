@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from diffnas.checks import read_settings, sentence
@@ -44,16 +45,23 @@ def train(
     run: Run | str | Path | None = None,
     resume: bool = False,
     name: str | None = None,
+    partial: bool = False,
 ) -> Run:
     """Trains `genotype` (or what `load_genotype` makes of it) by `recipe` and returns the run folder: `diffnas train`.
 
     The weights are `RUN/train/NAME/weights.safetensors`; NAME is `name`, or the recipe's name and seed.  With `resume`, goes
-    on in the folder `run` (with the training `name`, or its only one), and the rest is read from there.  Raises as `search`.
+    on in the folder `run` (with the training `name`, or its only one), and the rest is read from there.  Raises as `search`,
+    and `RunError` for a run whose search has not finished, unless `partial` accepts its cell of now.
     """
     from diffnas.pipeline import train as pipeline
+    from diffnas.pipeline.finished import require_finished
 
-    found = None if genotype is None or resume else load_genotype(genotype)
-    return pipeline.train(found, _recipe(recipe), _path(run), resume, name, genotype)
+    if genotype is None or resume:
+        return pipeline.train(None, _recipe(recipe), _path(run), resume, name)
+    found = load_genotype(genotype)
+    source = _folder(genotype)
+    facts = {} if source is None else require_finished(source, partial)
+    return pipeline.train(found, _recipe(recipe), _path(run), resume, name, genotype, facts)
 
 
 def test(run: Run | str | Path, name: str | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -141,12 +149,13 @@ def _genotype_of_run(path: Path) -> Genotype:
     if run.search.path.is_dir():
         found = run.search.genotype
     else:
-        files = [str(run.train(name).genotype) for name in run.trainings()]
+        files = sorted(map(str, (path / "train").glob("*/genotype.json")))
         if len(files) > 1:
             raise RunError(f"run {path}: holds several trainings and no search; name one file: {', '.join(files)}")
-        found = Path(files[0])
+        found = Path(files[0]) if files else run.training().genotype
     if not found.is_file():
-        raise RunError(f"{found}: is missing; has the search finished an epoch?")
+        go_on = f"; go on with: diffnas search --resume {quote(str(path))}" if run.search.recipe.is_file() else ""
+        raise RunError(f"{found}: is missing; has the search finished an epoch?{go_on}")
     return read_genotype_file(found)
 
 

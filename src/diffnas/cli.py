@@ -7,6 +7,7 @@ torch is loaded only by commands that compute, so that help and refusals are imm
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -14,11 +15,15 @@ import traceback
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from diffnas.errors import DiffnasError, Diverged, Interrupted, RunError, UserError
+
+if TYPE_CHECKING:
+    from diffnas.recipe import Recipe
+    from diffnas.run import Run
 
 app = typer.Typer(
     name="diffnas",
@@ -84,7 +89,7 @@ def search(
     found = pipeline.search(chosen, resume or run, resume=resume is not None)
     typer.echo(f"run folder: {found.path}")
     typer.echo(f"genotype:   {found.search.genotype}")
-    typer.echo(f"next:       {shlex.join(['diffnas', 'train', str(found.path)])}")
+    typer.echo(f"next:       {_after_search(chosen, found)}")
 
 
 @app.command()
@@ -97,6 +102,9 @@ def train(
     run: RunPath = None,
     resume: Resume = None,
     name: TrainName = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Train the cell of a search that has not finished, as it is now.")
+    ] = False,
     overrides: Set = None,
     quiet: Quiet = False,
 ) -> None:
@@ -110,6 +118,7 @@ def train(
 
     [bold]diffnas train --resume runs/first[/bold]  go on after a stop or a kill
     """
+    from diffnas import api
     from diffnas.recipe import read_recipe
     from diffnas.runtime.console import start_console
 
@@ -120,26 +129,22 @@ def train(
 
         part = open_run(resume).training(name)
         chosen = read_recipe(_resumable(part.recipe, "train"), overrides or ())
-        from diffnas.pipeline import train as pipeline
-
-        done = pipeline.train(None, chosen, resume, resume=True, name=part.path.name)
+        done = api.train(None, chosen, resume, resume=True, name=part.path.name)
     else:
-        from diffnas.api import load_genotype
         from diffnas.core.genotype import named
         from diffnas.runtime.files import is_folder
 
         text = _required(genotype, "genotype")
-        found = load_genotype(text)
+        api.load_genotype(text)  # what it lacks is said before what the recipe lacks
         source = Path(text) if is_folder(text) else None
         chosen = read_recipe(recipe or _recipe_of(source), overrides or ())
-        from diffnas.pipeline import train as pipeline
-
         with named(_short(text)):
-            done = pipeline.train(found, chosen, run or source, name=name, origin=text)
+            done = api.train(text, chosen, run or source, name=name, partial=partial)
         part = done.train(name or f"{chosen.name}-seed{chosen.seed}")
     typer.echo(f"run folder: {done.path}")
     typer.echo(f"weights:    {part.weights}")
-    typer.echo(f"next:       {shlex.join(['diffnas', 'test', str(done.path)])}")
+    which = ["--train", part.path.name] if len(done.trainings()) > 1 else []
+    typer.echo(f"next:       {shlex.join(['diffnas', 'test', str(done.path), *which])}")
 
 
 @app.command()
@@ -162,10 +167,11 @@ def test(
     opened = open_run(run)
     from diffnas.pipeline.test import described
     from diffnas.pipeline.test import test as pipeline
+    from diffnas.runtime.rows import plain_json
 
     result = pipeline(opened, name, tuple(overrides or ()))
     if as_json:
-        typer.echo(json.dumps(result, indent=1))
+        typer.echo(plain_json(result, indent=1))
         return
     for line in described(result):
         typer.echo(line)
@@ -231,6 +237,7 @@ def show(
     from diffnas.runtime.files import is_file, is_folder
 
     found = load_genotype(genotype)
+    _say_unfinished(genotype)
     if as_json:
         typer.echo(found.to_json(), nl=False)
         return
@@ -245,6 +252,7 @@ def show(
         by, shape = run_size(genotype) if recipe is None and is_folder(genotype) else (recipe, None)
         with named(_short(genotype)):
             lines = list(size_lines(found, by, shape))  # what cannot be counted is refused before anything is drawn
+    out.mkdir(parents=True, exist_ok=True)
     written = write_cells(found, out, f"{_stem(genotype)}-cells")
     for line in [found.to_text(), *lines, *(f"picture: {path}" for path in written)]:
         typer.echo(line)
@@ -278,6 +286,7 @@ def lookup(
 
     with named(_short(cell)):
         found = look_up(cell, table)
+    _say_unfinished(cell)
     devices = None if latency is None else latencies(latency, found.index)
     lines = [json.dumps(plain(found, devices), indent=1)] if as_json else describe(found, devices)
     for line in lines:
@@ -436,8 +445,33 @@ def _recipe_of(run: Path | None) -> str:
     """The recipe in a run folder."""
     if run is None:
         raise UserError("name a recipe to train by: --recipe cifar10-train (diffnas list recipes)")
+    from diffnas.recipe import read_recipe
     from diffnas.run import open_run
 
     opened = open_run(run)
     part = opened.search if opened.search.recipe.is_file() else opened.training()
+    read_recipe(part.recipe)  # a damaged one is refused, ...
+    part.warn_of_recipe()  # ... one that has changed is said
     return str(part.recipe)
+
+
+def _say_unfinished(genotype: str) -> None:
+    """A line where a genotype is that of a search which has not ended."""
+    from diffnas.pipeline.finished import unfinished
+    from diffnas.runtime.files import is_folder
+
+    with contextlib.suppress(UserError):  # a cell can be shown whatever is wrong beside it
+        found = unfinished(Path(genotype)) if is_folder(genotype) else None
+        if found is not None:
+            typer.echo(f"run {genotype}: its search has not finished ({found[0]} of {found[1]} epochs)", err=True)
+
+
+def _after_search(recipe: Recipe, run: Run) -> str:
+    """The command that makes use of a search's genotype."""
+    from diffnas.core.genotype import read_genotype_file
+
+    found = read_genotype_file(run.search.genotype) if run.search.genotype.is_file() else None
+    if recipe.space is not None and found is not None and recipe.space.lookup(found) is not None:
+        return shlex.join(["diffnas", "lookup", str(run.path)])
+    by = [] if recipe.train is not None else ["--recipe", "RECIPE"]
+    return shlex.join(["diffnas", "train", str(run.path), *by]) + ("  (diffnas list recipes)" if by else "")

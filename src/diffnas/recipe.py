@@ -7,6 +7,7 @@ A recipe may extend one other.  Values come from defaults, the recipe extended, 
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -110,9 +111,22 @@ def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
 
 def changed_keys(old: Recipe, new: Recipe) -> list[str]:
     """The dotted keys whose values differ and may not differ when a run is resumed."""
-    before, after = dict(leaves(old.values())), dict(leaves(new.values()))
-    changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    return sorted(key for key in changed if key not in LIMITS and not key.startswith("log."))
+    before, after = flat_values(old), flat_values(new)
+    return sorted(key for key in {**before, **after} if before.get(key) != after.get(key) and not is_limit(key))
+
+
+def is_limit(key: str) -> bool:
+    """Whether a resumed run may change `key`."""
+    return key in LIMITS or key.startswith("log.")
+
+
+def flat_values(recipe: Recipe) -> dict[str, str]:
+    """Every dotted key with its value as JSON; settings that hold settings (of a method within a method) are one."""
+    tree = recipe.values()
+    nested = {f"{name}.{key}": v for name in REGISTRIES for key, v in tree.get(name, {}).items() if isinstance(v, dict)}
+    inside = tuple(f"{key}." for key in nested)
+    found = {key: value for key, value in leaves(tree) if not key.startswith(inside)} | nested
+    return {key: json.dumps(value, sort_keys=True) for key, value in found.items()}
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

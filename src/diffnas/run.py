@@ -11,7 +11,9 @@ Commands meet only in these files, so any step can be redone, replaced, or fed f
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import logging
 import re
 import shutil
 from collections.abc import Mapping
@@ -22,9 +24,13 @@ from shlex import quote
 from typing import Any
 
 from diffnas.errors import RunError
-from diffnas.runtime.files import is_file, is_folder, write_text
+from diffnas.runtime.files import LEFT_OVER, is_file, is_folder, write_text
+from diffnas.runtime.rows import add_row, keep_rows, plain_json, read_rows
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
+METRICS = "metrics.jsonl"
+log = logging.getLogger("diffnas")
+SEAL = "# as the run wrote it, sha256 "
 
 
 @dataclass(frozen=True)
@@ -62,28 +68,49 @@ class Part:
         """The digests of the images trained on."""
         return self.path / "digests.bin"
 
+    @property
+    def begun(self) -> bool:
+        """Whether it holds more than what a kill or a full disk in the first moments leaves."""
+        return is_folder(self.path) and not all(_remains(self.path, path) for path in self.path.iterdir())
+
+    def write_recipe(self, text: str) -> None:
+        """Writes the resolved recipe under a digest of its text, unless it is there already."""
+        sealed = f"{SEAL}{hashlib.sha256(text.encode()).hexdigest()}\n{text}"
+        if not self.recipe.is_file() or self.recipe.read_bytes() != sealed.encode():
+            write_text(self.recipe, sealed)
+
+    def recipe_is_changed(self) -> bool:
+        """Whether the recipe is not what was written; False also for one that has no digest, as runs once had."""
+        head, _, text = self.recipe.read_bytes().partition(b"\n")
+        known = head.startswith(SEAL.encode())
+        return known and head[len(SEAL) :].decode(errors="replace") != hashlib.sha256(text).hexdigest()
+
+    def warn_of_recipe(self) -> None:
+        """A line where the recipe is not what was written, for who reads it as it is."""
+        if self.recipe.is_file() and self.recipe_is_changed():
+            log.warning("%s: has changed since the run wrote it; it is read as it is now", self.recipe)
+
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl, one per epoch; a row that is damaged, or cut short by a kill, is left out."""
-        try:
-            lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            return []
-        return [row for row in map(_row, lines) if row is not None]
+        """The rows of metrics.jsonl, one per epoch, without damaged ones; raises `RunError` where it cannot be read."""
+        return read_rows(self.path / METRICS)
 
     def add_metrics(self, row: Mapping[str, Any]) -> None:
         """Appends one row."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        add_row(self.path / METRICS, row)
 
     def drop_metrics(self, epoch: int) -> None:
-        """Drops the rows of `epoch` and later, which a resumed run writes again."""
-        rows = [row for row in self.metrics() if row["epoch"] < epoch]
-        write_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        """Drops the rows of `epoch` and later, which a resumed run writes again, into a file beside; warns of gaps."""
+        keep_rows(self.path / METRICS, epoch)
+
+    def folder(self, name: str) -> Path:
+        """The folder `name` within it, made where it is not there."""
+        path = self.path / name
+        path.mkdir(exist_ok=True)
+        return path
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes `value` to the file `name`, whole or not at all."""
-        write_text(self.path / name, json.dumps(value, indent=1) + "\n")
+        write_text(self.path / name, plain_json(value, indent=1) + "\n")
 
     def read_json(self, name: str) -> Any:
         """What `write_json` wrote; raises `RunError` where it is absent or damaged."""
@@ -97,13 +124,12 @@ class Part:
             ) from None
 
 
-def _row(line: str) -> dict[str, Any] | None:
-    """A row of metrics, None where the line is damaged."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return row if isinstance(row, dict) and isinstance(row.get("epoch"), int) else None
+def _remains(part: Path, path: Path) -> bool:
+    """Whether `path` in the folder `part` is what a start leaves that was cut short before the recipe was written."""
+    if path.is_dir():
+        return not any(path.iterdir())
+    early = {".lock"} if part.name == "search" else {".lock", "genotype.json"}
+    return path.name in early or bool(LEFT_OVER.fullmatch(path.name))
 
 
 @dataclass(frozen=True)
@@ -124,10 +150,10 @@ class Run:
         return Part(self.path / "train" / name)
 
     def trainings(self) -> list[str]:
-        """The names of its trainings."""
+        """The names of its trainings, without those that were cut short in their first moments."""
         folder = self.path / "train"
         folders = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-        return sorted(name for name in folders if FOLDER_NAME.fullmatch(name))
+        return sorted(name for name in folders if FOLDER_NAME.fullmatch(name) and self.train(name).begun)
 
     def training(self, name: str | None = None) -> Part:
         """The training called `name`, or the only one; raises `RunError` that lists them where that is not clear."""
@@ -145,7 +171,7 @@ class Run:
 def open_run(path: str | Path) -> Run:
     """The run folder at `path`; raises `RunError` where there is none."""
     run = Run(Path(path))
-    if is_folder(run.search.path) or (is_folder(path) and run.trainings()):
+    if is_folder(run.search.path) or (is_folder(path) and any((run.path / "train").glob("*/*.*"))):
         return run
     if not is_folder(path):
         raise RunError(f"run {path!s:.200}: {'is a file; name the run folder' if is_file(path) else 'does not exist'}")
@@ -183,17 +209,26 @@ def unclaim(part: Part) -> None:
 
 
 def claim(part: Part, command: str) -> None:
-    """Makes the folder of `part`; raises `RunError` where it holds something already."""
+    """Makes the folder of `part`; raises `RunError` where that cannot be or it holds something already."""
     run = part.path.parent if command == "search" else part.path.parent.parent
     if is_file(run):
         raise RunError(f"--run {run}: is a file; name a folder")
     if is_folder(run) and any(run.iterdir()) and not (is_folder(run / "search") or is_folder(run / "train")):
         raise RunError(f"--run {run}: holds other things; name a new folder, or an empty one")
-    if is_file(part.path) or (is_folder(part.path) and any(part.path.iterdir())):
-        raise RunError(
-            f"{part.path}: is not empty; go on with: diffnas {command} --resume {quote(str(run))}, or name another with --run"
-        )
+    require_empty(part, command)
     try:
         part.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{part.path!s:.200}: cannot be made: {error.strerror}") from None
+
+
+def require_empty(part: Part, command: str) -> None:
+    """Raises `RunError` where `part` holds something already; asked once more by who holds the folder."""
+    if not (is_file(part.path) or part.begun):
+        return
+    if is_folder(part.path) and not part.recipe.exists():
+        raise RunError(f"{part.path}: is not empty, and has no recipe.yaml to go on with; name another with --run")
+    run = part.path.parent if command == "search" else part.path.parent.parent
+    raise RunError(
+        f"{part.path}: is not empty; go on with: diffnas {command} --resume {quote(str(run))}, or name another with --run"
+    )

@@ -224,7 +224,7 @@ def test_recurrent_and_other_inputs_have_their_names() -> None:
 
 
 def test_write_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    genotype, folder = published("darts-v2"), tmp_path / "new"
+    genotype, folder = published("darts-v2"), tmp_path
     paths = draw.write_cells(genotype, folder)
     assert paths == [folder / "cells.svg", folder / "cells.png"] and sorted(folder.iterdir()) == sorted(paths)
     assert paths[0].read_text(encoding="utf-8") == draw.draw_svg(genotype)

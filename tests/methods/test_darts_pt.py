@@ -20,7 +20,7 @@ from diffnas.core.seeds import generator
 from diffnas.core.space import Shape, Size
 from diffnas.engine import Search
 from diffnas.engine.method import Clock, Stage, Turn
-from diffnas.errors import Interrupted
+from diffnas.errors import Diverged, Interrupted
 from diffnas.keys import choice_class
 from diffnas.methods.darts_plus import DARTSPlus
 from diffnas.methods.darts_pt import DARTSPT
@@ -110,6 +110,16 @@ def test_what_the_supernet_is_worth_without_an_op(criterion: Any) -> None:
         accuracy, loss = measured(search, "reduce", zero(2, o))
         assert found[o] == pytest.approx(accuracy if criterion == "accuracy" else -loss, rel=1e-5)  # sums are float32
     assert all(torch.equal(before[name], t) for name, t in search.supernet.state_dict().items())
+
+
+@pytest.mark.parametrize("criterion", ["accuracy", "loss"])
+def test_nothing_is_decided_by_what_is_not_finite(criterion: Any) -> None:
+    search = build(DARTSPT(criterion=criterion))
+    with torch.no_grad():
+        search.weights[0].fill_(torch.nan)
+    with pytest.raises(Diverged, match="after epoch 50 the loss without an op is not finite"):
+        decide_edge(search, "normal", 0, criterion)
+    assert choices(search)["normal"][0] == OPEN
 
 
 def test_the_op_that_is_missed_most_stays() -> None:
@@ -342,7 +352,7 @@ def test_a_search_from_recipe_to_genotype_and_stopped_in_between(tmp_path: Path,
     with pytest.raises(Interrupted):
         diffnas.search(tiny(method), tmp_path / "part")
     monkeypatch.setattr(DARTSPT, "step", inner)
-    monkeypatch.setattr("diffnas.pipeline.search.resumed_recipe", lambda *_: tiny(method))
+    monkeypatch.setattr("diffnas.pipeline.resume.read_recipe", lambda *_: tiny(method))
     resumed = diffnas.search(None, tmp_path / "part", resume=True)
     other = load_checkpoint(resumed.search.checkpoints)["state"]["search"]["arch"]
     assert all(torch.equal(state[name], other[name]) for name in state)

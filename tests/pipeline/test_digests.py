@@ -63,6 +63,7 @@ def part(tmp_path: Path) -> Part:
     write(tmp_path / "own" / "train", 0, 10)
     write(tmp_path / "own" / "test", 10, 5)
     found = Part(tmp_path / "run" / "train" / "one")
+    found.path.mkdir(parents=True)
     source(tmp_path / "own").record_training(found)
     return found
 
@@ -131,6 +132,7 @@ def test_a_test_of_nothing_but_training_images_is_refused(part: Part, tmp_path: 
 
 def test_images_added_later_do_not_bring_trained_ones_into_the_test(tmp_path: Path) -> None:
     part = Part(tmp_path / "part")
+    part.path.mkdir()
     source(write(tmp_path / "own", 0, 20)).record_training(part)
     write(tmp_path / "own", 20, 11)  # another fifth is held out now
     found = elsewhere(tmp_path / "own", tmp_path / "own")

@@ -138,9 +138,9 @@ def test_other_classes_are_refused_and_nothing_changes(run: diffnas.Run, folders
     with pytest.raises(WeightsError, match=r"\(on cat, dog; the data have one, two\); set data.path to data of the"):
         diffnas.test(run, overrides=[moved])
     with pytest.raises(CheckpointError, match=r"other classes or words.*\(now one, two; then cat, dog\)"):
-        diffnas.train(None, read_recipe(run.training().recipe, [moved]), run, resume=True)
+        diffnas.train(None, read_recipe(run.training().recipe, [moved, "train.epochs=2"]), run, resume=True)
     with pytest.raises(CheckpointError, match=r"other classes or words.*\(now one, two; then cat, dog\)"):
-        diffnas.search(read_recipe(run.search.recipe, [moved]), run, resume=True)
+        diffnas.search(read_recipe(run.search.recipe, [moved, "search.epochs=2"]), run, resume=True)
     assert contents(run.path) == before
 
 
@@ -153,10 +153,10 @@ def test_a_run_of_an_earlier_version_says_that_it_has_none(run: diffnas.Run, cap
     (line,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
     assert f"{part.weights}: holds no statistics of the data and no digest" in line
     caplog.clear()
-    diffnas.train(None, None, run, resume=True)
+    diffnas.train(None, read_recipe(part.recipe, ["train.epochs=2"]), run, resume=True)
     (line,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
     assert f"{part.checkpoints}: holds no statistics of the data" in line
-    assert metadata(part) == before  # it has them from now on
+    assert metadata(part)["mean"] == before["mean"]  # it has them from now on
 
 
 def test_a_text_is_tested_in_the_words_of_the_training(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_the_genotype_beside_the_weights_must_be_the_one_that_was_trained(run: d
     assert diffnas.load_genotype(part.genotype) != diffnas.load_genotype(before)
     with pytest.raises(WeightsError, match="genotype.json is not the one that was trained"):
         diffnas.test(run)
-    with pytest.raises(CheckpointError, match="was a file exchanged"):
+    with pytest.raises(RunError, match="is not the genotype that was trained so far; put it back"):
         diffnas.train(None, None, run, resume=True)
 
 
@@ -250,7 +250,7 @@ def test_a_recipe_that_was_cut_is_named(run: diffnas.Run) -> None:
     part = run.training()
     text = part.recipe.read_text()
     part.recipe.write_text(text[: text.index("\ntrain:") + 1])
-    with pytest.raises(RecipeError, match="recipe.yaml: has no train section, and something was trained by it"):
+    with pytest.raises(RecipeError, match="recipe.yaml: its section train is missing; put the file back"):
         diffnas.test(run)
 
 
@@ -261,8 +261,9 @@ def test_checkpoints_of_other_data_are_refused(other: dict[str, Any], run: diffn
     assert state is not None
     state["inputs"] |= other
     save_checkpoint(folder, int(max(folder.iterdir()).stem), state)
+    more = read_recipe(run.training().recipe, ["train.epochs=2"])
     with pytest.raises(CheckpointError, match="does not fit the recipe beside it; was a file exchanged"):
-        diffnas.train(None, None, run, resume=True)
+        diffnas.train(None, more, run, resume=True)
 
 
 # -- where a genotype comes from
@@ -284,7 +285,8 @@ def test_a_training_records_where_its_genotype_is_from(
     assert origin("e", str(run.path)) == f"{run.search.genotype}, which is not what the search found"
     (line,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
     assert line == f"{run.search.genotype}: is not what the search found; it is trained as it is"
-    diffnas.train(None, None, tmp_path / "a", resume=True)
+    more = read_recipe(diffnas.Run(tmp_path / "a").training().recipe, ["train.epochs=2"])
+    diffnas.train(None, more, tmp_path / "a", resume=True)
     environment = json.loads((diffnas.Run(tmp_path / "a").training().path / "environment.json").read_text())
     assert environment["genotype"] == f"search of {run.path}, epoch 1" and len(environment["attempts"]) == 2
     assert environment["weights"] == metadata(diffnas.Run(tmp_path / "a").training())["digest"]

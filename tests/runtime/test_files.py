@@ -10,8 +10,12 @@ import pytest
 from diffnas.runtime.files import is_file, is_folder, write_bytes, write_text
 
 
-def test_written_whole_with_its_folders(tmp_path: Path) -> None:
-    path = tmp_path / "a" / "b" / "c.txt"
+def test_written_whole_where_the_folder_is(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "c.txt"
+    with pytest.raises(FileNotFoundError, match="c.txt"):
+        write_text(path, "é\n")
+    assert os.listdir(tmp_path) == []
+    path.parent.mkdir()
     write_text(path, "é\n")
     write_text(path, "two\n")
     assert path.read_bytes() == b"two\n" and os.listdir(path.parent) == ["c.txt"]

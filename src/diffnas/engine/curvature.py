@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -55,7 +56,8 @@ def largest_eigenvalue(search: Search, batch: Batch, decay: float = 0.0, steps: 
 
 def lanczos(product: Callable[[Tensor], Tensor], size: int, steps: int, generator: torch.Generator) -> float:
     """The largest eigenvalue of the symmetric matrix whose products with [size] vectors `product` gives, to the accuracy of
-    `steps` products (Lanczos with full reorthogonalisation); exact where `steps` reaches `size`."""
+    `steps` products (Lanczos with full reorthogonalisation); exact where `steps` reaches `size`, nan where a product is not
+    finite."""
     v = torch.randn(size, generator=generator, dtype=torch.float64)
     basis = [v / v.norm()]
     rows: list[Tensor] = []
@@ -71,6 +73,8 @@ def lanczos(product: Callable[[Tensor], Tensor], size: int, steps: int, generato
         basis.append(w / w.norm())
     Q, image = torch.stack(basis), torch.stack(rows)
     projected = Q @ image.T
+    if not projected.isfinite().all():
+        return math.nan
     return float(torch.linalg.eigvalsh((projected + projected.T) / 2)[-1])
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from diffnas.core.cell import Cell
 from diffnas.core.mixture import Mixture
 from diffnas.engine import Search, score
+from diffnas.errors import Diverged
 from diffnas.methods.score_feed import score_batches
 
 T = TypeVar("T")
@@ -86,15 +87,21 @@ def worth_without(
     """The supernet's accuracy (text: 80 / perplexity), or its loss times -1, without each of `entries` in turn, which are
     edges, or edges and ops.
 
-    What stays keeps its share: rows are not scaled up.  Normalisation is by the batch, and leaves no trace.
+    What stays keeps its share: rows are not scaled up.  Normalisation is by the batch, and leaves no trace.  Raises `Diverged`
+    where a loss is not finite.
     """
     mixture = search.relax("eval").detach()
-    worths = []
+    worths, losses = [], []
     for entry in entries:
         op = mixture[kind].op.clone()
         op[entry] = 0.0
         found = score(search, Mixture({**mixture, kind: replace(mixture[kind], op=op)}), score_batches(search))
         worths.append(found.worth if criterion == "accuracy" else -found.loss)
+        losses.append(found.loss)
+    if not torch.stack(losses).isfinite().all():
+        raise Diverged(
+            f"after epoch {search.clock.total} the loss without an op is not finite: the search has diverged"
+        )
     return [float(worth) for worth in torch.stack(worths).tolist()]
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,8 +17,9 @@ import torch
 
 from diffnas.errors import RunError
 from diffnas.run import Part
+from diffnas.runtime.console import log
 
-FILE = "environment.json"
+NAME = "environment.json"
 
 
 def version_of(package: str) -> str:
@@ -26,44 +30,108 @@ def version_of(package: str) -> str:
         return "absent"
 
 
+def makers(device: torch.device) -> dict[str, Any]:
+    """What the last digits of a result depend on, as environment.json and checkpoints have it."""
+    return {
+        "torch": str(torch.__version__),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+    }
+
+
 def recorded(part: Part) -> dict[str, Any]:
     """What environment.json holds, nothing where it is absent; raises `RunError` where it is damaged."""
-    if not (part.path / FILE).exists():
+    if not (part.path / NAME).exists():
         return {}
-    read = part.read_json(FILE)
-    if not isinstance(read, dict) or not isinstance(read.get("attempts", []), list):
-        raise RunError(f"{part.path / FILE}: damaged; remove it to go on without")
-    return read
+    read = part.read_json(NAME)
+    known = read.get("attempts", []) if isinstance(read, dict) else None
+    if not isinstance(known, list) or not all(isinstance(attempt, dict) for attempt in known):
+        raise RunError(f"{part.path / NAME}: damaged; remove it to go on without")
+    found: dict[str, Any] = read
+    return found
 
 
 def record(part: Part, **facts: Any) -> None:
-    """Adds `facts` to environment.json."""
-    part.write_json(FILE, recorded(part) | facts)
+    """Adds `facts` to environment.json; they stay there, whatever attempts follow."""
+    part.write_json(NAME, recorded(part) | facts)
 
 
-def record_attempt(part: Part, device: torch.device, seed: int, at: str) -> None:
-    """Adds this attempt (a start, or a resumption `at` some place) to environment.json.
+def record_attempt(part: Part, device: torch.device, seed: int, at: str, facts: Mapping[str, Any], **kept: Any) -> None:
+    """Adds this attempt (a start, or a resumption `at` some place) to environment.json, with `facts` of its own.
 
-    Other facts stay, but for the digest of the weights, which this attempt may write anew.
+    What is `kept`, and was recorded besides the last attempt, stays; but for the digest of the weights, which this attempt
+    may write anew.
     """
-    earlier = recorded(part)
+    earlier, known = recorded(part), attempts(part)
     attempt = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "at": at,
         "diffnas": version_of("diffnas"),
         "commit": _commit(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
         "numpy": version_of("numpy"),
         "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "threads": torch.get_num_threads(),
+        **makers(device),
         "seed": seed,
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        **facts,
     }
-    kept = {key: value for key, value in earlier.items() if key not in {*attempt, "attempts", "weights"}}
-    attempts = [*earlier.get("attempts", []), attempt]
-    part.write_json(FILE, {**attempt, **kept, "attempts": attempts})
+    own = {"attempts", "weights", *attempt, *(known[-1] if known else {})}
+    stays = {key: value for key, value in earlier.items() if key not in own} | kept
+    part.write_json(NAME, {**attempt, **stays, "attempts": [*known, attempt]})
+
+
+def record_divergence(part: Part, reason: str) -> None:
+    """Adds to the last attempt that it diverged, and how."""
+    known = attempts(part)
+    last = {**(known[-1] if known else {}), "diverged": reason}
+    part.write_json(NAME, {**recorded(part), **last, "attempts": [*known[:-1], last]})
+
+
+def has_diverged(part: Part) -> bool:
+    """Whether the last attempt ended because a number was no longer finite."""
+    found = attempts(part)
+    return bool(found) and "diverged" in found[-1]
+
+
+def attempts(part: Part) -> list[dict[str, Any]]:
+    """The attempts so far; raises `RunError` where environment.json is damaged."""
+    found: list[dict[str, Any]] = recorded(part).get("attempts", [])
+    return found
+
+
+@contextmanager
+def as_begun(part: Part, checkpoint: Mapping[str, Any] | None, device: torch.device) -> Iterator[None]:
+    """Within, torch computes with as many threads as when the run began: sums come out the same to the last digit.
+
+    Says in a line where another number is asked for, and where another version of torch or device goes on with `checkpoint`.
+    """
+    made, now = _makers_then(part, checkpoint), makers(device)
+    for name in ("torch", "device"):
+        if made.get(name, now[name]) != now[name]:
+            text = "%s: the run comes from %s and goes on with %s; its last digits may differ from here on"
+            log.warning(text, name, made[name], now[name])
+    before, threads = torch.get_num_threads(), made.get("threads")
+    if type(threads) is not int or not 1 <= threads <= 4096:
+        threads = before
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdecimal() and int(asked) != threads:
+        text = "OMP_NUM_THREADS=%s: the run began with %d and keeps to that, so that its numbers stay the same"
+        log.warning(text, asked, threads)
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _makers_then(part: Part, checkpoint: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The `makers` in a checkpoint; where it is too old to have them, or is None, what the attempts say."""
+    found = (checkpoint or {}).get("makers")
+    if isinstance(found, dict):
+        return found
+    known = attempts(part)
+    return {**known[-1], "threads": known[0].get("threads")} if known else {}
 
 
 def _commit() -> str | None:

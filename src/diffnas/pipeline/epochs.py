@@ -10,7 +10,7 @@ from diffnas.core.genotype import Genotype
 from diffnas.core.space import Space
 from diffnas.engine import Search, largest_eigenvalue
 from diffnas.engine.collapse import ADVICE, SKIP, collapsed, skips
-from diffnas.engine.method import Clock, Stage
+from diffnas.engine.method import Clock, Stage, Turn
 from diffnas.engine.scoring import score
 from diffnas.pipeline.source import Task
 from diffnas.run import Part
@@ -72,6 +72,19 @@ def warned(genotype: Genotype, epoch: int, before: bool) -> bool:
     if reason is not None and not before:
         log.warning("collapse: after epoch %d %s; %s", epoch, reason, ADVICE)
     return reason is not None
+
+
+def early_stop(search: Search, stages: Sequence[Stage]) -> Turn | None:
+    """The end of the search, or of its stage, where the cell has just collapsed; a stage that selects comes to its own end."""
+    clock = search.clock
+    genotype = search.derive() if clock.stage_epoch and not stages[clock.stage].selects else None
+    reason = None if genotype is None else collapsed(genotype)
+    if reason is None:
+        return None
+    if any(stage.selects for stage in stages[clock.stage :]):
+        log.info("stage %d ended after epoch %d: %s", clock.stage + 1, clock.total, reason)
+        return Turn(next_stage=True)
+    return Turn(stop=True, genotype_epoch=max(1, clock.total - 1), reason=reason)
 
 
 def say_table(space: Space, genotype: Genotype, part: Part) -> None:

@@ -34,6 +34,7 @@ def build_table(folder: Path, out: Path) -> tuple[int, int]:
     if not rows:
         raise DataError(f"{folder}: none of the {len(files):,} files can be used; nothing was written")
     lines = [["index", "arch_str", *TABLE], *rows]
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, "".join(",".join(map(str, line)) + "\n" for line in lines))
     return len(rows), len(files) - len(rows)
 

@@ -13,23 +13,23 @@ from torch import Tensor
 from diffnas.core.batch import Loss
 from diffnas.data.inputs import Inputs, inputs_from_plain, inputs_to_plain, listed
 from diffnas.errors import CheckpointError, Diverged, Interrupted
+from diffnas.pipeline.environment import makers, record_attempt
 from diffnas.pipeline.source import Source, Task, load_source
-from diffnas.recipe import Recipe
+from diffnas.recipe import Recipe, flat_values
 from diffnas.run import Part
-from diffnas.runtime.checkpoint import load_checkpoint, save_checkpoint
+from diffnas.runtime.checkpoint import save_checkpoint
 from diffnas.runtime.console import log
+from diffnas.runtime.lock import Held
 from diffnas.runtime.stop import Stop
 
 
-def resumed_source(recipe: Recipe, part: Part) -> tuple[Source, dict[str, Any] | None]:
-    """The data of `part`, read with the statistics that it began with, and the checkpoint that it goes on from.
+def resumed_source(recipe: Recipe, part: Part, checkpoint: Mapping[str, Any] | None) -> Source:
+    """The data of `recipe`, read with the statistics that `part` began with, which are in its `checkpoint`.
 
-    That is the newest one that is whole, None where there is none.  Raises `CheckpointError` where all are damaged, or where
-    the data have other classes or words than then, `DataError` as `load_source`.
+    Raises `CheckpointError` where the data have other classes or words than then, `DataError` as `load_source`.
     """
-    checkpoint = load_checkpoint(part.checkpoints)
     if checkpoint is None:
-        return load_source(recipe), None
+        return load_source(recipe)
     stored = stored_inputs(part, checkpoint)
     if stored is None:
         log.warning(
@@ -47,7 +47,7 @@ def resumed_source(recipe: Recipe, part: Part) -> tuple[Source, dict[str, Any] |
             f"{part.checkpoints}: the data have other classes or words, or in another order, than when it was"
             f" written{then}; set data.path back"
         )
-    return source, checkpoint
+    return source
 
 
 def stored_inputs(part: Part, checkpoint: Mapping[str, Any]) -> Inputs | None:
@@ -115,33 +115,46 @@ class Stateful(Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from `state`."""
 
+    def quantities(self) -> Mapping[str, Sequence[Tensor]]:
+        """What must stay finite, by what it is called."""
+
 
 class Session:
-    """The checkpoints of one command on one part of a run."""
+    """The checkpoints of one command on one part of a run, whose folder is `held`."""
 
     def __init__(
         self,
         part: Part,
+        held: Held,
         stop: Stop,
         device: torch.device,
+        recipe: Recipe,
         resume_with: str,
         task: Task,
-        inputs: Inputs,
-        checkpoint: Mapping[str, Any] | None = None,
+        source: Source,
     ) -> None:
-        """`inputs` are kept in every checkpoint; `checkpoint` is the one to go on from, `restore`d once things are built."""
-        self.part, self.stop, self.device, self.resume_with = part, stop, device, resume_with
-        self.inputs, self.checkpoint = inputs, checkpoint
+        """The inputs of `source` are kept in every checkpoint, and what it is about with the attempt."""
+        self.part, self.held, self.stop, self.device, self.resume_with = part, held, stop, device, resume_with
+        self.recipe = recipe
+        self.source = source
         self.task, self.meter = task, Meter(task)
 
     def save(self, position: int, state: Stateful) -> None:
-        """Writes a checkpoint of `state`, the sums and torch's own generators."""
+        """Writes a checkpoint of `state`, the sums, torch's own generators, and by which recipe and where it was made."""
+        self.held.require()
         content = {"state": state.state_dict(), "meter": self.meter.state_dict(), "rng": torch.get_rng_state()}
-        content |= {"names": _digest(self.inputs.names), "inputs": inputs_to_plain(self.inputs)}
+        inputs = self.source.inputs
+        content |= {"names": _digest(inputs.names), "inputs": inputs_to_plain(inputs)}
+        content |= {"recipe": flat_values(self.recipe), "makers": makers(self.device)}
         if self.device.type == "cuda":
             content["cuda_rng"] = torch.cuda.get_rng_state(self.device)
         save_checkpoint(self.part.checkpoints, position, content)
         self.stop.saved()
+
+    def begin(self, at: str, epoch: int, facts: Mapping[str, Any]) -> None:
+        """Records that an attempt begins `at` some place, with `facts`; rows of `epoch` and later are dropped."""
+        record_attempt(self.part, self.device, self.recipe.seed, at, facts, data=self.source.about)
+        self.part.drop_metrics(epoch)
 
     def restore(self, checkpoint: Mapping[str, Any], state: Stateful) -> None:
         """Puts everything back where `checkpoint` was taken; raises `CheckpointError` where it is of another run."""
@@ -155,22 +168,43 @@ class Session:
         except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
             raise misfit(self.part) from error
 
-    def means(self, epoch: int) -> dict[str, float]:
-        """The means of `epoch`, and the sums begin anew; raises `Diverged` where one is not finite, before anything of the
-        epoch is written."""
+    def means(self, epoch: int, state: Stateful) -> dict[str, float]:
+        """The means of `epoch`, and the sums begin anew; raises `Diverged` where one of them, or a quantity of `state`, is
+        not finite, before anything of the epoch is written."""
+        self.held.require()
         means, self.meter = self.meter.means(), Meter(self.meter.task)
-        if not all(math.isfinite(value) for name, value in means.items() if name.endswith("_loss")):
-            raise Diverged(
-                f"the loss of epoch {epoch + 1} is not finite: the training has diverged; lower the learning rate"
-                f" ({self.part.path} keeps what came before)"
-            )
+        self.require_finite(epoch, means)
+        self._require_sound(f"epoch {epoch + 1}", state)
         return means
 
-    def check(self, position: int, state: Stateful) -> None:
-        """Between two steps: writes a checkpoint where one is due, and stops where a signal asked to."""
+    def require_finite(self, epoch: int, row: Mapping[str, Any]) -> None:
+        """Raises `Diverged` where a loss, or the eigenvalue, in `row` is not finite."""
+        for name, value in row.items():
+            if (name.endswith("_loss") or name == "eigenvalue") and not math.isfinite(value):
+                raise self._diverged(f"the {name.replace('_', ' ')} of epoch {epoch + 1} is not finite")
+
+    def check(self, position: int, done: str, state: Stateful) -> None:
+        """Between two steps, of which one is `done`: writes a checkpoint where it is due, and stops where a signal asked to."""
         if self.stop.due():
+            self._require_sound(done, state)
             self.save(position, state)
             self.leave()
+
+    def _require_sound(self, done: str, state: Stateful) -> None:
+        """Raises `Diverged` where a quantity of `state` is not finite after what is `done`; one look at the device."""
+        named = [(name, tensor.isfinite().all()) for name, tensors in state.quantities().items() for tensor in tensors]
+        sound = torch.stack([flag for _, flag in named]).tolist()
+        for (name, _), fine in zip(named, sound, strict=True):
+            if not fine:
+                raise self._diverged(f"after {done} {name} are not finite")
+
+    def _diverged(self, said: str) -> Diverged:
+        searches = self.resume_with.startswith("diffnas search")
+        keys = "search.weights.lr or search.arch.lr" if searches else "train.lr"
+        return Diverged(
+            f"{said}: the {'search' if searches else 'training'} has diverged; lower the learning rate ({keys}), and go on"
+            f" from before with: {self.resume_with} --set KEY=VALUE"
+        )
 
     def leave(self) -> None:
         """Raises `Interrupted` where a signal asked to stop; the checkpoint is written."""

@@ -23,6 +23,7 @@ def test(run: str | Path | Run, name: str | None = None, overrides: tuple[str, .
     """
     part = (run if isinstance(run, Run) else open_run(run)).training(name)
     recipe = trained_recipe(part, overrides, "a test may change data.path and device only")
+    part.warn_of_recipe()
     weights = read_weights(part, recipe)
     data = load_test_set(recipe, weights.inputs, not _same_place(read_recipe(part.recipe), recipe))
     require_names(part.weights, weights.inputs.names, data.names)

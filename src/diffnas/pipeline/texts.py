@@ -17,7 +17,6 @@ from diffnas.data.tokens import PARTS, Corpus, read_corpus, read_test, unigram_l
 from diffnas.data.windows import TextFeed
 from diffnas.engine.asgd import Trigger, averaged_sgd, averages
 from diffnas.engine.search import Feed
-from diffnas.errors import Diverged
 from diffnas.pipeline.evaluate import perplexity_of
 from diffnas.recipe import Recipe
 from diffnas.run import Part
@@ -155,9 +154,6 @@ class TextTraining:
         """Validation, with averaged weights where there are any; then perhaps SGD gives way to its average."""
         with averages(self.optimizer):
             found = perplexity_of(self.network, self.valid, self.precision)
-            if not math.isfinite(found.loss):
-                said = f"the validation loss of epoch {epoch + 1} is not finite"
-                raise Diverged(f"{said}: the training has diverged; lower the learning rate (train.lr)")
             if not self.best or found.loss < self.best["loss"]:
                 weights = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
                 self.best = {"loss": found.loss, "epoch": epoch + 1, "weights": weights}

@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from diffnas import draw
-from diffnas.core.genotype import Genotype, parse_genotype
-from diffnas.core.seeds import stream_seed
-from diffnas.engine.optim import load_optimizer_state, optimizer_state, set_learning_rate
-from diffnas.errors import RecipeError, RunError
-from diffnas.pipeline.environment import record, record_attempt
-from diffnas.pipeline.network import build, require_reads
+from diffnas.core.genotype import Genotype
+from diffnas.errors import Diverged, RecipeError, RunError
+from diffnas.pipeline.environment import as_begun, record, record_divergence
+from diffnas.pipeline.network import require_reads
 from diffnas.pipeline.origin import origin_of
-from diffnas.pipeline.resume import resumed_recipe
-from diffnas.pipeline.session import Session, require_counts, resumed_source
-from diffnas.pipeline.source import Task, Training, load_source
+from diffnas.pipeline.resume import Resumed, require_recipe, require_run, resumed
+from diffnas.pipeline.session import Session, resumed_source
+from diffnas.pipeline.source import load_source
+from diffnas.pipeline.trainer import Job, Trainer
 from diffnas.pipeline.weights import read_genotype, save_weights
 from diffnas.recipe import Recipe
-from diffnas.run import Run, claim, new_run
-from diffnas.runtime.console import duration, log, progress
-from diffnas.runtime.device import PRECISIONS, pick_device, place
-from diffnas.runtime.files import write_text
-from diffnas.runtime.lock import only_one
+from diffnas.run import Part, Run, claim, new_run, require_empty
+from diffnas.runtime.console import log
+from diffnas.runtime.device import pick_device
+from diffnas.runtime.files import sweep, write_text
+from diffnas.runtime.lock import Held, only_one
 from diffnas.runtime.stop import Stop
+from diffnas.sections import ImageTrain, TextTrain
 
 
 def train(
@@ -40,151 +36,109 @@ def train(
     resume: bool = False,
     name: str | None = None,
     origin: Genotype | Run | str | Path | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> Run:
     """Trains `genotype` as `recipe` says and returns the run folder, with RUN/train/NAME/weights.safetensors in it.
 
-    NAME is `name`, or the recipe's name and seed; `origin` is what the genotype was read from, for the record.  With
-    `resume`, goes on in the folder `run` (with the training `name`, or its only one); `genotype` and `recipe` are then read
-    from it.  Raises `UserError` for input that cannot be used and `Interrupted` after a signal, with a checkpoint written.
+    NAME is `name`, or the recipe's name and seed; `origin`, what the genotype was read from, is recorded, and `facts` with the
+    attempt.  With `resume`, goes on in the folder `run` (with the training `name`, or its only one); `genotype` and `recipe`
+    are then read from it.  Raises `UserError` for input that cannot be used, `Interrupted` after a signal, with a checkpoint
+    written, and `Diverged` where a number is no longer finite.
     """
-    where = Run(Path(run)) if run is not None else None
     if resume:
-        if where is None:
-            raise RunError("to resume, name the run folder")
-        part = where.training(name)
-        recipe = resumed_recipe(part, recipe, "train")
-        genotype = read_genotype(part)
-    if recipe is None or recipe.train is None:
-        raise RecipeError("the recipe has no train section; name one that has with --recipe (diffnas list recipes)")
+        return _resume(run, recipe, name)
+    _require_train(recipe)
+    assert recipe is not None
     if genotype is None:
         raise RunError("nothing to train: give a genotype")
     device = pick_device(recipe.device)
     require_reads(genotype, recipe)
-    source, checkpoint = resumed_source(recipe, part) if resume else (load_source(recipe), None)
-    network = build(genotype, recipe, source.shape, stream_seed(recipe.seed, "weights"))
-    training = source.training(place(network, device), device)
-    if not resume:
-        where = where or new_run(None, recipe.name)
-        part = where.train(name or f"{recipe.name}-seed{recipe.seed}")
-        claim(part, "train")
+    job = Job(genotype, recipe, load_source(recipe), device)
+    where = Run(Path(run)) if run is not None else new_run(None, recipe.name)
+    part = where.train(name or f"{recipe.name}-seed{recipe.seed}")
+    claim(part, "train")
+    with only_one(part.path) as held:
+        require_empty(part, "train")
+        sweep(part.path)
         write_text(part.genotype, genotype.to_json())
+        part.write_recipe(recipe.to_yaml())  # from here on the training can be resumed
         record(part, genotype=origin_of(genotype, origin))
-    assert where is not None
-    log.info("run folder: %s", where.path)
-    source.say()
-    with only_one(part.path), Stop(recipe.train.checkpoint_every) as stop:
-        write_text(part.recipe, recipe.to_yaml())
-        record(part, data=source.about)
-        source.record_training(part)
-        which = ["--train", part.path.name] if len(where.trainings()) > 1 else []
-        go_on = shlex.join(["diffnas", "train", "--resume", str(where.path), *which])
-        session = Session(part, stop, device, go_on, training.task, source.inputs, checkpoint)
-        _Trainer(recipe, genotype, network, training, session).run()
-        save_weights(part, training.result(), genotype, recipe, source.inputs)
-        draw.write_cells(genotype, part.path)
+        _run(where, part, held, Resumed(recipe, None, {}), job, facts or {})
     return where
 
 
-class _Trainer:
-    """One attempt at a training."""
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        genotype: Genotype,
-        network: nn.Module,
-        training: Training,
-        session: Session,
-    ) -> None:
-        assert recipe.train is not None
-        self.recipe, self.settings, self.network, self.session = recipe, recipe.train, network, session
-        self.genotype, self.training = genotype, training
-        self.weights = [p for p in network.parameters() if p.requires_grad]
-        self.epoch = self.step = 0
-        self.carry: Tensor | None = None
-        self.seconds = 0.0  # spent on the epoch at hand in earlier attempts
-        if session.checkpoint is not None:
-            session.restore(session.checkpoint, self)
-            log.info("resumed at epoch %d, step %d", self.epoch + 1, self.step)
-        record_attempt(session.part, session.device, recipe.seed, f"epoch {self.epoch + 1}, step {self.step}")
-        session.part.drop_metrics(self.epoch)
-
-    def run(self) -> None:
-        """Every epoch from where the clock stands."""
-        while self.epoch < self.settings.epochs:
-            self._epoch()
-
-    def _epoch(self) -> None:
-        settings, epoch = self.settings, self.epoch
-        started = time.monotonic() - self.seconds
-        lr = self.training.begin(epoch)
-        if self.step == 0:
-            torch.manual_seed(stream_seed(self.recipe.seed, "noise", epoch))
-            self.carry = None
-        self._steps(lr, started)
-        row: dict[str, Any] = {"epoch": epoch, "lr": lr, **self.session.means(epoch), **self.training.after(epoch)}
-        row["seconds"] = round(time.monotonic() - started, 3)
-        self.session.part.add_metrics(row)
-        self.epoch, self.step, self.seconds = epoch + 1, 0, 0.0
-        self.session.save(self._position, self)
-        log.info("%s", _line(row, settings.epochs, self.training.task))
-        if self.epoch < settings.epochs:
-            self.session.leave()
-
-    def _steps(self, lr: float, started: float) -> None:
-        self.network.train()
-        batches, task, optimizer = self.training.feed.epoch(self.epoch), self.training.task, self.training.optimizer
-        precision, total = PRECISIONS[self.recipe.precision], len(batches)
-        with progress(f"train epoch {self.epoch + 1}", total, self.recipe.log.every) as say:
-            for step in range(self.step, total):
-                batch = replace(batches[step], carry=self.carry)
-                with torch.autocast(self.session.device.type, precision, enabled=precision != torch.float32):
-                    loss = task.loss(self.network, batch)
-                optimizer.zero_grad(set_to_none=True)
-                loss.total().backward()
-                if self.settings.clip is not None:
-                    torch.nn.utils.clip_grad_norm_(self.weights, self.settings.clip, foreach=True)
-                set_learning_rate(optimizer, lr * batch.scale)
-                optimizer.step()
-                self.session.meter.add("train", loss)
-                self.carry, self.step = loss.carry, step + 1
-                say(self.step, self.session.meter.text)
-                self.seconds = time.monotonic() - started
-                if self.step < total:
-                    self.session.check(self._position, self)
-
-    @property
-    def _position(self) -> int:
-        return self.epoch * 1_000_000 + self.step
-
-    def state_dict(self) -> dict[str, Any]:
-        """Weights, momentum and where the training is."""
-        return {
-            "genotype": self.genotype.to_json(),
-            "network": self.network.state_dict(),
-            "optimizer": optimizer_state(self.training.optimizer, self.network),
-            "training": self.training.state_dict(),
-            "epoch": self.epoch,
-            "step": self.step,
-            "seconds": self.seconds,
-            "carry": self.carry,
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from `state`."""
-        if parse_genotype(state.get("genotype", self.genotype.to_json())) != self.genotype:
-            raise ValueError("another genotype is beside the checkpoint")
-        self.network.load_state_dict(state["network"])
-        self.training.load_state_dict(state.get("training", {}))  # checkpoints of images had none once
-        load_optimizer_state(self.training.optimizer, self.network, state["optimizer"])
-        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
-        carry: Tensor | None = state.get("carry")
-        self.carry = None if carry is None else carry.to(self.session.device)
-        require_counts(epoch=self.epoch, step=self.step)
+def _resume(run: str | Path | None, recipe: Recipe | None, name: str | None) -> Run:
+    """Goes on with a training of `run`, unless it has finished."""
+    where = require_run(run)
+    part = where.training(name)
+    require_recipe(part, "train")
+    with only_one(part.path) as held:
+        sweep(part.path)
+        found = _with_what_is_begun(resumed(part, recipe))
+        settings, genotype = _require_train(found.recipe), read_genotype(part)
+        _require_same(part, genotype, found)
+        if part.weights.is_file() and _begun(found) == (settings.epochs, 0):
+            more = f"{_go_on(where, part)} --set train.epochs=N"
+            text = "%s: the training has finished, after epoch %d; to go further: %s"
+            log.info(text, part.path, settings.epochs, more)
+            return where
+        device = pick_device(found.recipe.device)
+        with as_begun(part, found.checkpoint, device):
+            require_reads(genotype, found.recipe)
+            source = resumed_source(found.recipe, part, found.checkpoint)
+            _run(where, part, held, found, Job(genotype, found.recipe, source, device), {})
+    return where
 
 
-def _line(row: dict[str, Any], epochs: int, task: Task) -> str:
-    parts = [f"train epoch {row['epoch'] + 1}/{epochs}"]
-    parts += [task.said(name, row) for name in ("train", "valid", "test") if f"{name}_loss" in row]
-    left = row["seconds"] * (epochs - row["epoch"] - 1)
-    return "  ".join([*parts, duration(row["seconds"]), f"{duration(left)} left" if left else ""]).rstrip()
+def _run(where: Run, part: Part, held: Held, found: Resumed, job: Job, facts: Mapping[str, Any]) -> None:
+    """One attempt, from the start or from the checkpoint that was found, to the weights."""
+    log.info("run folder: %s", where.path)
+    job.source.say()
+    with Stop(_require_train(found.recipe).checkpoint_every) as stop:
+        task, source = job.training.task, job.source
+        session = Session(part, held, stop, job.device, found.recipe, _go_on(where, part), task, source)
+        try:
+            Trainer(job, found, session, facts).run()
+        except Diverged as error:
+            record_divergence(part, str(error))
+            raise
+        held.require()
+        draw.write_cells(job.genotype, part.path)
+        # last, for they say that the training has finished
+        save_weights(part, job.training.result(), job.genotype, found.recipe, source.inputs)
+
+
+def _require_train(recipe: Recipe | None) -> ImageTrain | TextTrain:
+    if recipe is None or recipe.train is None:
+        raise RecipeError("the recipe has no train section; name one that has with --recipe (diffnas list recipes)")
+    return recipe.train
+
+
+def _go_on(where: Run, part: Part) -> str:
+    """The command that goes on with a training."""
+    which = ["--train", part.path.name] if len(where.trainings()) > 1 else []
+    return shlex.join(["diffnas", "train", "--resume", str(where.path), *which])
+
+
+def _begun(found: Resumed) -> tuple[int, int]:
+    """The epochs that are done, and the steps of the next one."""
+    state = (found.checkpoint or {}).get("state", {})
+    epoch, step = (state.get(name, 0) for name in ("epoch", "step"))
+    return (epoch, step) if type(epoch) is type(step) is int else (0, 0)
+
+
+def _require_same(part: Part, genotype: Genotype, found: Resumed) -> None:
+    """Raises `RunError` where the genotype is not the one that was trained so far; older checkpoints do not say."""
+    state = (found.checkpoint or {}).get("state", {})
+    if isinstance(state, dict) and state.get("genotype", genotype.to_json()) != genotype.to_json():
+        raise RunError(f"{part.genotype}: is not the genotype that was trained so far; put it back")
+
+
+def _with_what_is_begun(found: Resumed) -> Resumed:
+    """`found`, its recipe with as many epochs as were begun where fewer are asked for: none can be taken back."""
+    epoch, step = _begun(found)
+    train, begun = found.recipe.train, epoch + (step > 0)
+    if train is None or train.epochs >= begun:
+        return found
+    log.warning("train.epochs: %d asked for, %d begun: the training ends with those", train.epochs, begun)
+    return replace(found, recipe=replace(found.recipe, train=train.model_copy(update={"epochs": begun})))

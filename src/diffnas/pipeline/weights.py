@@ -74,7 +74,7 @@ def trained_recipe(part: Part, overrides: Sequence[str], may: str) -> Recipe:
     if changed:
         raise RecipeError(*(f"--set {key}: {may}" for key in changed))
     if recipe.train is None:
-        raise RecipeError(f"{part.recipe}: has no train section, and something was trained by it; restore a copy")
+        raise RecipeError(f"{part.recipe}: its section train is missing; put the file back as it was")
     return recipe
 
 

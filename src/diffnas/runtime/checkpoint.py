@@ -47,13 +47,19 @@ def save_checkpoint(folder: Path, position: int, state: dict[str, Any]) -> Path:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getvalue()
-    path = folder / f"{position:012d}.pt"
+    folder.mkdir(exist_ok=True)
+    path = checkpoint_path(folder, position)
     write_bytes(path, MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
     before = [other for other in _checkpoints(folder) if _position(other) < position]
     for other in _checkpoints(folder):
         if other != path and other not in before[: KEEP - 1]:
             other.unlink()
     return path
+
+
+def checkpoint_path(folder: Path, position: int) -> Path:
+    """The file of the checkpoint of `position`."""
+    return folder / f"{position:012d}.pt"
 
 
 def load_checkpoint(folder: Path, device: str | torch.device = "cpu") -> dict[str, Any] | None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
+
+LEFT_OVER = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
+"""What a file is called until it is whole; a kill leaves it behind."""
 
 
 def is_file(path: str | Path) -> bool:
@@ -24,24 +28,54 @@ def is_folder(path: str | Path) -> bool:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes `content` to `path` so that a reader sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    """Writes `content` to `path` so that a reader sees the old file or the new one, never a part.
+
+    The folder must be there: one that was moved away while a run works in it shall not come back empty.  Raises `OSError`
+    with the name `path`.
+    """
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o666 & ~_umask())
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise _named(error, path) from None
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes `text` as UTF-8, whole or not at all."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def add_text(path: Path, text: str) -> None:
+    """Adds `text` at the end of the file at `path`, and waits until it is on the disk."""
+    try:
+        with path.open("ab") as file:
+            file.write(text.encode("utf-8"))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _named(error, path) from None
+
+
+def _named(error: OSError, path: Path) -> OSError:
+    """`error`, naming `path`: a full disk names no file, and that of a file in the making says nothing to anyone."""
+    return OSError(error.errno, error.strerror, str(path)) if error.errno else error
+
+
+def sweep(folder: Path) -> None:
+    """Removes what writes that were cut short have left in `folder` and in the folders within it."""
+    for pattern in (".*.tmp", "*/.*.tmp"):
+        for path in folder.glob(pattern):
+            if LEFT_OVER.fullmatch(path.name) and path.is_file():
+                path.unlink(missing_ok=True)
 
 
 def _umask() -> int:

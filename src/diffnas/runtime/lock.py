@@ -1,7 +1,9 @@
-"""One process at a time in a folder."""
+"""One process at a time in a folder, for as long as the folder stays where it is."""
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,21 +11,65 @@ from pathlib import Path
 from diffnas.errors import RunError
 
 
-@contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Holds `folder` for this process; raises `RunError` where another one works in it.
+class Held:
+    """A folder that this process works in, and an open descriptor of it (None where the system has none)."""
 
-    The hold ends with the process, however it ends.  Where the system has no such locks (Windows) nothing is held.
+    def __init__(self, folder: Path, descriptor: int | None) -> None:
+        self.folder, self._descriptor = folder, descriptor
+
+    def require(self) -> None:
+        """Raises `RunError` where the folder has been moved or removed since, or another one is in its place."""
+        if self._descriptor is None:
+            return
+        try:
+            if os.path.samestat(os.fstat(self._descriptor), os.stat(self.folder)):
+                return
+        except OSError:
+            pass
+        raise RunError(
+            f"{self.folder}: was moved or removed while the run worked in it, so the run has stopped; what it wrote is"
+            " where the folder is now: go on there with --resume"
+        )
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[Held]:
+    """Holds `folder`, which is there, for this process; raises `RunError` where another one works in it.
+
+    The hold ends with the process, however it ends.  Where the system (Windows) or the file system has no such locks nothing
+    is held.  An `OSError` within becomes a `RunError` where its cause is that the folder is no longer there.
     """
     try:
         import fcntl
     except ImportError:
-        yield
+        yield Held(folder, None)
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        lock = _lock_file(folder, place)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
             raise RunError(f"{folder}: another process is working in it; wait for it, or stop it") from None
-        yield
+        except OSError:  # a network's file system without locks
+            pass
+        held = Held(folder, place)
+        try:
+            yield held
+        except OSError:
+            held.require()
+            raise
+        finally:
+            os.close(lock)
+    finally:
+        os.close(place)
+
+
+def _lock_file(folder: Path, place: int) -> int:
+    """A descriptor of `.lock` in the folder, made where it is not there; what is in it stays, and no link is followed."""
+    try:
+        return os.open(".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666, dir_fd=place)
+    except OSError as error:
+        reason = "is a symbolic link" if error.errno == errno.ELOOP else f"cannot be opened: {error.strerror}"
+        raise RunError(f"{folder / '.lock'}: {reason}; see to it, or remove it") from None

@@ -1,0 +1,156 @@
+"""One attempt at a training: epochs of steps, and what is written after each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffnas.core.genotype import Genotype
+from diffnas.core.seeds import stream_seed
+from diffnas.engine.optim import load_optimizer_state, optimizer_state, set_learning_rate
+from diffnas.pipeline.network import build
+from diffnas.pipeline.resume import Resumed
+from diffnas.pipeline.session import Session, require_counts
+from diffnas.pipeline.source import Source, Task
+from diffnas.recipe import Recipe
+from diffnas.run import Part
+from diffnas.runtime.console import duration, log, progress
+from diffnas.runtime.device import PRECISIONS, place
+
+
+class Job:
+    """What is trained: the network of `genotype`, by `recipe`, on the data of `source`."""
+
+    def __init__(self, genotype: Genotype, recipe: Recipe, source: Source, device: torch.device) -> None:
+        self.genotype, self.device, self.source = genotype, device, source
+        network = build(genotype, recipe, source.shape, stream_seed(recipe.seed, "weights"))
+        self.network = place(network, device)
+        self.training = source.training(self.network, device)
+
+
+class Trainer:
+    """One attempt at a training: epochs of steps, and what is written after each."""
+
+    def __init__(self, job: Job, found: Resumed, session: Session, facts: Mapping[str, Any]) -> None:
+        recipe = found.recipe
+        assert recipe.train is not None
+        self.recipe, self.settings, self.session = recipe, recipe.train, session
+        self.genotype, self.network, self.training = job.genotype, job.network, job.training
+        self.weights = [p for p in job.network.parameters() if p.requires_grad]
+        self.epoch = self.step = 0
+        self.carry: Tensor | None = None
+        self.seconds = 0.0  # spent on the epoch at hand in earlier attempts
+        if found.checkpoint is not None:
+            session.restore(found.checkpoint, self)
+        self._begin(found, facts)
+
+    def _begin(self, found: Resumed, facts: Mapping[str, Any]) -> None:
+        """Writes what tells of this attempt, now that nothing stands in its way."""
+        self.session.part.write_recipe(self.recipe.to_yaml())
+        _set_aside(self.session.part, self.epoch)
+        if found.lowered and found.checkpoint is not None:
+            self.session.save(self._position, self)  # the rates are those of the checkpoint from now on
+        at = f"epoch {self.epoch + 1}, step {self.step}"
+        self.session.begin(at, self.epoch, {"lowered": found.lowered} if found.lowered else facts)
+        self.session.source.record_training(self.session.part)
+        if found.checkpoint is not None:
+            log.info("resumed at %s", at)
+
+    def run(self) -> None:
+        """Every epoch from where the clock stands."""
+        while self.epoch < self.settings.epochs:
+            self._epoch()
+
+    def _epoch(self) -> None:
+        settings, epoch = self.settings, self.epoch
+        started = time.monotonic() - self.seconds
+        lr = self.training.begin(epoch)
+        if self.step == 0:
+            torch.manual_seed(stream_seed(self.recipe.seed, "noise", epoch))
+            self.carry = None
+        self._steps(lr, started)
+        row: dict[str, Any] = {"epoch": epoch, "lr": lr, **self.session.means(epoch, self)}
+        row |= self.training.after(epoch)
+        self.session.require_finite(epoch, row)
+        row["seconds"] = round(time.monotonic() - started, 3)
+        self.session.part.add_metrics(row)
+        self.epoch, self.step, self.seconds = epoch + 1, 0, 0.0
+        self.session.save(self._position, self)
+        log.info("%s", _line(row, settings.epochs, self.training.task))
+        if self.epoch < settings.epochs:
+            self.session.leave()
+
+    def _steps(self, lr: float, started: float) -> None:
+        self.network.train()
+        batches, task, optimizer = self.training.feed.epoch(self.epoch), self.training.task, self.training.optimizer
+        precision, total = PRECISIONS[self.recipe.precision], len(batches)
+        with progress(f"train epoch {self.epoch + 1}", total, self.recipe.log.every) as say:
+            for step in range(self.step, total):
+                batch = replace(batches[step], carry=self.carry)
+                with torch.autocast(self.session.device.type, precision, enabled=precision != torch.float32):
+                    loss = task.loss(self.network, batch)
+                optimizer.zero_grad(set_to_none=True)
+                loss.total().backward()
+                if self.settings.clip is not None:
+                    torch.nn.utils.clip_grad_norm_(self.weights, self.settings.clip, foreach=True)
+                set_learning_rate(optimizer, lr * batch.scale)
+                optimizer.step()
+                self.session.meter.add("train", loss)
+                self.carry, self.step = loss.carry, step + 1
+                say(self.step, self.session.meter.text)
+                self.seconds = time.monotonic() - started
+                if self.step < total:
+                    self.session.check(self._position, f"step {self.step} of epoch {self.epoch + 1}", self)
+
+    @property
+    def _position(self) -> int:
+        return self.epoch * 1_000_000 + self.step
+
+    def state_dict(self) -> dict[str, Any]:
+        """The genotype, weights, momentum and where the training is."""
+        return {
+            "genotype": self.genotype.to_json(),
+            "network": self.network.state_dict(),
+            "optimizer": optimizer_state(self.training.optimizer, self.network),
+            "training": self.training.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": self.seconds,
+            "carry": self.carry,
+        }
+
+    def quantities(self) -> dict[str, Sequence[Tensor]]:
+        """The weights."""
+        return {"the weights of the network": self.weights}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from `state`."""
+        self.network.load_state_dict(state["network"])
+        self.training.load_state_dict(state.get("training", {}))  # checkpoints of images had none once
+        load_optimizer_state(self.training.optimizer, self.network, state["optimizer"])
+        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+        carry: Tensor | None = state.get("carry")
+        self.carry = None if carry is None else carry.to(self.session.device)
+        require_counts(epoch=self.epoch, step=self.step)
+
+
+def _set_aside(part: Part, epoch: int) -> None:
+    """Keeps the weights of a finished training that now goes on, and their test, under names that say of what epoch."""
+    last = max((row["epoch"] + 1 for row in part.metrics()), default=epoch)
+    for path in (part.weights, part.path / "test.json"):
+        if path.is_file():
+            kept = path.with_name(f"{path.stem}-epoch-{last:03d}{path.suffix}")
+            path.replace(kept)
+            log.info("%s is kept as %s", path, kept.name)
+
+
+def _line(row: dict[str, Any], epochs: int, task: Task) -> str:
+    parts = [f"train epoch {row['epoch'] + 1}/{epochs}"]
+    parts += [task.said(name, row) for name in ("train", "valid", "test") if f"{name}_loss" in row]
+    left = row["seconds"] * (epochs - row["epoch"] - 1)
+    return "  ".join([*parts, duration(row["seconds"]), f"{duration(left)} left" if left else ""]).rstrip()

@@ -1,0 +1,73 @@
+"""A folder that one process holds: who else comes is refused, and it is known when the folder is no longer there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from diffnas.errors import RunError
+from diffnas.runtime.lock import only_one
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    with only_one(tmp_path):
+        with pytest.raises(RunError, match="another process is working in it"), only_one(tmp_path):
+            pass
+        with pytest.raises(RunError, match="another process is working in it"), only_one(tmp_path):
+            pass
+    with only_one(tmp_path) as held:
+        held.require()
+    assert os.listdir(tmp_path) == [".lock"]
+
+
+def test_the_lock_follows_no_link_and_keeps_what_is_in_the_file(tmp_path: Path) -> None:
+    mine, folder = tmp_path / "mine", tmp_path / "folder"
+    mine.write_text("precious")
+    folder.mkdir()
+    (folder / ".lock").symlink_to(mine)
+    with pytest.raises(RunError, match=r"\.lock: is a symbolic link"), only_one(folder):
+        pass
+    (folder / ".lock").unlink()
+    os.link(mine, folder / ".lock")
+    with only_one(folder):
+        pass
+    assert mine.read_text() == "precious"
+    (folder / ".lock").unlink()
+    (folder / ".lock").mkdir()
+    with pytest.raises(RunError, match=r"\.lock: cannot be opened: Is a directory"), only_one(folder):
+        pass
+
+
+def moved(folder: Path) -> None:
+    folder.rename(folder.with_name("elsewhere"))
+
+
+def replaced(folder: Path) -> None:
+    moved(folder)
+    folder.mkdir()
+
+
+@pytest.mark.parametrize("away", [moved, replaced, shutil.rmtree])
+def test_a_folder_that_is_no_longer_there_is_noticed(away: Callable[[Path], None], tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with only_one(folder) as held:
+        held.require()
+        away(folder)
+        with pytest.raises(RunError, match="folder: was moved or removed while the run worked in it"):
+            held.require()
+
+
+def test_what_fails_for_that_reason_says_so_and_nothing_else_does(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), only_one(tmp_path):
+        (tmp_path / "a" / "b").write_text("")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with pytest.raises(RunError, match="was moved or removed"), only_one(folder):
+        moved(folder)
+        (folder / "file").write_text("")
+    assert not folder.exists()
