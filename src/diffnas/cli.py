@@ -8,7 +8,9 @@ torch is loaded only by commands that compute, so that help and refusals are imm
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import tempfile
 import traceback
 from collections.abc import Iterable
 from enum import StrEnum
@@ -18,6 +20,8 @@ from typing import Annotated, Any
 import typer
 
 from diffnas.errors import DiffnasError, Diverged, Interrupted, RunError, UserError
+from diffnas.runtime.files import write_text
+from diffnas.runtime.terminal import lost_output, printable, say, steady_streams
 
 app = typer.Typer(
     name="diffnas",
@@ -81,9 +85,12 @@ def search(
     from diffnas.pipeline import search as pipeline
 
     found = pipeline.search(chosen, resume or run, resume=resume is not None)
-    typer.echo(f"run folder: {found.path}")
-    typer.echo(f"genotype:   {found.search.genotype}")
-    typer.echo(f"next:       {shlex.join(['diffnas', 'train', str(found.path)])}")
+    _print(
+        f"run folder: {found.path}",
+        f"genotype:   {found.search.genotype}",
+        f"next:       {shlex.join(['diffnas', 'train', str(found.path)])}",
+        kept=str(found.path),
+    )
 
 
 @app.command()
@@ -136,9 +143,12 @@ def train(
         with named(_short(text)):
             done = pipeline.train(found, chosen, run or source, name=name)
         part = done.train(name or f"{chosen.name}-seed{chosen.seed}")
-    typer.echo(f"run folder: {done.path}")
-    typer.echo(f"weights:    {part.weights}")
-    typer.echo(f"next:       {shlex.join(['diffnas', 'test', str(done.path)])}")
+    _print(
+        f"run folder: {done.path}",
+        f"weights:    {part.weights}",
+        f"next:       {shlex.join(['diffnas', 'test', str(done.path)])}",
+        kept=str(done.path),
+    )
 
 
 @app.command()
@@ -161,11 +171,7 @@ def test(
     from diffnas.pipeline.test import test as pipeline
 
     result = pipeline(opened, name, tuple(overrides or ()))
-    if as_json:
-        typer.echo(json.dumps(result, indent=1))
-        return
-    for line in described(result):
-        typer.echo(line)
+    _print(*(_json_lines(result) if as_json else described(result)))
 
 
 @app.command()
@@ -188,7 +194,7 @@ def show(
 
     found = load_genotype(genotype)
     if as_json:
-        typer.echo(found.to_json(), nl=False)
+        _print(*found.to_json().splitlines())
         return
     from diffnas.draw import write_cells
 
@@ -202,8 +208,7 @@ def show(
         with named(_short(genotype)):
             lines = list(size_lines(found, by))  # what cannot be counted is refused before anything is drawn
     written = write_cells(found, out, f"{_stem(genotype)}-cells")
-    for line in [found.to_text(), *lines, *(f"picture: {path}" for path in written)]:
-        typer.echo(line)
+    _print(*found.to_text().splitlines(), *lines, *(f"picture: {path}" for path in written))
 
 
 @app.command()
@@ -235,9 +240,7 @@ def lookup(
     with named(_short(cell)):
         found = look_up(cell, table)
     devices = None if latency is None else latencies(latency, found.index)
-    lines = [json.dumps(plain(found, devices), indent=1)] if as_json else describe(found, devices)
-    for line in lines:
-        typer.echo(line)
+    _print(*(_json_lines(plain(found, devices)) if as_json else describe(found, devices)))
 
 
 data_app = typer.Typer(help="Prepare data that others publish.", no_args_is_help=True, rich_markup_mode="rich")
@@ -260,7 +263,7 @@ def nasbench201(
 
     start_console(quiet)
     cells, left_out = build_table(folder, out)
-    typer.echo(f"table: {out} ({cells:,} of 15,625 cells)")
+    _print(f"table: {out} ({cells:,} of 15,625 cells)", kept=str(out))
     if left_out:
         raise UserError(f"{left_out:,} of {cells + left_out:,} files could not be used and were left out of {out}")
 
@@ -281,15 +284,14 @@ def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> Non
     """List methods, spaces, data sets, recipes, published genotypes, or every recipe key."""
     from diffnas.listing import listing
 
-    for line in listing(what.value):
-        typer.echo(line)
+    _print(*listing(what.value))
 
 
 def _version(wanted: bool) -> None:
     if wanted:
         from diffnas import __version__
 
-        typer.echo(f"diffnas {__version__}")
+        _print(f"diffnas {__version__}")
         raise typer.Exit
 
 
@@ -304,6 +306,11 @@ def _root(
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line on `arguments` (default: the process's) and returns the exit code."""
+    with steady_streams():
+        return _exit_code(arguments)
+
+
+def _exit_code(arguments: list[str] | None) -> int:
     try:
         code = app(args=arguments, prog_name="diffnas", standalone_mode=False)
         if code == 130:  # what typer makes of Ctrl-C
@@ -314,12 +321,12 @@ def main(arguments: list[str] | None = None) -> int:
     except USAGE as error:
         return _mistyped(error)
     except UserError as error:
-        return _refused(error.lines)
+        return _refused(error.shown)
     except (Interrupted, KeyboardInterrupt, typer.Abort) as error:
-        typer.echo(f"diffnas: {str(error) or 'stopped'}", err=True)
+        say(f"diffnas: {str(error) or 'stopped'}", error=True)
         return 130
     except Diverged as error:
-        typer.echo(f"diffnas: {error}", err=True)
+        say(f"diffnas: {error}", error=True)
         return 1
     except OSError as error:
         # a place the caller named: no permission, too long a name, a full disk
@@ -329,8 +336,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _refused(lines: Iterable[str]) -> int:
-    for line in lines:
-        typer.echo(f"diffnas: {line}", err=True)
+    say(*(f"diffnas: {line}" for line in lines), error=True)
     return 2
 
 
@@ -341,20 +347,42 @@ def _mistyped(error: Any) -> int:
         return 2
     command = error.ctx.command_path if error.ctx is not None else "diffnas"
     said = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
-    typer.echo(f"{command}: {said}; see: {command} --help", err=True)
+    say(f"{command}: {said}; see: {command} --help", error=True)
     return 2
 
 
 def _failed(error: Exception) -> int:
     """Writes the traceback of a failure of ours to a file and names it."""
-    path = Path("diffnas-error.log")
-    try:
-        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-        where = f"the details are in {path.resolve()}"
-    except OSError:
-        where = "".join(traceback.format_exception(error))
-    typer.echo(f"diffnas: failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}; {where}", err=True)
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    say(f"diffnas: failed: {reason}; {_written(error)}", error=True)
     return 1
+
+
+def _written(error: Exception) -> str:
+    """Where the details of `error` are: in the working folder, or where temporary files go."""
+    text = "".join(f"{printable(line)}\n" for line in "".join(traceback.format_exception(error)).split("\n"))
+    for folder in (os.getcwd, tempfile.gettempdir):
+        try:
+            path = Path(folder()) / "diffnas-error.log"
+            write_text(path, text)
+        except OSError:
+            continue
+        return f"the details are in {path}"
+    return "the details could not be written to a file"
+
+
+def _print(*lines: object, kept: str = "") -> None:
+    """Prints results; where that fails, says which file or folder has them, and raises `UserError` where none has."""
+    say(*lines)
+    lost = lost_output()
+    if lost is not None and not kept:
+        raise UserError(f"standard output: {lost}; the result is not printed")
+    if lost is not None:
+        say(f"diffnas: standard output: {lost}; the result is in {kept}", error=True)
+
+
+def _json_lines(result: Any) -> list[str]:
+    return json.dumps(result, indent=1).splitlines()
 
 
 def _stem(genotype: str) -> str:

@@ -21,12 +21,24 @@ class DiffnasError(Exception):
     """Base of all errors that diffnas raises on purpose."""
 
 
+MOST = 20  # mistakes that are listed
+LONGEST = 600  # characters of a line
+
+
 class UserError(DiffnasError, ValueError):
-    """Input that cannot be used: `lines` holds one line per mistake."""
+    """Input that cannot be used: `lines` holds one line per mistake, `shown` the first twenty of them."""
 
     def __init__(self, *lines: str) -> None:
-        self.lines = tuple(" ".join(line.split()) for line in lines)
-        super().__init__("\n".join(self.lines))
+        self.lines = tuple(_short(line) for line in lines)
+        more = [f"and {len(lines) - MOST:,} more"] if len(lines) > MOST else []
+        self.shown = (*self.lines[:MOST], *more)
+        super().__init__("\n".join(self.shown))
+
+
+def _short(line: str) -> str:
+    """`line` without line breaks and with its middle left out where it is long: it begins with a place and ends in a remedy."""
+    line = " ".join(line.split())
+    return line if len(line) <= LONGEST else f"{line[: LONGEST * 2 // 3]} ... {line[-LONGEST // 3 :]}"
 
 
 class RecipeError(UserError):

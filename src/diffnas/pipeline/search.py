@@ -123,7 +123,9 @@ class _Searcher:
         genotype = self._result()
         if genotype is not None:
             draw.write_cells(genotype, self.session.part.path)
-            log.info("found after %d epochs:\n%s", self.search.clock.total, genotype.to_text())
+            log.info("found after %d epochs:", self.search.clock.total)
+            for line in genotype.to_text().splitlines():
+                log.info("%s", line)
             epochs.say_table(self.search.space, genotype, self.session.part)
 
     def _turn_ends_stage(self) -> bool:
