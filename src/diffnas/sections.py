@@ -16,6 +16,16 @@ RATES = ("dropout", "dropouth", "dropoutx", "dropouti", "dropoute")
 """The dropouts of a language model, by the names of its authors."""
 
 
+LARGEST_NUMBER = 10**15  # what comes of a product of two still fits into float32
+
+
+def is_large(value: Any) -> bool:
+    """Whether `value` is, or a list of it holds, a number larger than any that makes sense in a recipe."""
+    if isinstance(value, list | tuple):
+        return any(map(is_large, value))
+    return isinstance(value, int | float) and abs(value) > LARGEST_NUMBER
+
+
 class Section(BaseModel):
     """A part of a recipe: unknown keys are refused, types are strict, and numbers are finite.
 
@@ -28,6 +38,8 @@ class Section(BaseModel):
     @classmethod
     def _as_yaml_means_it(cls, value: Any, info: ValidationInfo) -> Any:
         """A list for a tuple, and 3.0 for a whole number: YAML knows no tuples, and 1e3 is a float to it."""
+        if is_large(value):
+            raise ValueError(f"above {LARGEST_NUMBER:g}")
         annotation = cls.model_fields[str(info.field_name)].annotation
         kinds = {annotation, *get_args(annotation)} - {NoneType}
         if isinstance(value, list) and any(get_origin(kind) is tuple for kind in kinds):

@@ -162,7 +162,7 @@ def _rows(path: Path, raw: Mapping[str, list[Any]]) -> list[int]:
         try:
             stated = int(raw["index"][row - 1]) if "index" in raw else None
             index = nb.index_of(nb.parse_cell(str(text))) if "arch_str" in raw else stated
-        except (GenotypeError, TypeError, ValueError) as error:
+        except (GenotypeError, OverflowError, TypeError, ValueError) as error:
             raise DataError(f"{path} row {row}: {str(error).removeprefix('genotype: ')}") from None
         if index is None or not 0 <= index < nb.CELLS:
             raise DataError(f"{path} row {row}: index {index} is not one of 0 to {nb.CELLS - 1}")
