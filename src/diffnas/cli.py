@@ -19,8 +19,9 @@ from typing import Annotated, Any
 
 import typer
 
-from diffnas.errors import DiffnasError, Diverged, Interrupted, RunError, UserError
+from diffnas.errors import Diverged, Interrupted, RunError, UserError
 from diffnas.runtime.files import write_text
+from diffnas.runtime.room import lack_of_room
 from diffnas.runtime.terminal import lost_output, printable, say, steady_streams
 
 app = typer.Typer(
@@ -328,11 +329,21 @@ def _exit_code(arguments: list[str] | None) -> int:
     except Diverged as error:
         say(f"diffnas: {error}", error=True)
         return 1
-    except OSError as error:
-        # a place the caller named: no permission, too long a name, a full disk
-        return _refused([f"{error.filename!s:.200}: {error.strerror}"]) if error.filename else _failed(error)
-    except (DiffnasError, Exception) as error:  # noqa: BLE001 (a person gets a line and a file, not a traceback)
-        return _failed(error)
+    except Exception as error:  # noqa: BLE001 (a person gets a line and a file, not a traceback)
+        return _unforeseen(error)
+
+
+def _unforeseen(error: Exception) -> int:
+    """The exit code of an error that nobody turned into a line: no room, a place that cannot be used, or our own fault."""
+    lack = lack_of_room(error)
+    if lack is not None:
+        remedy = "free some space" if isinstance(error, OSError) else "close other programs, or choose a smaller size"
+        return _refused([f"{lack}; {remedy} and start again"])
+    if isinstance(error, ImportError) and not (error.name or "diffnas").startswith("diffnas"):
+        return _refused([f"{error.name} cannot be loaded ({error}); `diffnas doctor` says what is missing"])
+    if isinstance(error, OSError) and error.filename:  # no permission, too long a name
+        return _refused([f"{error.filename!s:.200}: {error.strerror}"])
+    return _failed(error)
 
 
 def _refused(lines: Iterable[str]) -> int:

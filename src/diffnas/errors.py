@@ -7,7 +7,8 @@
     │   ├── DataError        a data set, a file of it, or a split
     │   ├── RunError         a run folder
     │   ├── CheckpointError  no checkpoint that can be trusted
-    │   └── WeightsError     weights that do not fit a module
+    │   ├── WeightsError     weights that do not fit a module
+    │   └── ResourceError    no room left on disk or in memory
     ├── Diverged             a loss that is no longer finite; exit code 1
     └── Interrupted          stopped by a signal after a checkpoint was written; exit code 130
 
@@ -63,6 +64,10 @@ class CheckpointError(UserError):
 
 class WeightsError(UserError):
     """A state dict does not fit the module that it is loaded into."""
+
+
+class ResourceError(UserError):
+    """Disk or memory ran out, or cannot be enough; what was computed until the last checkpoint is kept."""
 
 
 class Diverged(DiffnasError):  # noqa: N818 (the word for it)

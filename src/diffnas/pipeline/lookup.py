@@ -123,7 +123,7 @@ def read_columns(path: Path, wanted: Callable[[str], bool]) -> Columns:
 def read_raw(path: Path) -> dict[str, list[Any]]:
     """The columns of a csv file (as text) or a parquet file, as they are."""
     if not is_file(path):
-        raise DataError(f"{path}: there is no such file")
+        raise DataError(f"{path}: {'is not a file' if path.exists() else 'there is no such file'}")
     return _parquet(path) if path.suffix == ".parquet" else _csv(path)
 
 

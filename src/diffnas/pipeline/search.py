@@ -20,9 +20,10 @@ from diffnas.engine.collapse import collapsed
 from diffnas.engine.method import Clock, Phase, Stage, Turn
 from diffnas.engine.optim import set_learning_rate
 from diffnas.engine.search import Feed
-from diffnas.errors import RecipeError, RunError
+from diffnas.errors import RecipeError, ResourceError, RunError
 from diffnas.pipeline import epochs
 from diffnas.pipeline.environment import record_attempt, version_of
+from diffnas.pipeline.resources import explained
 from diffnas.pipeline.resume import resumed_recipe
 from diffnas.pipeline.session import Session, require_counts
 from diffnas.pipeline.source import load_source
@@ -61,8 +62,9 @@ def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = 
         go_on = shlex.join(["diffnas", "search", "--resume", str(where.path)])
         session = Session(where.search, stop, device, go_on, source.search_task(), source.names)
         try:
-            _Searcher(recipe, source.shape, feeds, session).run()
-        except RecipeError:  # what only a supernet at hand could tell
+            with explained(where.search, recipe, "search", go_on):
+                _Searcher(recipe, source.shape, feeds, session).run()
+        except (RecipeError, ResourceError):  # what only a supernet at hand could tell
             if not resume:
                 unclaim(where.search)
             raise

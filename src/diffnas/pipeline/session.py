@@ -15,6 +15,7 @@ from diffnas.errors import CheckpointError, Diverged, Interrupted
 from diffnas.pipeline.source import Task
 from diffnas.run import Part
 from diffnas.runtime.checkpoint import load_checkpoint, save_checkpoint
+from diffnas.runtime.room import lack_of_room
 from diffnas.runtime.stop import Stop
 
 
@@ -103,6 +104,8 @@ class Session:
             if self.device.type == "cuda" and "cuda_rng" in checkpoint:
                 torch.cuda.set_rng_state(checkpoint["cuda_rng"], self.device)
         except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
+            if lack_of_room(error) is not None:
+                raise
             raise self.misfit() from error
 
     def misfit(self) -> CheckpointError:

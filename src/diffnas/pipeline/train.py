@@ -19,14 +19,15 @@ from diffnas.core.genotype import Genotype
 from diffnas.core.seeds import stream_seed
 from diffnas.core.space import Words
 from diffnas.engine.optim import load_optimizer_state, optimizer_state, set_learning_rate
-from diffnas.errors import RecipeError, RunError
+from diffnas.errors import RecipeError, ResourceError, RunError
 from diffnas.pipeline.environment import record_attempt
 from diffnas.pipeline.network import build, require_reads
+from diffnas.pipeline.resources import explained, require_memory
 from diffnas.pipeline.resume import resumed_recipe
 from diffnas.pipeline.session import Session, require_counts
 from diffnas.pipeline.source import Source, Task, Training, load_source
 from diffnas.recipe import Recipe
-from diffnas.run import Part, Run, claim, new_run
+from diffnas.run import Part, Run, claim, new_run, unclaim
 from diffnas.runtime.console import duration, log, progress
 from diffnas.runtime.device import PRECISIONS, pick_device, place
 from diffnas.runtime.files import write_bytes, write_text
@@ -61,6 +62,7 @@ def train(
     device = pick_device(recipe.device)
     require_reads(genotype, recipe)
     source = load_source(recipe)
+    require_memory(lambda: build(genotype, recipe, source.shape), recipe, "train", device)
     network = build(genotype, recipe, source.shape, stream_seed(recipe.seed, "weights"))
     training = source.training(place(network, device), device)
     if not resume:
@@ -74,9 +76,16 @@ def train(
         write_text(part.recipe, recipe.to_yaml())
         which = ["--train", part.path.name] if len(where.trainings()) > 1 else []
         go_on = shlex.join(["diffnas", "train", "--resume", str(where.path), *which])
-        _Trainer(recipe, network, training, Session(part, stop, device, go_on, training.task, source.names)).run()
-        save_weights(part, training.result(), genotype, source)
-        draw.write_cells(genotype, part.path)
+        session = Session(part, stop, device, go_on, training.task, source.names)
+        try:
+            with explained(part, recipe, "train", go_on):
+                _Trainer(recipe, network, training, session).run()
+                save_weights(part, training.result(), genotype, source)
+                draw.write_cells(genotype, part.path)
+        except ResourceError:
+            if not resume:
+                unclaim(part)
+            raise
     return where
 
 

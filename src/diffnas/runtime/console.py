@@ -69,7 +69,9 @@ def progress(title: str, total: int, every: float) -> Iterator[Say]:
         MofNCompleteColumn(table_column=fixed(2 * len(str(total)) + 1)),
         TimeRemainingColumn(compact=True, table_column=fixed(5)),
         # the losses take what room is left
-        TextColumn("{task.fields[text]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+        TextColumn(
+            "{task.fields[text]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        ),
     )
     with Progress(*columns, console=_console, transient=True) as bar:
         task = bar.add_task(title, total=total, text="")

@@ -71,7 +71,7 @@ def steady_streams() -> Iterator[None]:
     _open_closed()
     before = sys.stdout, sys.stderr
     steady = [Steady(stream or open(os.devnull, "w", encoding="utf-8")) for stream in before]  # noqa: SIM115
-    sys.stdout, sys.stderr = steady  # type: ignore[assignment]
+    sys.stdout, sys.stderr = steady
     try:
         yield
     finally:
