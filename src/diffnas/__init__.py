@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from diffnas import interop
-    from diffnas.api import build_network, build_supernet, load_genotype, lookup, search, test, train
+    from diffnas.api import build_network, build_supernet, doctor, load_genotype, lookup, search, test, train
     from diffnas.core.count import Counts, count
     from diffnas.core.genotype import Genotype
     from diffnas.recipe import Recipe, read_recipe
@@ -32,6 +32,7 @@ _HOMES = {
     "build_network": "diffnas.api",
     "build_supernet": "diffnas.api",
     "count": "diffnas.core.count",
+    "doctor": "diffnas.api",
     "interop": "diffnas.interop",
     "load_genotype": "diffnas.api",
     "lookup": "diffnas.api",
@@ -50,6 +51,7 @@ __all__ = [
     "build_network",
     "build_supernet",
     "count",
+    "doctor",
     "interop",
     "load_genotype",
     "lookup",

@@ -288,6 +288,22 @@ def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> Non
     _print(*listing(what.value))
 
 
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+) -> None:
+    """Say what is installed, what computes here, and what is missing for what.
+
+    Runs a tiny step of a search on every device. The exit code is 1 where something needed does not work.
+    """
+    from diffnas.checkup import checkup, described
+
+    found = checkup()
+    _print(*(_json_lines(found) if as_json else described(found)))
+    if not found["works"]:
+        raise typer.Exit(1)
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         from diffnas import __version__

@@ -26,7 +26,7 @@ def is_folder(path: str | Path) -> bool:
 
 
 def read_bytes(path: Path, most: int = -1) -> bytes:
-    """The first `most` bytes of the file at `path` (-1: all); raises `OSError` also for a pipe or device, which may never end."""
+    """The first `most` bytes of the file at `path` (-1: all); raises `OSError` also for a pipe or device: it may never end."""
     mode = path.stat().st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise OSError(errno.EINVAL, "a pipe or device; save what it holds to a file", str(path))
