@@ -355,8 +355,8 @@ def _unforeseen(error: Exception) -> int:
     if lack is not None:
         remedy = "free some space" if isinstance(error, OSError) else "close other programs, or choose a smaller size"
         return _refused([f"{lack}; {remedy} and start again"])
-    if isinstance(error, ImportError) and not (error.name or "diffnas").startswith("diffnas"):
-        return _refused([f"{error.name} cannot be loaded ({error}); `diffnas doctor` says what is missing"])
+    if isinstance(error, ImportError) and not (error.name or "").startswith("diffnas"):
+        return _refused([f"{error.name or 'a package'} cannot be loaded ({error}); `diffnas doctor` says what is missing"])
     if isinstance(error, OSError) and error.filename:  # no permission, too long a name
         return _refused([f"{error.filename!s:.200}: {error.strerror}"])
     return _failed(error)
