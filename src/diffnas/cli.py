@@ -1,7 +1,7 @@
 """The command line.  Each command is a thin function: read what was typed, call the library, print the result.
 
-Results go to standard output, everything said on the way to standard error.  Exit codes: 0 done, 2 the input cannot be
-used (one line per mistake), 130 stopped by a signal after a checkpoint was written, 1 a failure of the program.
+Results go to standard output, everything said on the way to standard error.  The exit codes are those of
+docs/errors.md: 0 done, 1 failed or diverged, 2 not possible as things are, 130 stopped by a signal.
 torch is loaded only by commands that compute, so that help and refusals are immediate.
 """
 
@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from diffnas.errors import Diverged, Interrupted, RunError, UserError
+from diffnas.errors import DiffnasError, Diverged, Interrupted, RunError, UserError
 from diffnas.runtime.files import write_text
 from diffnas.runtime.room import lack_of_room
 from diffnas.runtime.terminal import lost_output, printable, say, steady_streams
@@ -27,7 +27,8 @@ from diffnas.runtime.terminal import lost_output, printable, say, steady_streams
 app = typer.Typer(
     name="diffnas",
     help="Search for a small network by gradient descent, train it from scratch, and test it.",
-    epilog="First try: diffnas search darts-digits, then diffnas train RUN, diffnas test RUN, diffnas show RUN.",
+    epilog="First try: diffnas search darts-digits, which prints its folder RUN; then diffnas train RUN, diffnas test RUN,"
+    " diffnas show RUN --stats. Where something does not work: diffnas doctor.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -64,9 +65,9 @@ def search(
     overrides: Set = None,
     quiet: Quiet = False,
 ) -> None:
-    """Search for a cell.
+    """Search for a cell: which operations a network is built of, and how they are joined.
 
-    Leaves in RUN/search the genotype after every epoch, pictures of the last one, and checkpoints to go on from.
+    RUN/search will hold the genotype after every epoch (the cell, as JSON), pictures, and checkpoints.
 
     [bold]diffnas search darts-digits[/bold]  two minutes on a CPU, nothing to download
 
@@ -96,18 +97,28 @@ def search(
 
 @app.command()
 def train(
-    genotype: Annotated[str | None, typer.Argument(help="A published name, a genotype file, or a run folder.")] = None,
+    genotype: Annotated[
+        str | None,
+        typer.Argument(help="A run folder, a genotype file, or a published name (diffnas list genotypes)."),
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(metavar="RECIPE", help="A recipe's name or file to train by (default: that of the run)."),
     ] = None,
     run: RunPath = None,
     resume: Resume = None,
-    name: TrainName = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--train",
+            metavar="NAME",
+            help="Folder of this training in RUN/train (default: RECIPE-seedSEED); with --resume, which one to go on with.",
+        ),
+    ] = None,
     overrides: Set = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train a genotype's network from scratch.
+    """Train the network of a cell from scratch: of one that a search found, or of a published one.
 
     Leaves in RUN/train/NAME the weights, a row of metrics per epoch, and checkpoints to go on from.
 
@@ -156,7 +167,10 @@ def train(
 def test(
     run: Annotated[Path, typer.Argument(help="A run folder with a finished training.")],
     name: TrainName = None,
-    overrides: Set = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="KEY=VALUE", help="Set data.path or device; nothing else may change."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print test.json instead of sentences.")] = False,
 ) -> None:
     """Test a trained network on the images or the text held out.
@@ -177,7 +191,9 @@ def test(
 
 @app.command()
 def show(
-    genotype: Annotated[str, typer.Argument(help="A published name, a genotype file, or a run folder.")],
+    genotype: Annotated[
+        str, typer.Argument(help="A run folder, a genotype file, or a published name (diffnas list genotypes).")
+    ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the pictures.")] = Path("."),
     stats: Annotated[bool, typer.Option("--stats", help="Print parameters and multiply-adds.")] = False,
     recipe: Annotated[
@@ -186,6 +202,8 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print the genotype as JSON and draw nothing.")] = False,
 ) -> None:
     """Draw a genotype's cells as SVG and PNG, and print them.
+
+    [bold]diffnas show runs/first --stats[/bold]
 
     [bold]diffnas show darts-v2 --stats --out pictures[/bold]
     """
@@ -256,8 +274,8 @@ def nasbench201(
 ) -> None:
     """Build a table for `diffnas lookup --table` from the official files of NAS-Bench-201 or NATS-Bench.
 
-    Means, deviations and seeds of test and validation accuracies, after 200 and after 12 epochs. Nothing in the files is
-    run. A damaged file is named and left out; the exit code is 2 then.
+    Means, deviations and seeds of test and validation accuracies, after 200 and after 12 epochs.
+    Nothing in the files is run. A damaged file is named and left out; the exit code is 2 then.
     """
     from diffnas.pipeline.nasbench201 import build_table
     from diffnas.runtime.console import start_console
@@ -339,12 +357,12 @@ def _exit_code(arguments: list[str] | None) -> int:
         return _mistyped(error)
     except UserError as error:
         return _refused(error.shown)
-    except (Interrupted, KeyboardInterrupt, typer.Abort) as error:
-        say(f"diffnas: {str(error) or 'stopped'}", error=True)
-        return 130
-    except Diverged as error:
+    except (Diverged, Interrupted) as error:
         say(f"diffnas: {error}", error=True)
-        return 1
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        say("diffnas: stopped", error=True)
+        return Interrupted.exit_code
     except Exception as error:  # noqa: BLE001 (a person gets a line and a file, not a traceback)
         return _unforeseen(error)
 
@@ -356,7 +374,8 @@ def _unforeseen(error: Exception) -> int:
         remedy = "free some space" if isinstance(error, OSError) else "close other programs, or choose a smaller size"
         return _refused([f"{lack}; {remedy} and start again"])
     if isinstance(error, ImportError) and not (error.name or "").startswith("diffnas"):
-        return _refused([f"{error.name or 'a package'} cannot be loaded ({error}); `diffnas doctor` says what is missing"])
+        said = f"{error.name or 'a package'} cannot be loaded ({error}); `diffnas doctor` says what is missing"
+        return _refused(UserError(said).shown)
     if isinstance(error, OSError) and error.filename:  # no permission, too long a name
         return _refused([f"{error.filename!s:.200}: {error.strerror}"])
     return _failed(error)
@@ -364,7 +383,7 @@ def _unforeseen(error: Exception) -> int:
 
 def _refused(lines: Iterable[str]) -> int:
     say(*(f"diffnas: {line}" for line in lines), error=True)
-    return 2
+    return UserError.exit_code
 
 
 def _mistyped(error: Any) -> int:
@@ -382,7 +401,7 @@ def _failed(error: Exception) -> int:
     """Writes the traceback of a failure of ours to a file and names it."""
     reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     say(f"diffnas: failed: {reason}; {_written(error)}", error=True)
-    return 1
+    return DiffnasError.exit_code
 
 
 def _written(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """Everything that can go wrong by name.
 
     DiffnasError
-    ├── UserError            the caller's input; the command line prints its lines and exits with 2
+    ├── UserError            what the caller can mend; the command line prints its lines and exits with 2
     │   ├── RecipeError      a recipe or an override
     │   ├── GenotypeError    a genotype that cannot be read or built
     │   ├── DataError        a data set, a file of it, or a split
@@ -19,7 +19,9 @@ from __future__ import annotations
 
 
 class DiffnasError(Exception):
-    """Base of all errors that diffnas raises on purpose."""
+    """Base of all errors that diffnas raises on purpose; `exit_code` is that of the command line (docs/errors.md)."""
+
+    exit_code = 1
 
 
 MOST = 20  # mistakes that are listed
@@ -28,6 +30,8 @@ LONGEST = 600  # characters of a line
 
 class UserError(DiffnasError, ValueError):
     """Input that cannot be used: `lines` holds one line per mistake, `shown` the first twenty of them."""
+
+    exit_code = 2
 
     def __init__(self, *lines: str) -> None:
         self.lines = tuple(_short(line) for line in lines)
@@ -76,3 +80,5 @@ class Diverged(DiffnasError):  # noqa: N818 (the word for it)
 
 class Interrupted(DiffnasError):  # noqa: N818 (it is no error)
     """A signal stopped the work after a checkpoint was written; the message says how to go on."""
+
+    exit_code = 130
