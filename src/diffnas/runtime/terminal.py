@@ -52,7 +52,8 @@ class Steady:
         """Flushes for the last time; what cannot be written is dropped, or Python would complain of it when it ends."""
         with contextlib.suppress(OSError, ValueError):
             if self.lost is not None:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+                with open(os.devnull, "wb") as nothing:
+                    os.dup2(nothing.fileno(), self.stream.fileno())
             self.stream.flush()
 
     def _try(self, act: Any, *arguments: str) -> None:
@@ -70,14 +71,15 @@ def steady_streams() -> Iterator[None]:
     """Makes standard output and error `Steady`; one that was closed takes everything and shows nothing."""
     _open_closed()
     before = sys.stdout, sys.stderr
-    steady = [Steady(stream or open(os.devnull, "w", encoding="utf-8")) for stream in before]  # noqa: SIM115
-    sys.stdout, sys.stderr = steady
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = before
-        for stream in steady:
-            stream.close()
+    with open(os.devnull, "w", encoding="utf-8") as nothing:
+        steady = [Steady(stream or nothing) for stream in before]
+        sys.stdout, sys.stderr = steady
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = before
+            for stream in steady:
+                stream.close()
 
 
 def _open_closed() -> None:
