@@ -50,11 +50,11 @@ class Steady:
 
     def close(self) -> None:
         """Flushes for the last time; what cannot be written is dropped, or Python would complain of it when it ends."""
-        with contextlib.suppress(OSError, ValueError):
-            if self.lost is not None:
-                with open(os.devnull, "wb") as nothing:
-                    os.dup2(nothing.fileno(), self.stream.fileno())
-            self.stream.flush()
+        self.flush()
+        if self.lost is not None:
+            with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nothing:
+                os.dup2(nothing.fileno(), self.stream.fileno())
+                self.stream.flush()
 
     def _try(self, act: Any, *arguments: str) -> None:
         try:
