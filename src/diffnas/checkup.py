@@ -136,16 +136,16 @@ def processor() -> Iterator[Finding]:
 
 def disk() -> Iterator[Finding]:
     """Whether runs can be written here."""
-    folder = next(path for path in (Path("runs"), Path(".")) if path.is_dir())
-    place, probe = folder.absolute(), folder / ".diffnas-doctor"
+    folder = Path("runs") if Path("runs").is_dir() else Path(".")
+    probe = folder / ".diffnas-doctor"
     try:
+        place = folder.absolute()
         write_bytes(probe, b"x" * 4096)
         probe.unlink()
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        yield Finding(
-            "disk", "bad", f"{place}: cannot be written: {error.strerror}", "choose another folder with --run"
-        )
+        said = f"{folder}/ cannot be written: {error.strerror}"
+        yield Finding("disk", "bad", said, "choose another folder with --run")
         return
     facts = {"folder": str(place), "free_disk": free}
     if free < 2**30:
@@ -162,7 +162,7 @@ def computing() -> Iterator[Finding]:
     path = os.pathsep.join(folder for folder in sys.path if folder)
     try:
         child = subprocess.run(
-            [sys.executable, "-P", "-m", "diffnas.pipeline.checkup"],
+            [sys.executable or "python3", "-P", "-m", "diffnas.pipeline.checkup"],
             capture_output=True,
             encoding="utf-8",
             errors="replace",
@@ -177,7 +177,10 @@ def computing() -> Iterator[Finding]:
         output, ended = "", f"no process can be started: {error.strerror}"
     begun = "torch"
     for line in output.splitlines():
-        read = json.loads(line)
+        try:
+            read = json.loads(line)
+        except ValueError:  # a library has printed something
+            continue
         if "begins" in read:
             begun = read["begins"]
         else:

@@ -371,8 +371,7 @@ def _unforeseen(error: Exception) -> int:
     """The exit code of an error that nobody turned into a line: no room, a place that cannot be used, or our own fault."""
     lack = lack_of_room(error)
     if lack is not None:
-        remedy = "free some space" if isinstance(error, OSError) else "close other programs, or choose a smaller size"
-        return _refused([f"{lack}; {remedy} and start again"])
+        return _refused([f"{lack.said}; {lack.remedy} and start again"])
     if isinstance(error, ImportError) and not (error.name or "").startswith("diffnas"):
         said = f"{error.name or 'a package'} cannot be loaded ({error}); `diffnas doctor` says what is missing"
         return _refused(UserError(said).shown)

@@ -17,6 +17,7 @@ from diffnas.runtime.room import free_memory, in_words, lack_of_room
         (OSError(28, "No space left on device", "runs/x"), "runs/x: No space left on device"),
         (OSError(28, "No space left on device"), "the disk: No space left on device"),
         (OSError(27, "File too large", "a"), "a: File too large"),
+        (OSError(12, "Cannot allocate memory"), "the memory is full"),
         (MemoryError(), "the memory is full"),
         (
             RuntimeError(
@@ -39,17 +40,26 @@ from diffnas.runtime.room import free_memory, in_words, lack_of_room
     ids=lambda value: str(value)[:30],
 )
 def test_in_words(error: Exception, said: str | None) -> None:
-    assert lack_of_room(error) == said
+    lack = lack_of_room(error)
+    assert (None if lack is None else lack.said) == said
+    if lack is not None:
+        assert lack.remedy == ("close other programs" if "memory" in lack.said else "free some space")
+
+
+def said(error: Exception) -> str:
+    lack = lack_of_room(error)
+    assert lack is not None
+    return lack.said
 
 
 def test_what_the_libraries_say_today() -> None:
     with pytest.raises(MemoryError) as caught:
         np.empty(2**50)
-    assert lack_of_room(caught.value) == "the memory is full (8.00 PiB more were asked for)"
+    assert said(caught.value) == "the memory is full (8.00 PiB more were asked for)"
     torch = pytest.importorskip("torch")
     with pytest.raises(RuntimeError) as failed:
         torch.empty(2**55)
-    assert "were asked for" in (lack_of_room(failed.value) or "")
+    assert "were asked for" in said(failed.value)
 
 
 def test_what_an_error_came_from_counts() -> None:
@@ -59,7 +69,7 @@ def test_what_an_error_came_from_counts() -> None:
         except MemoryError:
             raise RuntimeError("unexpected pos 64 vs 0")  # noqa: B904 (as torch does when a file cannot be finished)
     except RuntimeError as error:
-        assert lack_of_room(error) == "the memory is full"
+        assert said(error) == "the memory is full"
 
 
 def test_sizes_for_people() -> None:

@@ -83,8 +83,9 @@ def search_step(device: torch.device) -> Finding:
         try:
             losses[form], seconds[form] = _step(form, device)
         except Exception as error:  # noqa: BLE001 (whatever fails here is what was looked for)
+            lack = lack_of_room(error)
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            failed[form] = lack_of_room(error) or reason
+            failed[form] = reason if lack is None else lack.said
     facts = {"seconds": seconds, "losses": losses, "failed": failed}
     if "fast" in failed:
         works = "plain" in losses

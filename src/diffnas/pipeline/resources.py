@@ -31,18 +31,17 @@ def explained(part: Part, recipe: Recipe, command: Command, go_on: str) -> Itera
     try:
         yield
     except (OSError, MemoryError, RuntimeError) as error:
-        reason = lack_of_room(error, str(part.path))
-        if reason is None:
+        lack = lack_of_room(error, str(part.path))
+        if lack is None:
             raise
         kept = any(part.checkpoints.glob("*.pt"))
         again = f"go on with: {go_on} (a checkpoint is kept)" if kept else "start again"
-        if isinstance(error, OSError):
-            remedy = f"free some space and {again}"
-        elif kept:
-            remedy = f"close other programs and {again}, or start another run with a lower {_sizes(recipe, command)}"
-        else:
-            remedy = f"lower {_sizes(recipe, command)}, or close other programs, and {again}"
-        raise ResourceError(f"{reason}; {remedy}") from error
+        remedy = f"{lack.remedy} and {again}"
+        if lack.remedy == "close other programs" and kept:
+            remedy += f", or start another run with a lower {_sizes(recipe, command)}"
+        elif lack.remedy == "close other programs":
+            remedy = f"lower {_sizes(recipe, command)}, or {lack.remedy}, and {again}"
+        raise ResourceError(f"{lack.said}; {remedy}") from error
 
 
 def require_memory(build: Callable[[], nn.Module], recipe: Recipe, command: Command, device: torch.device) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # torch, numpy and the libraries below them name no common type
@@ -17,15 +19,23 @@ ASKED = re.compile(r"(?:tried|unable) to allocate ([\d.]+) ?(bytes|[KMGTP]iB)", 
 MEASURES = ("", "Ki", "Mi", "Gi", "Ti")
 
 
-def lack_of_room(error: BaseException, where: str = "the disk") -> str | None:
-    """`PATH: No space left on device` (`where` for what has no path), or that memory ran out; None where `error` is
-    another one."""
+@dataclass(frozen=True)
+class Lack:
+    """What is full, in words, and what frees some of it."""
+
+    said: str
+    remedy: Literal["free some space", "close other programs"]
+
+
+def lack_of_room(error: BaseException, where: str = "the disk") -> Lack | None:
+    """What was full, `where` the error names no path; None where `error` is another one."""
     if isinstance(error, OSError) and error.errno in DISK:
-        return f"{error.filename or where}: {error.strerror}"
+        return Lack(f"{error.filename or where}: {error.strerror}", "free some space")
     if isinstance(error, MemoryError) or MEMORY.search(str(error)):
         place = "of the GPU " if "CUDA" in str(error) else ""
         asked = ASKED.search(str(error))
-        return f"the memory {place}is full{f' ({_size(asked)} more were asked for)' if asked else ''}"
+        more = f" ({_size(asked)} more were asked for)" if asked else ""
+        return Lack(f"the memory {place}is full{more}", "close other programs")
     before = error.__cause__ or error.__context__  # what goes wrong when something has just gone wrong for want of room
     return None if before is None else lack_of_room(before, where)
 
