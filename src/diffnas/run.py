@@ -55,7 +55,7 @@ class Part:
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl, one per epoch; a row that is damaged, or cut short by a kill, is left out."""
         try:
-            lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = read_bytes(self.path / "metrics.jsonl").decode("utf-8", "replace").splitlines()
         except OSError:
             return []
         return [row for row in map(_row, lines) if row is not None]
