@@ -377,6 +377,8 @@ def _unforeseen(error: Exception) -> int:
         return _refused(UserError(said).shown)
     if isinstance(error, OSError) and error.filename:  # no permission, too long a name
         return _refused([f"{error.filename!s:.200}: {error.strerror}"])
+    if isinstance(error, FileNotFoundError):  # of no file: all relative paths begin there
+        return _refused(["the working folder is gone; change into one that is there"])
     return _failed(error)
 
 
