@@ -22,7 +22,7 @@ ARROWS = {
     "kernels": set(),
     "spaces": {"kernels", "core"},
     "engine": {"core"},
-    "methods": {"engine", "core"},
+    "methods": {"engine", "runtime", "core"},
     "tasks": {"core"},
     "data": {"core", "interop"},
     "interop": set(),
@@ -33,11 +33,25 @@ ARROWS = {
     "sections": set(),
     "keys": {"sections", "spaces", "methods", "core"},
     "checks": {"keys", "sections", "yaml_text", "data", "core"},
-    "recipe": {"checks", "keys", "sections", "yaml_text", "core"},
+    "recipe": {"checks", "keys", "sections", "yaml_text", "runtime", "core"},
     "listing": {"recipe", "keys", "yaml_text", "spaces", "methods", "data", "core"},
     "api": {"recipe", "checks", "keys", "sections", "run", "runtime", "spaces", "core"},
-    "pipeline": {"recipe", "sections", "keys", "engine", "spaces", "tasks", "data", "draw", "runtime", "run", "core"},
-    "cli": set(),
+    "checkup": {"runtime"},
+    "pipeline": {
+        "checkup",
+        "recipe",
+        "sections",
+        "keys",
+        "engine",
+        "spaces",
+        "tasks",
+        "data",
+        "draw",
+        "runtime",
+        "run",
+        "core",
+    },
+    "cli": {"runtime"},
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -91,6 +105,10 @@ def test_nothing_is_evaluated_and_nothing_printed() -> None:
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in {"eval", "exec", "print", "__import__"}, f"{path}: {node.func.id}"
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                assert node.func.attr not in {"echo", "secho"}, f"{path}: say it by runtime.terminal.say"
+            if isinstance(node, ast.Attribute) and path.name != "terminal.py":
+                assert ast.unparse(node) not in {"sys.stdout.write", "sys.stderr.write"}, path
             if isinstance(node, ast.ImportFrom):
                 assert all(alias.name != "*" for alias in node.names), path
 

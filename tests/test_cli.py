@@ -364,7 +364,7 @@ def test_a_torn_row_of_metrics_is_written_again(run: Path) -> None:
         (KeyboardInterrupt(), 130, "diffnas: stopped\n"),
         (Interrupted("a checkpoint is written"), 130, "diffnas: a checkpoint is written\n"),
         (PermissionError(13, "Permission denied", "runs/x"), 2, "diffnas: runs/x: Permission denied\n"),
-        (OSError(28, "No space left on device", "runs/x"), 2, "diffnas: runs/x: No space left on device\n"),
+        (OSError(28, "No space left on device", "runs/x"), 2, "diffnas: runs/x: No space left on device; free some"),
         (ZeroDivisionError("a\nb"), 1, "diffnas: failed: ZeroDivisionError: a b; the details are in "),
         (OSError("odd"), 1, "diffnas: failed: OSError: odd; the details are in "),
     ],

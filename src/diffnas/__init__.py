@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from diffnas.api import (
         build_network,
         build_supernet,
+        doctor,
         load_genotype,
         load_network,
         lookup,
@@ -42,6 +43,7 @@ _HOMES = {
     "build_network": "diffnas.api",
     "build_supernet": "diffnas.api",
     "count": "diffnas.core.count",
+    "doctor": "diffnas.api",
     "interop": "diffnas.interop",
     "load_genotype": "diffnas.api",
     "load_network": "diffnas.api",
@@ -62,6 +64,7 @@ __all__ = [
     "build_network",
     "build_supernet",
     "count",
+    "doctor",
     "interop",
     "load_genotype",
     "load_network",

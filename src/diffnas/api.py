@@ -105,6 +105,17 @@ def predict(
     return list(pipeline(run, [paths] if isinstance(paths, str | Path) else paths, name, top, overrides))
 
 
+def doctor() -> dict[str, Any]:
+    """What is installed, what computes here and what does not, in some seconds: `diffnas doctor`.
+
+    `{"works": bool, "findings": [{"name", "state": "ok", "note" or "bad", "said", "remedy", "facts"}, ...]}`; it works where
+    no finding is bad.
+    """
+    from diffnas.checkup import checkup
+
+    return checkup()
+
+
 def _recipe(recipe: Recipe | str | Path | None) -> Recipe | None:
     return read_recipe(recipe) if isinstance(recipe, str | Path) else recipe
 

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError, create_model
+from pydantic.fields import FieldInfo
 
 from diffnas import sections
 from diffnas.core.space import Shape, Words
 from diffnas.data import DATA
 from diffnas.data.texts import TEXTS
+from diffnas.errors import MOST
 from diffnas.keys import (
     REGISTRIES,
     choice_class,
@@ -22,7 +24,7 @@ from diffnas.keys import (
     nearest,
     section_of,
 )
-from diffnas.sections import SECTIONS, Head
+from diffnas.sections import SECTIONS, Head, largest
 from diffnas.yaml_text import shown
 
 Refusals = list[tuple[str, str]]
@@ -39,14 +41,14 @@ class Check:
 
     def __init__(self, name: str, values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
         self.name, self.values, self.origins = name, values, origins
-        self.problems: list[str] = []
+        self.problems: dict[str, None] = {}  # lines in order, none twice
         self.kind = self._kind()
         self.models = self._models()
         self.keys = [key.name for section, model in self.models.items() for key in model_keys(model, f"{section}.")]
         self.keys += Head.model_fields
-        for key in values:
-            if key not in {*Head.model_fields, *self.models}:
-                self._refuse(key, f"is unknown{nearest(key, [*self.models, *self.keys])}")
+        strangers = [key for key in values if key not in {*Head.model_fields, *self.models}]
+        for number, key in enumerate(strangers):
+            self._refuse(key, f"is unknown{_hint(number, key, [*self.models, *self.keys])}")
         self.parts: dict[str, Any] = {}
         head = self._sound(Head, {key: values[key] for key in Head.model_fields if key in values}, "")
         self.parts |= dict(head or {})
@@ -125,9 +127,7 @@ class Check:
         origin = next(filter(None, found), f"recipe {self.name}")
         # an override says its key itself, unless it holds a whole section
         says = origin.startswith("--set ") and origin[6:].partition("=")[0].strip() == key
-        line = sentence(origin if says else f"{origin}: {key}", reason)
-        if line not in self.problems:
-            self.problems.append(line)
+        self.problems[sentence(origin if says else f"{origin}: {key}", reason)] = None
 
 
 def _base_mistakes(base: str, settings: Mapping[str, Any], at: str) -> Refusals:
@@ -157,24 +157,32 @@ def read_settings(
     try:
         return model.model_validate(values), []
     except ValidationError as error:
-        paths = dict.fromkeys(tuple(found["loc"]) for found in error.errors())
-        return None, [_mistake(model, values, path, known, at) for path in paths]
+        # a value with many mistakes inside is one mistake
+        leaves = dict(leaf_of(model, tuple(found["loc"])) for found in error.errors(include_url=False))
+        return None, [_mistake(values, *leaf, known, at, number) for number, leaf in enumerate(leaves.items())]
+
+
+def _hint(number: int, word: str, known: Iterable[str]) -> str:
+    """`nearest`, for the first mistakes only: looking for it takes a while, and no more are listed."""
+    return nearest(word, known) if number < MOST else ""
 
 
 def _mistake(
-    model: type[BaseModel], values: Mapping[str, Any], path: tuple[Any, ...], known: Iterable[str], at: str
+    values: Mapping[str, Any], keys: tuple[str, ...], info: FieldInfo | None, known: Iterable[str], at: str, number: int
 ) -> tuple[str, str]:
-    keys, info = leaf_of(model, path)
     dotted = at + ".".join(keys)
     if info is None:
-        return dotted, f"is unknown{nearest(dotted, known)}"
+        return dotted, f"is unknown{_hint(number, dotted, known)}"
     value: Any = values
     for key in keys:
         value = value[key]
     is_text = str in {info.annotation, *get_args(info.annotation)}
     quote = "; put it in quotes" if is_text and isinstance(value, int | float) else ""
     verb = "hold" if section_of(info) else "be"
-    return dotted, f"must {verb} {must_be(info)}; got {shown(value)}{quote}"
+    limited = any(hasattr(limit, "le") or hasattr(limit, "lt") for limit in info.metadata)
+    limit = largest(value)
+    large = "" if limit is None or limited else f" and at most {limit:g} in size"
+    return dotted, f"must {verb} {must_be(info)}{large}; got {shown(value)}{quote}"
 
 
 def shape_of(data: sections.Images | sections.Text) -> Shape | Words:

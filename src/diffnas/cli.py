@@ -1,16 +1,16 @@
 """The command line.  Each command is a thin function: read what was typed, call the library, print the result.
 
-Results go to standard output, everything said on the way to standard error.  Exit codes: 0 done, 2 the input cannot be
-used (one line per mistake), 130 stopped by a signal after a checkpoint was written, 1 a failure of the program.
+Results go to standard output, everything said on the way to standard error.  The exit codes are those of
+docs/errors.md: 0 done, 1 failed or diverged, 2 not possible as things are, 130 stopped by a signal.
 torch is loaded only by commands that compute, so that help and refusals are immediate.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
+import tempfile
 import traceback
 from collections.abc import Iterable
 from enum import StrEnum
@@ -20,6 +20,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diffnas.errors import DiffnasError, Diverged, Interrupted, RunError, UserError
+from diffnas.runtime.files import write_text
+from diffnas.runtime.room import lack_of_room
+from diffnas.runtime.rows import plain_json
+from diffnas.runtime.terminal import lost_output, printable, say, steady_streams
 
 if TYPE_CHECKING:
     from diffnas.recipe import Recipe
@@ -28,7 +32,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="diffnas",
     help="Search for a small network by gradient descent, train it from scratch, and test it.",
-    epilog="First try: diffnas search darts-digits, then diffnas train RUN, diffnas test RUN, diffnas show RUN.",
+    epilog="First try: diffnas search darts-digits, which prints its folder RUN; then diffnas train RUN, diffnas test RUN,"
+    " diffnas show RUN --stats. Where something does not work: diffnas doctor.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -65,9 +70,9 @@ def search(
     overrides: Set = None,
     quiet: Quiet = False,
 ) -> None:
-    """Search for a cell.
+    """Search for a cell: which operations a network is built of, and how they are joined.
 
-    Leaves in RUN/search the genotype after every epoch, pictures of the last one, and checkpoints to go on from.
+    RUN/search will hold the genotype after every epoch (the cell, as JSON), pictures, and checkpoints.
 
     [bold]diffnas search darts-digits[/bold]  two minutes on a CPU, nothing to download
 
@@ -87,28 +92,41 @@ def search(
     from diffnas.pipeline import search as pipeline
 
     found = pipeline.search(chosen, resume or run, resume=resume is not None)
-    typer.echo(f"run folder: {found.path}")
-    typer.echo(f"genotype:   {found.search.genotype}")
-    typer.echo(f"next:       {_after_search(chosen, found)}")
+    _print(
+        f"run folder: {found.path}",
+        f"genotype:   {found.search.genotype}",
+        f"next:       {_after_search(chosen, found)}",
+        kept=str(found.path),
+    )
 
 
 @app.command()
 def train(
-    genotype: Annotated[str | None, typer.Argument(help="A published name, a genotype file, or a run folder.")] = None,
+    genotype: Annotated[
+        str | None,
+        typer.Argument(help="A run folder, a genotype file, or a published name (diffnas list genotypes)."),
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(metavar="RECIPE", help="A recipe's name or file to train by (default: that of the run)."),
     ] = None,
     run: RunPath = None,
     resume: Resume = None,
-    name: TrainName = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--train",
+            metavar="NAME",
+            help="Folder of this training in RUN/train (default: RECIPE-seedSEED); with --resume, which one to go on with.",
+        ),
+    ] = None,
     partial: Annotated[
         bool, typer.Option("--partial", help="Train the cell of a search that has not finished, as it is now.")
     ] = False,
     overrides: Set = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train a genotype's network from scratch.
+    """Train the network of a cell from scratch: of one that a search found, or of a published one.
 
     Leaves in RUN/train/NAME the weights, a row of metrics per epoch, and checkpoints to go on from.
 
@@ -141,17 +159,23 @@ def train(
         with named(_short(text)):
             done = api.train(text, chosen, run or source, name=name, partial=partial)
         part = done.train(name or f"{chosen.name}-seed{chosen.seed}")
-    typer.echo(f"run folder: {done.path}")
-    typer.echo(f"weights:    {part.weights}")
     which = ["--train", part.path.name] if len(done.trainings()) > 1 else []
-    typer.echo(f"next:       {shlex.join(['diffnas', 'test', str(done.path), *which])}")
+    _print(
+        f"run folder: {done.path}",
+        f"weights:    {part.weights}",
+        f"next:       {shlex.join(['diffnas', 'test', str(done.path), *which])}",
+        kept=str(done.path),
+    )
 
 
 @app.command()
 def test(
     run: Annotated[Path, typer.Argument(help="A run folder with a finished training.")],
     name: TrainName = None,
-    overrides: Set = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="KEY=VALUE", help="Set data.path or device; nothing else may change."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print test.json instead of sentences.")] = False,
 ) -> None:
     """Test a trained network on the images or the text held out.
@@ -167,14 +191,9 @@ def test(
     opened = open_run(run)
     from diffnas.pipeline.test import described
     from diffnas.pipeline.test import test as pipeline
-    from diffnas.runtime.rows import plain_json
 
     result = pipeline(opened, name, tuple(overrides or ()))
-    if as_json:
-        typer.echo(plain_json(result, indent=1))
-        return
-    for line in described(result):
-        typer.echo(line)
+    _print(*(_json_lines(result) if as_json else described(result)))
 
 
 @app.command()
@@ -211,16 +230,18 @@ def predict(
         if "error" in prediction:
             errors.append(prediction["error"])
         elif not as_json:
-            typer.echo(os.fsencode(described(prediction)).decode("utf-8", "backslashreplace"))
+            _print(described(prediction))
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        _print(*_json_lines(found))
     if errors:
         raise UserError(*errors)
 
 
 @app.command()
 def show(
-    genotype: Annotated[str, typer.Argument(help="A published name, a genotype file, or a run folder.")],
+    genotype: Annotated[
+        str, typer.Argument(help="A run folder, a genotype file, or a published name (diffnas list genotypes).")
+    ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the pictures.")] = Path("."),
     stats: Annotated[bool, typer.Option("--stats", help="Print parameters and multiply-adds.")] = False,
     recipe: Annotated[
@@ -229,6 +250,8 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print the genotype as JSON and draw nothing.")] = False,
 ) -> None:
     """Draw a genotype's cells as SVG and PNG, and print them.
+
+    [bold]diffnas show runs/first --stats[/bold]
 
     [bold]diffnas show darts-v2 --stats --out pictures[/bold]
     """
@@ -239,7 +262,7 @@ def show(
     found = load_genotype(genotype)
     _say_unfinished(genotype)
     if as_json:
-        typer.echo(found.to_json(), nl=False)
+        _print(*found.to_json().splitlines())
         return
     from diffnas.draw import write_cells
 
@@ -254,8 +277,7 @@ def show(
             lines = list(size_lines(found, by, shape))  # what cannot be counted is refused before anything is drawn
     out.mkdir(parents=True, exist_ok=True)
     written = write_cells(found, out, f"{_stem(genotype)}-cells")
-    for line in [found.to_text(), *lines, *(f"picture: {path}" for path in written)]:
-        typer.echo(line)
+    _print(*found.to_text().splitlines(), *lines, *(f"picture: {path}" for path in written))
 
 
 @app.command()
@@ -288,9 +310,7 @@ def lookup(
         found = look_up(cell, table)
     _say_unfinished(cell)
     devices = None if latency is None else latencies(latency, found.index)
-    lines = [json.dumps(plain(found, devices), indent=1)] if as_json else describe(found, devices)
-    for line in lines:
-        typer.echo(line)
+    _print(*(_json_lines(plain(found, devices)) if as_json else describe(found, devices)))
 
 
 data_app = typer.Typer(help="Prepare data that others publish.", no_args_is_help=True, rich_markup_mode="rich")
@@ -305,15 +325,15 @@ def nasbench201(
 ) -> None:
     """Build a table for `diffnas lookup --table` from the official files of NAS-Bench-201 or NATS-Bench.
 
-    Means, deviations and seeds of test and validation accuracies, after 200 and after 12 epochs. Nothing in the files is
-    run. A damaged file is named and left out; the exit code is 2 then.
+    Means, deviations and seeds of test and validation accuracies, after 200 and after 12 epochs.
+    Nothing in the files is run. A damaged file is named and left out; the exit code is 2 then.
     """
     from diffnas.pipeline.nasbench201 import build_table
     from diffnas.runtime.console import start_console
 
     start_console(quiet)
     cells, left_out = build_table(folder, out)
-    typer.echo(f"table: {out} ({cells:,} of 15,625 cells)")
+    _print(f"table: {out} ({cells:,} of 15,625 cells)", kept=str(out))
     if left_out:
         raise UserError(f"{left_out:,} of {cells + left_out:,} files could not be used and were left out of {out}")
 
@@ -334,15 +354,30 @@ def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> Non
     """List methods, spaces, data sets, recipes, published genotypes, or every recipe key."""
     from diffnas.listing import listing
 
-    for line in listing(what.value):
-        typer.echo(line)
+    _print(*listing(what.value))
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+) -> None:
+    """Say what is installed, what computes here, and what is missing for what.
+
+    Runs a tiny step of a search on every device. The exit code is 1 where something needed does not work.
+    """
+    from diffnas.checkup import checkup, described
+
+    found = checkup()
+    _print(*(_json_lines(found) if as_json else described(found)))
+    if not found["works"]:
+        raise typer.Exit(1)
 
 
 def _version(wanted: bool) -> None:
     if wanted:
         from diffnas import __version__
 
-        typer.echo(f"diffnas {__version__}")
+        _print(f"diffnas {__version__}")
         raise typer.Exit
 
 
@@ -357,6 +392,11 @@ def _root(
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line on `arguments` (default: the process's) and returns the exit code."""
+    with steady_streams():
+        return _exit_code(arguments)
+
+
+def _exit_code(arguments: list[str] | None) -> int:
     try:
         code = app(args=arguments, prog_name="diffnas", standalone_mode=False)
         if code == 130:  # what typer makes of Ctrl-C
@@ -367,24 +407,35 @@ def main(arguments: list[str] | None = None) -> int:
     except USAGE as error:
         return _mistyped(error)
     except UserError as error:
-        return _refused(error.lines)
-    except (Interrupted, KeyboardInterrupt, typer.Abort) as error:
-        typer.echo(f"diffnas: {str(error) or 'stopped'}", err=True)
-        return 130
-    except Diverged as error:
-        typer.echo(f"diffnas: {error}", err=True)
-        return 1
-    except OSError as error:
-        # a place the caller named: no permission, too long a name, a full disk
-        return _refused([f"{error.filename!s:.200}: {error.strerror}"]) if error.filename else _failed(error)
-    except (DiffnasError, Exception) as error:  # noqa: BLE001 (a person gets a line and a file, not a traceback)
-        return _failed(error)
+        return _refused(error.shown)
+    except (Diverged, Interrupted) as error:
+        say(f"diffnas: {error}", error=True)
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        say("diffnas: stopped", error=True)
+        return Interrupted.exit_code
+    except Exception as error:  # noqa: BLE001 (a person gets a line and a file, not a traceback)
+        return _unforeseen(error)
+
+
+def _unforeseen(error: Exception) -> int:
+    """The exit code of an error that nobody turned into a line: no room, a place that cannot be used, or our own fault."""
+    lack = lack_of_room(error)
+    if lack is not None:
+        return _refused([f"{lack.said}; {lack.remedy} and start again"])
+    if isinstance(error, ImportError) and not (error.name or "").startswith("diffnas"):
+        said = f"{error.name or 'a package'} cannot be loaded ({error}); `diffnas doctor` says what is missing"
+        return _refused(UserError(said).shown)
+    if isinstance(error, OSError) and error.filename:  # no permission, too long a name
+        return _refused([f"{error.filename!s:.200}: {error.strerror}"])
+    if isinstance(error, FileNotFoundError):  # of no file: all relative paths begin there
+        return _refused(["the working folder is gone; change into one that is there"])
+    return _failed(error)
 
 
 def _refused(lines: Iterable[str]) -> int:
-    for line in lines:
-        typer.echo(f"diffnas: {line}", err=True)
-    return 2
+    say(*(f"diffnas: {line}" for line in lines), error=True)
+    return UserError.exit_code
 
 
 def _mistyped(error: Any) -> int:
@@ -394,20 +445,42 @@ def _mistyped(error: Any) -> int:
         return 2
     command = error.ctx.command_path if error.ctx is not None else "diffnas"
     said = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
-    typer.echo(f"{command}: {said}; see: {command} --help", err=True)
+    say(f"{command}: {said}; see: {command} --help", error=True)
     return 2
 
 
 def _failed(error: Exception) -> int:
     """Writes the traceback of a failure of ours to a file and names it."""
-    path = Path("diffnas-error.log")
-    try:
-        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-        where = f"the details are in {path.resolve()}"
-    except OSError:
-        where = "".join(traceback.format_exception(error))
-    typer.echo(f"diffnas: failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}; {where}", err=True)
-    return 1
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    say(f"diffnas: failed: {reason}; {_written(error)}", error=True)
+    return DiffnasError.exit_code
+
+
+def _written(error: Exception) -> str:
+    """Where the details of `error` are: in the working folder, or where temporary files go."""
+    text = "".join(f"{printable(line)}\n" for line in "".join(traceback.format_exception(error)).split("\n"))
+    for folder in (os.getcwd, tempfile.gettempdir):
+        try:
+            path = Path(folder()) / "diffnas-error.log"
+            write_text(path, text)
+        except OSError:
+            continue
+        return f"the details are in {path}"
+    return "the details could not be written to a file"
+
+
+def _print(*lines: object, kept: str = "") -> None:
+    """Prints results; where that fails, says which file or folder has them, and raises `UserError` where none has."""
+    say(*lines)
+    lost = lost_output()
+    if lost is not None and not kept:
+        raise UserError(f"standard output: {lost}; the result is not printed")
+    if lost is not None:
+        say(f"diffnas: standard output: {lost}; the result is in {kept}", error=True)
+
+
+def _json_lines(result: Any) -> list[str]:
+    return plain_json(result, indent=1).splitlines()
 
 
 def _stem(genotype: str) -> str:
@@ -463,7 +536,7 @@ def _say_unfinished(genotype: str) -> None:
     with contextlib.suppress(UserError):  # a cell can be shown whatever is wrong beside it
         found = unfinished(Path(genotype)) if is_folder(genotype) else None
         if found is not None:
-            typer.echo(f"run {genotype}: its search has not finished ({found[0]} of {found[1]} epochs)", err=True)
+            say(f"run {genotype}: its search has not finished ({found[0]} of {found[1]} epochs)", error=True)
 
 
 def _after_search(recipe: Recipe, run: Run) -> str:

@@ -19,6 +19,7 @@ from diffnas.checks import Check, kind_of, shape_of
 from diffnas.core.space import Shape, Space, Words
 from diffnas.errors import RecipeError
 from diffnas.keys import REGISTRIES, nearest
+from diffnas.runtime.files import read_bytes
 from diffnas.sections import SECTIONS, Head
 from diffnas.yaml_text import parse_yaml, shown, yaml_lines
 
@@ -141,8 +142,7 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 def _read_file(name: str) -> tuple[Path, dict[str, Any]]:
     path = RECIPES / f"{name}.yaml" if name in recipe_names() else Path(name)
     try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
+        content = read_bytes(path, LARGEST + 1)
     except (OSError, ValueError) as error:
         raise RecipeError(_unreadable(name, path, error)) from None
     if len(content) > LARGEST:

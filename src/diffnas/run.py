@@ -24,7 +24,7 @@ from shlex import quote
 from typing import Any
 
 from diffnas.errors import RunError
-from diffnas.runtime.files import LEFT_OVER, is_file, is_folder, write_text
+from diffnas.runtime.files import LEFT_OVER, is_file, is_folder, read_bytes, write_text
 from diffnas.runtime.rows import add_row, keep_rows, plain_json, read_rows
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
@@ -115,7 +115,7 @@ class Part:
     def read_json(self, name: str) -> Any:
         """What `write_json` wrote; raises `RunError` where it is absent or damaged."""
         try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
+            return json.loads(read_bytes(self.path / name).decode("utf-8"))
         except OSError as error:
             raise RunError(f"{self.path / name}: cannot be read: {error.strerror}") from None
         except (ValueError, RecursionError) as error:
@@ -202,7 +202,7 @@ def new_run(path: str | Path | None, recipe: str) -> Run:
 
 def unclaim(part: Part) -> None:
     """Takes away the folder of `part`, where nothing was computed that a checkpoint holds."""
-    if not is_folder(part.checkpoints):
+    if not any(part.checkpoints.glob("*.pt")):
         shutil.rmtree(part.path, ignore_errors=True)
         with contextlib.suppress(OSError):  # other parts stay
             part.path.parent.rmdir()

@@ -16,6 +16,20 @@ RATES = ("dropout", "dropouth", "dropoutx", "dropouti", "dropoute")
 """The dropouts of a language model, by the names of its authors."""
 
 
+LARGEST_COUNT = 10**15
+LARGEST_NUMBER = 1e36  # a multiple of it still fits into float32, whose largest is 3.4e38
+
+
+def largest(value: Any) -> float | None:
+    """The limit in size that `value` is above, or a number in a list of it; None where it is above none."""
+    if isinstance(value, list | tuple):
+        return next(filter(None, map(largest, value)), None)
+    if not isinstance(value, int | float):
+        return None
+    limit = LARGEST_NUMBER if isinstance(value, float) else LARGEST_COUNT
+    return limit if abs(value) > limit else None
+
+
 class Section(BaseModel):
     """A part of a recipe: unknown keys are refused, types are strict, and numbers are finite.
 
@@ -28,6 +42,9 @@ class Section(BaseModel):
     @classmethod
     def _as_yaml_means_it(cls, value: Any, info: ValidationInfo) -> Any:
         """A list for a tuple, and 3.0 for a whole number: YAML knows no tuples, and 1e3 is a float to it."""
+        limit = largest(value)
+        if limit is not None:
+            raise ValueError(f"above {limit:g}")
         annotation = cls.model_fields[str(info.field_name)].annotation
         kinds = {annotation, *get_args(annotation)} - {NoneType}
         if isinstance(value, list) and any(get_origin(kind) is tuple for kind in kinds):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import yaml
@@ -88,5 +89,18 @@ def flow(value: Any) -> str:
 
 def shown(value: Any) -> str:
     """`value` for a message: short, and text in quotes."""
-    text = repr(value) if isinstance(value, str) else flow(value)
+    text = repr(value[:60]) if isinstance(value, str) else flow(_beginning(value))
     return text if len(text) <= 60 else f"{text[:56]} ..."
+
+
+def _beginning(value: Any, depth: int = 4) -> Any:
+    """As much of `value` as fits into a message: it may be as large as its file."""
+    if isinstance(value, str):
+        return value[:60]
+    if not value or not isinstance(value, Mapping | list | tuple):
+        return value
+    if not depth:
+        return "..."
+    if isinstance(value, Mapping):
+        return {str(key)[:60]: _beginning(item, depth - 1) for key, item in islice(value.items(), 30)}
+    return [_beginning(item, depth - 1) for item in value[:30]]

@@ -243,8 +243,6 @@ def test_every_mistake_of_a_table_has_a_line(tmp_path: Path) -> None:
         "gives a cost twice"
     )
     assert "edge must be a whole number" in found[3] and "op must be the name" in found[4]
-    many = "op,cost\n" + "".join(f"x{k},no\n" for k in range(40))
-    assert len(mistakes(tmp_path, many)) == 11 and mistakes(tmp_path, many)[-1] == "table.csv: 30 more mistakes"
     for text in ("", "name,price\nx,1\n", "op,cost,op\n", 'op,cost\n"x,1\n', "op,cost\n"):
         assert len(mistakes(tmp_path, text)) == 1
     for text in (

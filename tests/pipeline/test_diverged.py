@@ -64,7 +64,7 @@ def test_architecture_parameters(method: str, tmp_path: Path) -> None:
         tmp_path / "run",
         "after epoch 1 the architecture parameters are not finite",
         f"method={{name: {method}}}",
-        "search.arch.lr=1e38",
+        "search.arch.lr=1e36",
         "search.epochs=1",
         "data.train_limit=256",
         "search.batch=16",

@@ -17,7 +17,7 @@ from diffnas.spaces.darts_cnn.space import DartsCNN
 def test_without_a_compiler_the_module_stays_eager_and_a_line_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(device, "_no_compiler", lambda at: "no compiler (none found)")
+    monkeypatch.setattr(device, "no_compiler", lambda at: "no compiler (none found)")
     net = torch.nn.Linear(2, 2)
     with caplog.at_level(logging.WARNING, logger="diffnas"):
         assert compiled(net) is net
@@ -30,13 +30,13 @@ def test_a_missing_compiler_is_found_out(monkeypatch: pytest.MonkeyPatch) -> Non
         raise RuntimeError("No working C++ compiler found\nand more")
 
     monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", missing)
-    assert device._no_compiler(torch.device("cpu")) == "no compiler (No working C++ compiler found)"
+    assert device.no_compiler(torch.device("cpu")) == "no compiler (No working C++ compiler found)"
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch's compiler warns of its own insides
 def test_a_compiled_supernet_gives_the_same_loss_and_gradients() -> None:
-    if device._no_compiler(torch.device("cpu")):
+    if device.no_compiler(torch.device("cpu")):
         pytest.skip("no C++ compiler")
     space = DartsCNN(4, 3, nodes=2)
     torch.manual_seed(0)

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from diffnas.runtime.files import is_file, is_folder, write_bytes, write_text
+from diffnas.errors import RecipeError
+from diffnas.methods.cost_table import read_cost_table
+from diffnas.recipe import read_recipe
+from diffnas.runtime.files import is_file, is_folder, read_bytes, write_bytes, write_text
 
 
 def test_written_whole_where_the_folder_is(tmp_path: Path) -> None:
@@ -64,3 +67,23 @@ def test_the_umask_is_kept(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert (tmp_path / "private").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_is_read_and_what_never_ends_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    assert read_bytes(tmp_path / "file") == b"12345" and read_bytes(tmp_path / "file", 2) == b"12"
+    with pytest.raises(FileNotFoundError):
+        read_bytes(tmp_path / "gone")
+    with pytest.raises(OSError, match="directory|Permission"):
+        read_bytes(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    for path in (tmp_path / "pipe.csv", Path(os.devnull)):
+        with pytest.raises(OSError, match="a pipe or device; save what it holds to a file"):
+            read_bytes(path)
+    for read in (read_recipe, read_cost_table):
+        with pytest.raises(RecipeError, match="pipe.csv: cannot be read: a pipe or device"):
+            read(tmp_path / "pipe.csv")

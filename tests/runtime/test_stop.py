@@ -10,6 +10,33 @@ import pytest
 
 from diffnas.runtime.stop import Stop
 
+needs_hangup = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP")
+
+
+@needs_hangup
+def test_a_terminal_that_closes_asks_and_may_do_so_twice() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    with Stop(minutes=60) as stop:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.requested == "SIGHUP" and stop.due()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+    assert signal.getsignal(signal.SIGHUP) is before
+
+
+@needs_hangup
+def test_what_ignores_hang_ups_goes_on() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with Stop(minutes=60) as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.requested is None
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_first_signal_asks_and_the_second_stops(number: signal.Signals) -> None:

@@ -136,6 +136,10 @@ def _read_genotype(data: Any) -> Genotype:
     if not cells:
         raise GenotypeError("genotype: cells is empty; a genotype has at least one cell")
     provenance = _get({"provenance": {}, **data}, "", "provenance", dict)
+    try:
+        json.dumps(provenance, allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        raise GenotypeError(f"genotype: provenance cannot be kept ({error}); leave it out") from None
     return Genotype(space, {kind: _read_cell(f"cells.{_name(kind)}", cell) for kind, cell in cells.items()}, provenance)
 
 

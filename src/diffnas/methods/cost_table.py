@@ -18,9 +18,9 @@ from typing import Any
 
 from diffnas.core.cell import Cell
 from diffnas.errors import RecipeError
+from diffnas.runtime.files import read_bytes
 
 LARGEST = 2**22  # bytes; 20 blocks of 4 ops are 2,000
-MOST = 10  # mistakes that are told
 COLUMNS = ("kind", "edge", "op", "cost")
 Place = tuple[str | None, int | None, str]
 """(kind, edge, op); None holds for all."""
@@ -78,15 +78,13 @@ def read_cost_table(path: str | Path) -> CostTable:
     if not rows:
         mistakes.append(f"{path}: holds no costs")
     if mistakes:
-        more = [f"{path}: {len(mistakes) - MOST} more mistakes"] if len(mistakes) > MOST else []
-        raise RecipeError(*mistakes[:MOST], *more)
+        raise RecipeError(*mistakes)
     return CostTable(costs)
 
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
+        content = read_bytes(path, LARGEST + 1)
     except (OSError, ValueError) as error:
         raise RecipeError(f"{path!s:.200}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(content) > LARGEST:

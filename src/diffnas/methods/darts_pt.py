@@ -38,7 +38,7 @@ class DARTSPT(Wrapper):
     name: ClassVar[str] = "darts-pt"
 
     interval: int = setting(5, "epochs from one decision to the next; the last may be due before the last epoch", ge=1)
-    tuning: int = setting(81, "epochs of the stage that decides (DARTS space: 81; NAS-Bench-201: 25)", ge=1)
+    tuning: int = setting(81, "epochs of the stage that decides (DARTS space: 81; NAS-Bench-201: 25)", ge=1, le=9999)
     rate: float = setting(0.1, "factor of the first learning rate in that stage", gt=0)
     criterion: Literal["accuracy", "loss"] = setting(
         "accuracy", "what on the architecture half tells how much is missed"

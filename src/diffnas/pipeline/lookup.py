@@ -123,7 +123,7 @@ def read_columns(path: Path, wanted: Callable[[str], bool]) -> Columns:
 def read_raw(path: Path) -> dict[str, list[Any]]:
     """The columns of a csv file (as text) or a parquet file, as they are."""
     if not is_file(path):
-        raise DataError(f"{path}: there is no such file")
+        raise DataError(f"{path}: {'is not a file' if path.exists() else 'there is no such file'}")
     return _parquet(path) if path.suffix == ".parquet" else _csv(path)
 
 
@@ -162,7 +162,7 @@ def _rows(path: Path, raw: Mapping[str, list[Any]]) -> list[int]:
         try:
             stated = int(raw["index"][row - 1]) if "index" in raw else None
             index = nb.index_of(nb.parse_cell(str(text))) if "arch_str" in raw else stated
-        except (GenotypeError, TypeError, ValueError) as error:
+        except (GenotypeError, OverflowError, TypeError, ValueError) as error:
             raise DataError(f"{path} row {row}: {str(error).removeprefix('genotype: ')}") from None
         if index is None or not 0 <= index < nb.CELLS:
             raise DataError(f"{path} row {row}: index {index} is not one of 0 to {nb.CELLS - 1}")

@@ -9,9 +9,10 @@ from shlex import quote
 import torch
 
 from diffnas.engine.search import Feed
-from diffnas.errors import Diverged, RecipeError
+from diffnas.errors import Diverged, RecipeError, ResourceError
 from diffnas.pipeline.environment import as_begun, record_divergence
 from diffnas.pipeline.finished import epochs_done, has_finished
+from diffnas.pipeline.resources import explained
 from diffnas.pipeline.resume import Resumed, require_recipe, require_run, resumed
 from diffnas.pipeline.searcher import Searcher
 from diffnas.pipeline.session import Session, resumed_source
@@ -46,7 +47,7 @@ def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = 
         where.search.write_recipe(recipe.to_yaml())
         try:
             _run(where, held, Resumed(recipe, None, {}), source, feeds, device)
-        except RecipeError:  # what only a supernet at hand could tell
+        except (RecipeError, ResourceError):  # what only a supernet at hand could tell
             unclaim(where.search)
             raise
     return where
@@ -83,7 +84,8 @@ def _run(where: Run, held: Held, found: Resumed, source: Source, feeds: dict[str
         task = source.search_task()
         session = Session(where.search, held, stop, device, found.recipe, go_on, task, source)
         try:
-            Searcher(found, source.shape, feeds, session).run()
+            with explained(where.search, found.recipe, "search", go_on):
+                Searcher(found, source.shape, feeds, session).run()
         except Diverged as error:
             record_divergence(where.search, str(error))
             raise

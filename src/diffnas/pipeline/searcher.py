@@ -96,7 +96,9 @@ class Searcher:
         genotype, part = self._result(), self.session.part
         if genotype is not None:
             draw.write_cells(genotype, part.path)
-            log.info("found after %d epochs:\n%s", self.search.clock.total, genotype.to_text())
+            log.info("found after %d epochs:", self.search.clock.total)
+            for line in genotype.to_text().splitlines():
+                log.info("%s", line)
             epochs.say_table(self.search.space, genotype, part)
         self.session.held.require()
         mark_finished(part, self.recipe, self.search.clock.total, self.turn.reason)

@@ -20,6 +20,7 @@ from diffnas.run import Part
 from diffnas.runtime.checkpoint import save_checkpoint
 from diffnas.runtime.console import log
 from diffnas.runtime.lock import Held
+from diffnas.runtime.room import lack_of_room
 from diffnas.runtime.stop import Stop
 
 
@@ -166,6 +167,8 @@ class Session:
             if self.device.type == "cuda" and "cuda_rng" in checkpoint:
                 torch.cuda.set_rng_state(checkpoint["cuda_rng"], self.device)
         except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
+            if lack_of_room(error) is not None:
+                raise
             raise misfit(self.part) from error
 
     def means(self, epoch: int, state: Stateful) -> dict[str, float]:

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffnas.core.seeds import generator, stream_seed
 from diffnas.core.space import Shape, Space, Words
 from diffnas.engine import Search
 from diffnas.engine.method import Clock, Stage
 from diffnas.engine.search import Feed, Task
+from diffnas.pipeline.resources import require_memory
 from diffnas.recipe import Recipe
 from diffnas.runtime.device import PRECISIONS, compiled, place
 from diffnas.spaces.widen import channel_copies, widened
@@ -45,8 +46,13 @@ def build(
     """The search of `stage` with fresh weights and architecture; `decay` multiplies the recipe's weight decay."""
     method, settings, seed = recipe.method, recipe.search, recipe.seed
     assert method is not None and settings is not None
+
+    def supernet_of_stage() -> nn.Module:
+        return space.supernet(shape, stage.size, settings.supernet)
+
+    require_memory(supernet_of_stage, recipe, "search", device)
     torch.manual_seed(stream_seed(seed, "weights", clock.stage))
-    supernet = place(space.supernet(shape, stage.size, settings.supernet), device)
+    supernet = place(supernet_of_stage(), device)
     if settings.compile == "on":
         supernet = compiled(supernet)
     arch = method.arch(space, generator(seed, "arch", clock.stage)).to(device)

@@ -10,17 +10,18 @@ from typing import Any
 
 from diffnas import draw
 from diffnas.core.genotype import Genotype
-from diffnas.errors import Diverged, RecipeError, RunError
+from diffnas.errors import Diverged, RecipeError, ResourceError, RunError
 from diffnas.pipeline.environment import as_begun, record, record_divergence
 from diffnas.pipeline.network import require_reads
 from diffnas.pipeline.origin import origin_of
+from diffnas.pipeline.resources import explained
 from diffnas.pipeline.resume import Resumed, require_recipe, require_run, resumed
 from diffnas.pipeline.session import Session, resumed_source
 from diffnas.pipeline.source import load_source
 from diffnas.pipeline.trainer import Job, Trainer
 from diffnas.pipeline.weights import read_genotype, save_weights
 from diffnas.recipe import Recipe
-from diffnas.run import Part, Run, claim, new_run, require_empty
+from diffnas.run import Part, Run, claim, new_run, require_empty, unclaim
 from diffnas.runtime.console import log
 from diffnas.runtime.device import pick_device
 from diffnas.runtime.files import sweep, write_text
@@ -62,8 +63,12 @@ def train(
         sweep(part.path)
         write_text(part.genotype, genotype.to_json())
         part.write_recipe(recipe.to_yaml())  # from here on the training can be resumed
-        record(part, genotype=origin_of(genotype, origin))
-        _run(where, part, held, Resumed(recipe, None, {}), job, facts or {})
+        try:
+            record(part, genotype=origin_of(genotype, origin))
+            _run(where, part, held, Resumed(recipe, None, {}), job, facts or {})
+        except ResourceError:
+            unclaim(part)
+            raise
     return where
 
 
@@ -97,15 +102,16 @@ def _run(where: Run, part: Part, held: Held, found: Resumed, job: Job, facts: Ma
     with Stop(_require_train(found.recipe).checkpoint_every) as stop:
         task, source = job.training.task, job.source
         session = Session(part, held, stop, job.device, found.recipe, _go_on(where, part), task, source)
-        try:
-            Trainer(job, found, session, facts).run()
-        except Diverged as error:
-            record_divergence(part, str(error))
-            raise
-        held.require()
-        draw.write_cells(job.genotype, part.path)
-        # last, for they say that the training has finished
-        save_weights(part, job.training.result(), job.genotype, found.recipe, source.inputs)
+        with explained(part, found.recipe, "train", session.resume_with):
+            try:
+                Trainer(job, found, session, facts).run()
+            except Diverged as error:
+                record_divergence(part, str(error))
+                raise
+            held.require()
+            draw.write_cells(job.genotype, part.path)
+            # last, for they say that the training has finished
+            save_weights(part, job.training.result(), job.genotype, found.recipe, source.inputs)
 
 
 def _require_train(recipe: Recipe | None) -> ImageTrain | TextTrain:

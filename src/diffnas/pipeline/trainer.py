@@ -14,6 +14,7 @@ from diffnas.core.genotype import Genotype
 from diffnas.core.seeds import stream_seed
 from diffnas.engine.optim import load_optimizer_state, optimizer_state, set_learning_rate
 from diffnas.pipeline.network import build
+from diffnas.pipeline.resources import require_memory
 from diffnas.pipeline.resume import Resumed
 from diffnas.pipeline.session import Session, require_counts
 from diffnas.pipeline.source import Source, Task
@@ -28,6 +29,7 @@ class Job:
 
     def __init__(self, genotype: Genotype, recipe: Recipe, source: Source, device: torch.device) -> None:
         self.genotype, self.device, self.source = genotype, device, source
+        require_memory(lambda: build(genotype, recipe, source.shape), recipe, "train", device)
         network = build(genotype, recipe, source.shape, stream_seed(recipe.seed, "weights"))
         self.network = place(network, device)
         self.training = source.training(self.network, device)

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from diffnas.errors import CheckpointError
-from diffnas.runtime.files import write_bytes
+from diffnas.runtime.files import read_bytes, write_bytes
+from diffnas.runtime.room import lack_of_room
 
 MAGIC = b"diffnas-checkpoint 1 "
 KEEP = 2
@@ -85,7 +86,7 @@ def load_checkpoint(folder: Path, device: str | torch.device = "cpu") -> dict[st
 def read_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     """The state in one file; raises `CheckpointError` where it is damaged or is not a checkpoint."""
     try:
-        header, _, content = path.read_bytes().partition(b"\n")
+        header, _, content = read_bytes(path).partition(b"\n")
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
     if not header.startswith(MAGIC):
@@ -96,7 +97,9 @@ def read_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict[str,
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of pickles it refuses a moment later
             state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-    except UNREADABLE:
+    except UNREADABLE as error:
+        if lack_of_room(error) is not None:
+            raise
         raise CheckpointError(f"{path}: refused: it holds more than plain data and tensors") from None
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: damaged, or not a checkpoint of diffnas")

@@ -17,6 +17,8 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from diffnas.runtime.terminal import printable
+
 log = logging.getLogger("diffnas")
 log.addHandler(logging.NullHandler())
 Say = Callable[[int, Callable[[], str]], None]
@@ -25,17 +27,25 @@ Say = Callable[[int, Callable[[], str]], None]
 _console: Console | None = None
 
 
+class OneLine(logging.Formatter):
+    """The message alone, on one line, with nothing in it that a terminal acts on."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of `record`."""
+        return printable(record.getMessage())
+
+
 def start_console(quiet: bool = False) -> None:
     """Sends the logger's lines to standard error: rich on a terminal, plain where it is a file or a pipe."""
     global _console
     terminal = sys.stderr.isatty()
     _console = Console(stderr=True) if terminal and not quiet else None
     handler: logging.Handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
     if _console is not None:
         handler = RichHandler(
             console=_console, highlighter=NullHighlighter(), show_time=False, show_level=False, show_path=False
         )
+    handler.setFormatter(OneLine())
     log.handlers = [handler]
     log.setLevel(logging.WARNING if quiet else logging.INFO)
     log.propagate = False
@@ -48,16 +58,20 @@ def progress(title: str, total: int, every: float) -> Iterator[Say]:
         yield _lines(title, total, every)
         return
 
+    title = printable(title)
+
     def fixed(width: int) -> Column:
         return Column(no_wrap=True, min_width=width, width=width)
 
     columns = (
-        TextColumn("{task.description}", table_column=fixed(len(title))),
+        TextColumn("{task.description}", markup=False, table_column=fixed(len(title))),
         BarColumn(bar_width=10, table_column=fixed(10)),
         MofNCompleteColumn(table_column=fixed(2 * len(str(total)) + 1)),
         TimeRemainingColumn(compact=True, table_column=fixed(5)),
         # the losses take what room is left
-        TextColumn("{task.fields[text]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+        TextColumn(
+            "{task.fields[text]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        ),
     )
     with Progress(*columns, console=_console, transient=True) as bar:
         task = bar.add_task(title, total=total, text="")
@@ -68,7 +82,7 @@ def progress(title: str, total: int, every: float) -> Iterator[Say]:
             now = time.monotonic()
             if now - drawn >= 0.5 or done == total:  # reading the numbers waits for the device: twice a second at most
                 drawn = now
-                bar.update(task, completed=done, text=text())
+                bar.update(task, completed=done, text=printable(text()))
 
         yield say
 

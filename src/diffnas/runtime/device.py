@@ -35,7 +35,7 @@ def place(module: nn.Module, device: torch.device) -> nn.Module:
 
 def compiled(module: nn.Module) -> nn.Module:
     """`module`, compiled by torch.compile as it runs; as it is, with one line of warning, where that cannot be."""
-    reason = _no_compiler(next(module.parameters()).device)
+    reason = no_compiler(next(module.parameters()).device)
     if reason is not None:
         log.warning("search.compile: %s; the search goes on without", reason)
         return module
@@ -45,7 +45,7 @@ def compiled(module: nn.Module) -> nn.Module:
     return module
 
 
-def _no_compiler(device: torch.device) -> str | None:
+def no_compiler(device: torch.device) -> str | None:
     """Why nothing can be compiled for `device`; None where it can."""
     try:
         if device.type == "cpu":

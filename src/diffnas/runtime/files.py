@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 import tempfile
 from pathlib import Path
 
@@ -25,6 +27,15 @@ def is_folder(path: str | Path) -> bool:
         return Path(path).is_dir()
     except (OSError, ValueError):
         return False
+
+
+def read_bytes(path: Path, most: int = -1) -> bytes:
+    """The first `most` bytes of the file at `path` (-1: all); raises `OSError` also for a pipe or device: it may never end."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "a pipe or device; save what it holds to a file", str(path))
+    with path.open("rb") as file:
+        return file.read(most)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffnas.errors import RunError
-from diffnas.runtime.files import add_text, write_text
+from diffnas.runtime.files import add_text, read_bytes, write_text
 
 log = logging.getLogger("diffnas")
 
@@ -62,7 +62,7 @@ def keep_rows(path: Path, epoch: int) -> None:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+        return [line for line in read_bytes(path).decode("utf-8").split("\n") if line.strip()]
     except FileNotFoundError:
         return []
     except OSError as error:

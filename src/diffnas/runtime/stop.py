@@ -1,4 +1,4 @@
-"""Signals: the first SIGTERM or Ctrl-C asks for a stop at the next step, the second stops at once."""
+"""Signals: the first SIGTERM, SIGHUP or Ctrl-C asks for a stop at the next step, the second stops at once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import threading
 import time
 from types import FrameType, TracebackType
 from typing import Any
+
+HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
 
 
 class Stop:
@@ -21,7 +23,7 @@ class Stop:
     def __enter__(self) -> Stop:
         # signals reach the main thread only; elsewhere (a notebook's worker, a test) they stay as they are
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+            self._before = {number: signal.signal(number, self._ask) for number in _asking()}
         return self
 
     def __exit__(
@@ -39,6 +41,16 @@ class Stop:
         self._saved = time.monotonic()
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.requested is not None and number == HANGUP:
+            return  # a terminal that closes may send several
         if self.requested is not None:
             raise KeyboardInterrupt
         self.requested = signal.Signals(number).name
+
+
+def _asking() -> list[int]:
+    """The signals that ask for a stop: a hang-up, too, unless the command shall outlive its terminal (nohup)."""
+    asking: list[int] = [signal.SIGTERM, signal.SIGINT]
+    if HANGUP is not None and signal.getsignal(HANGUP) != signal.SIG_IGN:
+        asking.append(HANGUP)
+    return asking

@@ -1,0 +1,73 @@
+"""Room on disk and in memory: how much there is, and how it is said that none is left."""
+
+from __future__ import annotations
+
+import errno
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# torch, numpy and the libraries below them name no common type
+MEMORY = re.compile(
+    r"out of memory|can(no|')t allocate memory|not enough memory|unable to allocate|bad_alloc|_ALLOC_FAILED"
+    r"|failed to map segment|could not create a (memory|primitive)|can't start new thread",
+    re.IGNORECASE,
+)
+ASKED = re.compile(r"(?:tried|unable) to allocate ([\d.]+) ?(bytes|[KMGTP]iB)", re.IGNORECASE)
+MEASURES = ("", "Ki", "Mi", "Gi", "Ti")
+
+
+@dataclass(frozen=True)
+class Lack:
+    """What is full, in words, and what frees some of it."""
+
+    said: str
+    remedy: Literal["free some space", "close other programs"]
+
+
+def lack_of_room(error: BaseException, where: str = "the disk") -> Lack | None:
+    """What was full, `where` the error names no path; None where `error` is another one."""
+    if isinstance(error, OSError) and error.errno in DISK:
+        return Lack(f"{error.filename or where}: {error.strerror}", "free some space")
+    if isinstance(error, MemoryError) or MEMORY.search(str(error)):
+        place = "of the GPU " if "CUDA" in str(error) else ""
+        asked = ASKED.search(str(error))
+        more = f" ({_size(asked)} more were asked for)" if asked else ""
+        return Lack(f"the memory {place}is full{more}", "close other programs")
+    before = error.__cause__ or error.__context__  # what goes wrong when something has just gone wrong for want of room
+    return None if before is None else lack_of_room(before, where)
+
+
+def _size(asked: re.Match[str]) -> str:
+    number, unit = asked.groups()
+    return in_words(float(number)) if unit.lower() == "bytes" else f"{number} {unit}"
+
+
+def in_words(size: float) -> str:
+    """`size` bytes for people: `3.2 GiB`."""
+    power = 0
+    while size >= 1024 and power + 1 < len(MEASURES):
+        size, power = size / 1024, power + 1
+    return f"{size:.{1 if power else 0}f} {MEASURES[power]}B"
+
+
+def free_memory() -> int | None:
+    """The bytes of memory that a process may still take, by the machine or its container; None where nothing tells."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(("MemAvailable:", "SwapFree:")))
+    except (OSError, ValueError, IndexError):
+        return None
+    return min([free, *_container()])
+
+
+def _container() -> list[int]:
+    """What the control group leaves, where it sets a limit."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no such files, or "max"
+        return []
+    return [max(0, limit - used)]
