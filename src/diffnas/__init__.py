@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from diffnas import interop
-    from diffnas.api import build_network, build_supernet, load_genotype, lookup, search, test, train
+    from diffnas.api import best_cells, build_network, build_supernet, load_genotype, lookup, search, test, train
     from diffnas.core.count import Counts, count
     from diffnas.core.genotype import Genotype
     from diffnas.recipe import Recipe, read_recipe
@@ -29,6 +29,7 @@ _HOMES = {
     "Recipe": "diffnas.recipe",
     "Run": "diffnas.run",
     "Words": "diffnas.core.space",
+    "best_cells": "diffnas.api",
     "build_network": "diffnas.api",
     "build_supernet": "diffnas.api",
     "count": "diffnas.core.count",
@@ -47,6 +48,7 @@ __all__ = [
     "Recipe",
     "Run",
     "Words",
+    "best_cells",
     "build_network",
     "build_supernet",
     "count",

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from diffnas.errors import DiffnasError, Diverged, Interrupted, RunError, UserError
+
+if TYPE_CHECKING:
+    from diffnas.core.genotype import Genotype
 
 app = typer.Typer(
     name="diffnas",
@@ -88,7 +92,10 @@ def search(
 
 @app.command()
 def train(
-    genotype: Annotated[str | None, typer.Argument(help="A published name, a genotype file, or a run folder.")] = None,
+    genotype: Annotated[
+        str | None,
+        typer.Argument(help="A published name, a run folder, a genotype file (FILE:NAME for one of several), or - ."),
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(metavar="RECIPE", help="A recipe's name or file to train by (default: that of the run)."),
@@ -123,12 +130,11 @@ def train(
 
         done = pipeline.train(None, chosen, resume, resume=True, name=part.path.name)
     else:
-        from diffnas.api import load_genotype
         from diffnas.core.genotype import named
         from diffnas.runtime.files import is_folder
 
         text = _required(genotype, "genotype")
-        found = load_genotype(text)
+        found = _genotype(text)
         source = Path(text) if is_folder(text) else None
         chosen = read_recipe(recipe or _recipe_of(source), overrides or ())
         from diffnas.pipeline import train as pipeline
@@ -170,7 +176,13 @@ def test(
 
 @app.command()
 def show(
-    genotype: Annotated[str, typer.Argument(help="A published name, a genotype file, or a run folder.")],
+    genotype: Annotated[
+        str,
+        typer.Argument(
+            help="A published name, a run folder, a genotype file (FILE:NAME for one of several), its text, or - "
+            "for standard input."
+        ),
+    ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the pictures.")] = Path("."),
     stats: Annotated[bool, typer.Option("--stats", help="Print parameters and multiply-adds.")] = False,
     recipe: Annotated[
@@ -181,12 +193,15 @@ def show(
     """Draw a genotype's cells as SVG and PNG, and print them.
 
     [bold]diffnas show darts-v2 --stats --out pictures[/bold]
+
+    [bold]diffnas show log.txt[/bold]  the last genotype that a search of another program printed
     """
-    from diffnas.api import load_genotype
     from diffnas.core.genotype import named
+    from diffnas.runtime.console import start_console
     from diffnas.runtime.files import is_file, is_folder
 
-    found = load_genotype(genotype)
+    start_console()
+    found = _genotype(genotype)
     if as_json:
         typer.echo(found.to_json(), nl=False)
         return
@@ -202,15 +217,28 @@ def show(
         with named(_short(genotype)):
             lines = list(size_lines(found, by))  # what cannot be counted is refused before anything is drawn
     written = write_cells(found, out, f"{_stem(genotype)}-cells")
-    for line in [found.to_text(), *lines, *(f"picture: {path}" for path in written)]:
+    for line in [found.to_text(), *_origin(found.provenance), *lines, *(f"picture: {path}" for path in written)]:
         typer.echo(line)
 
 
 @app.command()
 def lookup(
     cell: Annotated[
-        str, typer.Argument(help="A cell, '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|', a genotype file, or a run folder.")
-    ],
+        str | None,
+        typer.Argument(
+            help="A cell, '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|', its official index, a genotype file, a run folder, or - ."
+        ),
+    ] = None,
+    best: Annotated[
+        int | None, typer.Option("--best", metavar="N", help="List the N best cells instead of one.")
+    ] = None,
+    data: Annotated[
+        str, typer.Option("--data", metavar="NAME", help="With --best: cifar10, cifar100 or imagenet16-120.")
+    ] = "cifar10",
+    by: Annotated[
+        str,
+        typer.Option("--by", metavar="MEASURE", help="With --best: test or valid; test_200, valid_12, ... say when."),
+    ] = "test",
     table: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Look in this table (diffnas data nasbench201) and not in the packaged one."),
@@ -226,16 +254,37 @@ def lookup(
     Accuracies on three data sets, ranks among the 15,625 cells, distance to the best, parameters and multiply-adds.
 
     [bold]diffnas lookup runs/first[/bold]  what the search in that run found
+
+    [bold]diffnas lookup --best 10 --data cifar100[/bold]  the ten best of all cells
     """
+    if best is not None:
+        if cell is not None or latency is not None:
+            raise UserError("--best lists cells by accuracy: it takes no cell and no --latency")
+        _list_best(best, data, by, table, as_json)
+        return
     from diffnas.api import lookup as look_up
     from diffnas.core.genotype import named
     from diffnas.pipeline.lookup import as_json as plain
     from diffnas.pipeline.lookup import describe, latencies
+    from diffnas.runtime.console import start_console
 
+    start_console()
+    cell = _required(cell, "cell", "--best N")
     with named(_short(cell)):
-        found = look_up(cell, table)
+        found = look_up(_typed(cell), table)
     devices = None if latency is None else latencies(latency, found.index)
     lines = [json.dumps(plain(found, devices), indent=1)] if as_json else describe(found, devices)
+    for line in lines:
+        typer.echo(line)
+
+
+def _list_best(count: int, data: str, by: str, table: Path | None, as_json: bool) -> None:
+    from diffnas.api import best_cells
+    from diffnas.pipeline.best import best_as_json, describe_best
+    from diffnas.pipeline.lookup import source_of
+
+    ranked, source = best_cells(data, count, by, table), source_of(table)
+    lines = [json.dumps(best_as_json(ranked, source), indent=1)] if as_json else describe_best(ranked, source)
     for line in lines:
         typer.echo(line)
 
@@ -357,19 +406,51 @@ def _failed(error: Exception) -> int:
     return 1
 
 
+def _genotype(typed: str) -> Genotype:
+    """The genotype that was typed, named, or written to standard input."""
+    from diffnas.api import load_genotype
+    from diffnas.core.genotype import named
+
+    with named(_short(typed)):
+        return load_genotype(_typed(typed))
+
+
+def _typed(genotype: str) -> str:
+    """What was typed for a genotype, or the text on standard input where that is `-`."""
+    if genotype != "-":
+        return genotype
+    from diffnas.interop.genotypes import LARGEST_TEXT, decoded
+
+    return decoded(sys.stdin.buffer.read(LARGEST_TEXT + 1), "standard input").strip()
+
+
+def _origin(provenance: Mapping[str, Any]) -> Iterator[str]:
+    """Where a genotype comes from, as far as it says."""
+    said = ", ".join(str(provenance[key]) for key in ("source", "from") if key in provenance)
+    if said:
+        yield f"source: {said}"
+
+
 def _stem(genotype: str) -> str:
     """What pictures of a genotype are called: the name or file it was given by; `cell` where that is a string of ops."""
-    return "cell" if "~" in genotype else Path(_short(genotype)).stem or "genotype"
+    from diffnas.api import file_choice
+
+    file, choice = file_choice(genotype)
+    if file is not None:
+        return file.stem if choice is None else f"{file.stem}-{choice}"
+    return "cell" if "~" in genotype else Path(_short(genotype)).stem.strip("-") or "genotype"
 
 
 def _short(genotype: str) -> str:
     """What messages and pictures call a genotype: its name or path, not its text."""
-    return "genotype" if len(genotype) > 100 or set(genotype) & set("({") else genotype
+    if genotype == "-":
+        return "standard input"
+    return "genotype" if len(genotype) > 100 or set(genotype) & set("({[|=\n") else genotype
 
 
-def _required(value: str | None, name: str) -> str:
+def _required(value: str | None, name: str, other: str = "go on with a run: --resume RUN") -> str:
     if value is None:
-        raise UserError(f"name a {name}, or go on with a run: --resume RUN")
+        raise UserError(f"name a {name}, or {other}")
     return value
 
 
