@@ -13,7 +13,7 @@ from diffnas.core.genotype import Genotype
 from diffnas.core.known import ALIASES, PUBLISHED, published, published_name
 from diffnas.core.space import Form, Shape, Space, Words
 from diffnas.errors import GenotypeError, RecipeError, RunError
-from diffnas.interop.genotypes import cell_text, is_known_text, read_genotype, read_genotype_file, read_text
+from diffnas.interop.genotypes import cell_text, is_text, read_genotype, read_genotype_file, read_text
 from diffnas.keys import choice_class, nearest, settings_model, space_of
 from diffnas.recipe import Recipe, read_recipe
 from diffnas.run import Run, open_run
@@ -99,7 +99,7 @@ def load_genotype(text: str | Path | Run | Genotype) -> Genotype:
     name = published_name(str(text))
     if name is not None:
         return published(name)
-    if isinstance(text, str) and not (re.fullmatch(r"[\w ./:#~\\-]+", text) and not is_known_text(text)):
+    if isinstance(text, str) and is_text(text):
         return read_genotype(text)
     hint = nearest(re.sub(r"[\s_]+", "-", str(text)[:80].lower()), (*PUBLISHED, *ALIASES))
     raise GenotypeError(

@@ -119,8 +119,11 @@ def parse_json(text: str, where: str = "genotype") -> Genotype:
     """The genotype in JSON `text`; raises `GenotypeError` naming `where` and what is wrong."""
     try:
         data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise GenotypeError(f"{where}: not valid JSON ({error}); was the file cut short?") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise GenotypeError(f"{where}: not valid JSON: damaged at {place}; was the file cut short?") from None
+    except (ValueError, RecursionError):
+        raise GenotypeError(f"{where}: not valid JSON: a number is too long, or values are nested too deeply") from None
     with named(where):
         return genotype_of(data)
 

@@ -8,45 +8,27 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from diffnas.core.genotype import Genotype, genotype_of, named, parse_edges, parse_json
+from diffnas.core.genotype import Genotype, named, parse_edges, parse_json
 from diffnas.errors import GenotypeError, RecipeError
-from diffnas.interop import cells, choices, nasbench201, prints
-from diffnas.interop.literals import Call, LiteralError, read_literal
+from diffnas.interop import nasbench201, prints
+from diffnas.interop.found import Found, error_at, find_genotypes, genotypes_within
+from diffnas.interop.literals import LiteralError, read_literal
 from diffnas.interop.strangers import strange_value, stranger
 from diffnas.yaml_text import parse_yaml
 
 log = logging.getLogger("diffnas")
-LARGEST_TEXT = 2**26
+LARGEST_TEXT = 2**24
 LARGEST_YAML = 2**18
 
 _ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
 _REPLACED = {"“": '"', "”": '"', "‘": "'", "’": "'", '\\"': '"', "\\'": "'", "\\n": "  ", "\\/": "/"}
 _REPLACED |= {"&quot;": '"', "&#39;": "'", "&#x27;": "'"}
-_START = re.compile(
-    r"(?:[Gg]enotype\w{0,40}|\bStructure)\s*\(\s*(?:\w{1,40}\s*=\s*)?(?=[\[(]|range\b|list\b|tuple\b|np\.|array\b)"
-    r"|(?P<braces>\{\s*['\"])"
-)
-_CELL_KEYS = re.compile(
-    r"\{\s*['\"](?:normal|reduc|recurrent|format|space|cells|NetworkSelector|backbone\.layers|\d(?:_|<-)\d['\"])"
-)
 _YAML_KEYS = re.compile(
     r"(?m)^[ -]*['\"]?(?:normal|reduc|recurrent|backbone\.layers|NetworkSel|[0-3](?:_|<-)[0-3]|space)"
 )
-
-
-@dataclass(frozen=True)
-class Found:
-    """A genotype at a place of a text, perhaps under a name, or why what stands there cannot be read."""
-
-    at: int
-    name: str | None
-    genotype: Genotype | GenotypeError
 
 
 def read_genotype_file(path: Path, choice: str | None = None) -> Genotype:
@@ -82,25 +64,26 @@ def read_genotype(text: str, where: str = "genotype", choice: str | None = None)
     Raises `GenotypeError` where the text holds none, names what it is where that is known, and lists the names where it
     holds several.  The provenance says the form, and the place where the text is a file or holds several.
     """
-    if choice is None and re.match(r"\s*\{(?=.{0,200}[\"']format[\"']\s*:)", text, re.DOTALL):
+    if choice is None and re.match(r"\{.{0,200}\"format\"", text.lstrip(), re.DOTALL):
         return parse_json(text, where)
     clean = cleaned(text)
     with named(where):
-        found = sorted(_search(clean), key=lambda item: item.at)
+        string = nasbench201.unwrapped(clean)
+        found = [] if string else find_genotypes(clean)
         if found:
             return _chosen(found, clean, where, choice)
-        genotype = _whole(clean)
+        genotype = parse_edges(string) if string else _whole(clean)
     return genotype if where == "genotype" else _placed(genotype, where)
 
 
-def is_known_text(text: str) -> bool:
-    """Whether `text` is no name though it is made of letters, digits and the signs of paths."""
-    return bool(stranger(text) or re.fullmatch(r"[\d\s]+", text))
+def is_text(text: str) -> bool:
+    """Whether `text` is that of an architecture, and not a mistyped name or path."""
+    return bool(set(text) & set("{[(|=\n") or re.fullmatch(r"\d[\d\s,;-]*", text) or stranger(text))
 
 
 def cell_text(text: str) -> str | int | None:
     """The official string or index of NAS-Bench-201 that all of `text` is, whatever its wrapping; None where it is neither."""
-    number = re.fullmatch(r"\s*(?:index\s*)?[#=:]?\s*(\d{1,9})\s*", text, re.ASCII)
+    number = re.fullmatch(r"(?:index ?)?[#=:]? ?(\d{1,9})", text.strip(), re.ASCII)
     return int(number[1]) if number else nasbench201.unwrapped(cleaned(text))
 
 
@@ -112,147 +95,60 @@ def cleaned(text: str) -> str:
     return text
 
 
-# -- all that a text holds
-
-
-def _search(text: str) -> Iterator[Found]:
-    at = 0
-    while match := _START.search(text, at):
-        start = match.start() if match["braces"] else _word_start(text, match.start())
-        at = match.end()
-        if text[text.rfind("\n", 0, start) + 1 : start].lstrip().startswith("#"):
-            continue  # a comment of a program
-        name = _assigned(text, start)
-        try:
-            value, at = read_literal(text, start)
-        except LiteralError as error:
-            at = max(at, error.position)
-            if not match["braces"] or _CELL_KEYS.match(text, start):
-                yield Found(start, name, _error_at(text, error.position, str(error)))
-            continue
-        if isinstance(value, Call) and re.match(r"\s*[\[(]|\.\w", text[at : at + 40]):
-            value, at = None, at + 1
-            yield Found(start, name, _error_at(text, at, "something is done to the Genotype(...); nothing is computed"))
-        yield from (Found(start, within or name, found) for within, found in _within(value, None))
-    for place, string in nasbench201.official_strings(text):
-        yield Found(place, _assigned(text, place), _attempt(partial(parse_edges, string)))
-
-
-def _word_start(text: str, at: int) -> int:
-    """Where the dotted word begins that goes on at `at`."""
-    before = re.search(r"[A-Za-z_][\w.]{0,79}\Z", text[max(0, at - 80) : at])
-    return at - len(before[0]) if before else at
-
-
-def _assigned(text: str, at: int) -> str | None:
-    """The name that what stands at `at` is assigned to, at the beginning of a line."""
-    before = re.search(r"(?:^|\n)(\w{1,80})\s*=\s*['\"]?\Z", text[max(0, at - 120) : at])
-    return before[1] if before else None
-
-
-def _within(value: Any, name: str | None) -> Iterator[tuple[str | None, Genotype | GenotypeError]]:
-    """The genotypes that `value` is or holds, under their keys."""
-    reader = _reader(value)
-    if reader is not None:
-        yield name, _attempt(reader)
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _within(item, str(key))
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _within(item, name)
-
-
-def _reader(value: Any) -> Callable[[], Genotype] | None:
-    """What makes a genotype of `value`; None where it is none."""
-    if isinstance(value, Call):
-        if value.name.endswith("Structure"):
-            return partial(_structure, value)
-        return partial(cells.from_fields, value.arguments, value.keywords)
-    if not isinstance(value, Mapping):
-        return None
-    if {"format", "cells"} <= set(value):
-        return partial(genotype_of, value)
-    forms = (
-        (choices.is_nni, choices.from_nni),
-        (choices.is_chosen, choices.from_chosen),
-        (choices.is_config, choices.from_config),
-        (choices.is_blocks, choices.from_blocks),
-        (nasbench201.is_edges, nasbench201.from_edges),
-        (cells.is_dictionary, cells.from_dictionary),
-    )
-    return next((partial(read, value) for fits, read in forms if fits(value)), None)
-
-
-def _structure(call: Call) -> Genotype:
-    if len(call.arguments) != 1 or not nasbench201.is_structure(call.arguments[0]):
-        raise GenotypeError("genotype: Structure(...) must hold a list of (op, index) pairs for each of three nodes")
-    return nasbench201.from_structure(call.arguments[0])
-
-
-def _attempt(read: Callable[[], Genotype]) -> Genotype | GenotypeError:
-    try:
-        return read()
-    except GenotypeError as error:
-        return error
-
-
 # -- which of them is meant
 
 
 def _chosen(found: list[Found], text: str, where: str, choice: str | None) -> Genotype:
     names = list(dict.fromkeys(item.name for item in found if item.name))
-    if choice is None and len(names) > 1:
-        listed = ", ".join(names[:12]) + (f" and {len(names) - 12} others" if len(names) > 12 else "")
-        raise GenotypeError(f"genotype: holds several genotypes; name one as FILE:NAME, of {listed}")
     meant = found if choice is None else _named(found, text, choice)
-    if not meant:
-        known = f"its names: {', '.join(names[:12])}" if names else f"the last is on line {_line(text, found[-1].at)}"
-        raise GenotypeError(f"genotype: no genotype has the name {choice!r:.60} or begins on that line; {known}")
+    if not meant or (choice is None and len(names) > 1):
+        numbered = not names or any(map(str.isdigit, names))
+        known = f"lines {_listed([str(item.line) for item in found])}" if numbered else _listed(names)
+        if meant:
+            raise GenotypeError(f"genotype: holds several genotypes; name one as FILE:NAME or FILE:LINE, of {known}")
+        raise GenotypeError(f"genotype: no genotype has the name {choice!r:.60} or begins on that line; it has {known}")
     last = meant[-1]
-    if isinstance(last.genotype, GenotypeError):
-        others = len([item for item in found if isinstance(item.genotype, Genotype)])
-        if len(found) == 1 or not others:
-            raise last.genotype
-        raise GenotypeError(
-            *last.genotype.lines[:1],
-            f"genotype: {others} others in it can be read; FILE:LINE names one by the line on which it begins",
-        )
-    line = _line(text, last.at)
+    if not isinstance(last.genotype, Genotype):
+        raise _unreadable(last.genotype, found, text)
+    said = f"line {last.line}"
     if len(meant) > 1:
-        log.warning(
-            "%s: holds %d genotypes; the last is taken, line %d (FILE:LINE names another)", where, len(meant), line
-        )
-    said = f"the last of {len(meant)}, line {line}" if len(meant) > 1 else f"line {line}"
+        log.warning("%s: holds %d genotypes; the last is taken, %s (FILE:LINE names another)", where, len(meant), said)
+        said = f"the last of {len(meant)}, {said}"
     if where == "genotype":
         return _placed(last.genotype, f"a text, {said}" if len(found) > 1 else "", last.name)
     return _placed(last.genotype, f"{where}, {said}", last.name)
 
 
+def _unreadable(error: GenotypeError | LiteralError, found: Sequence[Found], text: str) -> GenotypeError:
+    said = error if isinstance(error, GenotypeError) else error_at(text, error)
+    others = len([item for item in found if isinstance(item.genotype, Genotype)])
+    if not others:
+        return said
+    return GenotypeError(f"{said.lines[0]}; {others} others in the text can be read: FILE:LINE names one by its line")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} others" if len(names) > 12 else "")
+
+
 def _named(found: list[Found], text: str, choice: str) -> list[Found]:
+    if choice.isdigit():
+        return [item for item in found if choice == str(item.line)]
     for _ in range(8):  # NAME = OTHER, which stands for it
         meant = [item for item in found if item.name == choice]
         other = re.search(rf"(?m)^{re.escape(choice)}\s*=\s*(\w+)\s*(?:#.*)?$", text)
         if meant or other is None:
             break
         choice = other[1]
-    return meant or [item for item in found if choice == str(_line(text, item.at))]
+    return meant
 
 
 def _placed(genotype: Genotype, place: str, name: str | None = None) -> Genotype:
     """`genotype`, whose provenance says where it was read; our own JSON keeps the one it has."""
     own = dict(genotype.provenance)
-    added = {"from": place, "name": name if name not in ("genotype", None) else None}
-    return Genotype(genotype.space, genotype.cells, {**{key: text for key, text in added.items() if text}, **own})
-
-
-def _line(text: str, at: int) -> int:
-    return text.count("\n", 0, at) + 1
-
-
-def _error_at(text: str, at: int, reason: str) -> GenotypeError:
-    column = at - text.rfind("\n", 0, at)
-    return GenotypeError(f"genotype: line {_line(text, at)}, column {column}: {reason}")
+    added = {"from": place, "name": name if name != "genotype" else None}
+    new = {key: said for key, said in added.items() if said and key not in own}
+    return Genotype(genotype.space, genotype.cells, {**own, **new})
 
 
 # -- texts that are one value, or a file of one program
@@ -263,17 +159,17 @@ def _whole(text: str) -> Genotype:
     bare = text.strip()
     if not bare:
         raise GenotypeError("genotype: is empty; give a published name, a file or a run folder")
-    said = stranger(bare)
-    if said:
-        raise GenotypeError(f"genotype: is {said}")
     if re.fullmatch(r"\d+", bare):
         raise GenotypeError(
             f"genotype: {bare:.20} is a number alone; the index of a cell of NAS-Bench-201 is read by `diffnas lookup`"
         )
     if bare.startswith("|"):
-        return parse_edges(re.sub(r"\s+", "", bare))
+        return parse_edges("".join(bare.split()))
     genotype = prints.from_print(bare) or _of_yaml(bare)
-    return genotype or _of_value(bare)
+    said = None if genotype else stranger(bare)
+    if said:
+        raise GenotypeError(f"genotype: this is {said}")
+    return genotype or _of_value(text)
 
 
 def _of_yaml(text: str) -> Genotype | None:
@@ -284,34 +180,36 @@ def _of_yaml(text: str) -> Genotype | None:
         tree = parse_yaml(text.replace("!!python/tuple", ""), "genotype")
     except RecipeError as error:
         raise GenotypeError(*error.lines) from None
-    found = list(_within(tree, None)) if isinstance(tree, Mapping) else []
+    found = list(genotypes_within(tree)) if isinstance(tree, Mapping) else []
     if found and isinstance(found[-1][1], GenotypeError):
         raise found[-1][1]
     return next((genotype for _, genotype in found if isinstance(genotype, Genotype)), None)
 
 
 def _of_value(text: str) -> Genotype:
-    """The genotype in a list that is all of `text`."""
+    """The genotype in a list, or in bare numbers, that is all of `text`."""
     if re.fullmatch(r"[\d\s,;]+", text):
-        text = f"[{', '.join(re.findall(r'[0-9]+', text))}]"
-    text = re.sub(r"\A\w{1,80}\s*[=:]\s*", "", text)
-    if text[:1] not in ("[", "(", "{"):
-        raise GenotypeError(f"genotype: holds no genotype; {_EXPECTED}")
+        return prints.from_numbers([int(number) for number in re.findall(r"\d+", text)])
+    lead = len(text) - len(text.lstrip())
+    start = re.compile(r"(?:\w{1,80} ?[=:])?\s*(?=[\[({])").match(text, lead)
+    if start is None:
+        raise GenotypeError(_EXPECTED)
     try:
-        value, end = read_literal(text)
+        value, end = read_literal(text, start.end())
     except LiteralError as error:
-        raise _error_at(text, error.position, str(error)) from None
+        raise error_at(text, error) from None
     if text[end:].strip(" \n\r\t;"):
-        raise _error_at(text, end, f"the text should end here; found {text[end:].strip()!r:.40}")
+        rest = text[end : end + 80].strip()
+        raise error_at(text, LiteralError(end, f"the text should end here; found {rest!r:.40}"))
     if nasbench201.is_structure(value):
         return nasbench201.from_structure(value)
     if isinstance(value, list | tuple) and value and all(type(number) is int for number in value):
         return prints.from_numbers(value)
     said = strange_value(value)
-    raise GenotypeError(f"genotype: is {said}" if said else f"genotype: holds no genotype; {_EXPECTED}")
+    raise GenotypeError(f"genotype: this is {said}" if said else _EXPECTED)
 
 
 _EXPECTED = (
-    "expected Genotype(normal=[(op, index), ...], normal_concat=[...], ...), a dictionary with these keys, diffnas's JSON, "
-    "or a cell |op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
+    "genotype: expected Genotype(normal=[...], normal_concat=[...], ...), a dictionary with these keys, diffnas's JSON, or a "
+    "cell |op~0|+|op~0|op~1|+|op~0|op~1|op~2|; there is none in the text"
 )

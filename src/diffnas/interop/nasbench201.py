@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 from diffnas.core.genotype import Genotype, Nodes, op_name
@@ -14,25 +13,28 @@ NASLIB_OPS = ("skip_connect", "none", "nor_conv_3x3", "nor_conv_1x1", "avg_pool_
 NASLIB_EDGES = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
 _SAME_OPS = {"conv_1x1": "nor_conv_1x1", "conv_3x3": "nor_conv_3x3"}  # NNI
 
-_RUN = re.compile(r"\|[\w.~|+\s-]*~[\w.~|+\s-]*\|", re.ASCII)
+NO_STRING = "what stands here is not a block of a cell, such as |skip_connect~0|none~1|"
+_BLOCK = r"\|(?:\s*[\w.-]{1,60}\s*~\s*\d{1,3}\s*\|)+"
+_STRING = re.compile(rf"{_BLOCK}(?:\s*\+\s*{_BLOCK})*", re.ASCII)
 _EDGE_NAME = re.compile(r"(?:.*/)?([0-3])(?:_|<-)([0-3])")
 
 
 def official_strings(text: str) -> Iterator[tuple[int, str]]:
-    """Where an official string begins in `text`, and the string without the spaces and line ends within it."""
-    for run in _RUN.finditer(text):
-        ends = [match.end() for match in re.finditer(r"\|(?=\s+\|)", run[0])]  # between two strings
-        for start, end in pairwise([0, *ends, len(run[0])]):
-            piece = run[0][start:end]
-            lead = len(piece) - len(piece.lstrip())
-            yield run.start() + start + lead, re.sub(r"\s+", "", piece)
+    """Where an official string begins in `text`, and the string without the spaces and line ends within it.
+
+    It is empty where more of a string stands beside what can be read.
+    """
+    for match in _STRING.finditer(text):
+        before, after = text[max(0, match.start() - 80) : match.start()], text[match.end() : match.end() + 80]
+        damaged = re.search(r"[\w|]\Z|[+~]\s*\Z", before) or re.match(r"[\w|]|\s*[+~]", after)
+        yield match.start(), "" if damaged else re.sub(r"\s+", "", match[0])
 
 
 def unwrapped(text: str) -> str | None:
     """The official string that is all of `text` but for brackets, quotes and spaces; None where there is more."""
-    bare = re.sub(r"\s+|^[\s\"'`(\[]+|[\s\"'`)\],;]+$", "", text)
-    whole = re.fullmatch(r"(?:Structure\(4nodeswith)?(\|.*\|)", bare, re.DOTALL)
-    return whole[1] if whole and "~" in bare else None
+    bare = "".join(text.split()).strip("\"'`()[],;").removeprefix("Structure(4nodeswith")
+    whole = bare.startswith("|") and bare.endswith("|") and "~" in bare and "||" not in bare
+    return bare if whole else None
 
 
 def from_numbers(numbers: Sequence[int]) -> Genotype:

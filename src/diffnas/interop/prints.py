@@ -29,9 +29,10 @@ def from_print(text: str) -> Genotype | None:
         nodes[match[1]][int(match[2])] = _terms(match[3])
     found = {}
     for kind, inputs in nodes.items():
-        if not inputs or sorted(inputs) != list(range(min(inputs), min(inputs) + len(inputs))):
-            raise GenotypeError(f"genotype: cell {kind} lacks a node among {sorted(inputs)}")
-        found[kind] = Nodes(tuple(inputs[node] for node in sorted(inputs)), outputs[kind], min(inputs))
+        first = 1 if kind in _SPACES else 2
+        if not inputs or sorted(inputs) != list(range(first, first + len(inputs))):
+            raise GenotypeError(f"genotype: cell {kind} has the nodes {sorted(inputs)}; they must go on from {first}")
+        found[kind] = Nodes(tuple(inputs[node] for node in sorted(inputs)), outputs[kind], first)
     space = _SPACES.get(next(iter(found)), "darts-cnn") if len(found) == 1 else "darts-cnn"
     return Genotype(space, found, {"source": "what diffnas prints"})
 
@@ -55,7 +56,7 @@ def from_numbers(numbers: Sequence[int]) -> Genotype:
         return _enas(numbers)
     if len(numbers) == 5 and all(number % 8 == 0 for number in numbers):
         raise GenotypeError(
-            "genotype: is the channels of five layers in NATS-Bench's size space; diffnas has no such space"
+            "genotype: this is a size of NATS-Bench (the channels of five layers); diffnas has no such space"
         )
     raise GenotypeError(
         f"genotype: {len(numbers)} numbers; six op numbers are a cell of NAS-Bench-201 (as NASLib counts), twenty are blocks "

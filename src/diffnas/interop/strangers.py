@@ -8,7 +8,7 @@ _NO_SPACE = "diffnas has no such space"
 STRANGERS: tuple[tuple[str, str], ...] = (
     (
         r"(?s)\A\s*[\[('\"]*\d+(?::\d+){4}[\])'\"]*\s*\Z",
-        f"the channels of five layers in NATS-Bench's size space; {_NO_SPACE}",
+        f"a size of NATS-Bench (the channels of five layers); {_NO_SPACE}",
     ),
     (
         r"\b\d{1,3}-[1-4]{3,8}-(?:\d_\d\d_\d\d\d|basic)\b",
@@ -27,6 +27,10 @@ STRANGERS: tuple[tuple[str, str], ...] = (
     (
         r"['\"](?:ks|wid)['\"]\s*:|OFAMobileNet|OFAResNet|_expand_ratio\b|\.expand_ratio\b|\bdepth\.\d",
         f"a network of once-for-all, or of another space of kernels, widths and depths; {_NO_SPACE}",
+    ),
+    (
+        r"(?m)^backbone\.[\w.]+:\s*\n\s*(?:- )?chosen:",
+        f"a subnet of MMRazor, but not of its DARTS, SPOS or DSNAS; {_NO_SPACE}",
     ),
     (r"\b(?:ds|ir|er|cn)?_?r\d_k\d_s\d", f"a network of MnasNet's or EfficientNet's blocks; {_NO_SPACE}"),
     (
