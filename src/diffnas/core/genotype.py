@@ -186,7 +186,9 @@ def parse_edges(text: str, where: str = "genotype") -> Genotype:
     """The genotype in an official string of NAS-Bench-201: a block of `op~source` per node, `|op~0|+|op~0|op~1|+...`."""
     inputs = []
     for block in text.strip().split("+"):
-        entries = [re.fullmatch(r"([\w.-]{1,60})~(\d{1,3})", entry, re.ASCII) for entry in block.strip("|").split("|")]
+        entries = [
+            re.fullmatch(r"([\w.-]{1,60})~(0|[1-9]\d{0,2})", entry, re.ASCII) for entry in block.strip("|").split("|")
+        ]
         if not (block.startswith("|") and block.endswith("|") and all(entries)):
             raise GenotypeError(f"{where}: {block!r:.60} is not a block of a cell, such as |skip_connect~0|none~1|")
         inputs.append(tuple((entry[1], int(entry[2])) for entry in entries if entry))

@@ -75,6 +75,11 @@ def _from_lists(values: Mapping[str, Any], kinds: Iterable[str], source: str) ->
         return _recurrent(values, source)
     kinds = sorted(kinds, key=list(values).index)
     missing = [f"{kind}_concat" for kind in kinds if f"{kind}_concat" not in values]
+    missing += [
+        key.removesuffix("_concat")
+        for key in values
+        if key.endswith("_concat") and key.removesuffix("_concat") not in kinds
+    ]
     if not kinds or missing:
         raise GenotypeError(f"genotype: missing {', '.join(missing) or 'normal and normal_concat'}")
     cells = {op_name(kind): _cell(kind, values[kind], values[f"{kind}_concat"]) for kind in kinds}

@@ -61,19 +61,19 @@ def from_chosen(values: Mapping[Any, Any]) -> Genotype:
     Ops of edges that their node does not choose are passed over.
     """
     cells: dict[str, dict[int, list[Input]]] = {"normal": {}, "reduce": {}}
+    wrapped = any(isinstance(value, Mapping) for value in values.values())  # as MMRazor does
     for key, value in values.items():
         match = _EDGE.fullmatch(str(key))
         if match and match[4] is None:
-            edges = [_edge(key, edge) for edge in _chosen(key, value)]
+            edges = [_edge(key, edge) for edge in _chosen(key, value, wrapped)]
             cells[match[1]][int(match[2])] = [
-                (_numbered_op(op), source) for name, source in edges for op in _chosen(name, values.get(name))
+                (_numbered_op(op), source) for name, source in edges for op in _chosen(name, values.get(name), wrapped)
             ]
-    program = "subnet of MMRazor" if isinstance(next(iter(values.values())), Mapping) else "choices of NNI"
-    return _by_nodes(cells, program)
+    return _by_nodes(cells, "subnet of MMRazor" if wrapped else "choices of NNI")
 
 
-def _chosen(key: str, value: Any) -> list[Any]:
-    chosen = value.get("chosen") if isinstance(value, Mapping) else value
+def _chosen(key: str, value: Any, wrapped: bool = True) -> list[Any]:
+    chosen = value.get("chosen") if isinstance(value, Mapping) else None if wrapped else value
     if chosen is None or chosen == []:
         raise GenotypeError(f"genotype: {key} does not say what is chosen")
     return list(chosen) if isinstance(chosen, list | tuple) else [chosen]
@@ -141,13 +141,12 @@ def _only(values: Any) -> Any:
 
 
 def _by_nodes(cells: Mapping[str, Mapping[int, Sequence[Input]]], source: str) -> Genotype:
-    """The genotype of inputs by node, all nodes of a cell put out."""
+    """The genotype of inputs by node, all nodes of a cell put out; both cells have as many nodes."""
     found = {}
+    count = max(map(len, cells.values()))
     for kind, nodes in cells.items():
-        if sorted(nodes) != list(range(2, len(nodes) + 2)) or not nodes:
-            raise GenotypeError(
-                f"genotype: cell {kind} has the nodes {sorted(nodes)}; they must be 2, 3, ... without a gap"
-            )
+        if sorted(nodes) != list(range(2, count + 2)):
+            raise GenotypeError(f"genotype: cell {kind} has the nodes {sorted(nodes)}; they must be 2 to {count + 1}")
         if not all(len(inputs) == 2 for inputs in nodes.values()):
             raise GenotypeError(f"genotype: a node of cell {kind} does not choose two inputs")
         found[kind] = Nodes(tuple(tuple(nodes[node]) for node in sorted(nodes)), tuple(sorted(nodes)))

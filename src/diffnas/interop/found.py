@@ -50,16 +50,18 @@ def _values(text: str) -> Iterator[Found]:
             continue  # a comment of a program
         name = _assigned(text, start)
         try:
-            value, at = read_literal(text, start)
+            value, end = read_literal(text, start)
         except LiteralError as error:
             if not match["braces"] or _CELL_KEYS.match(text, start):
                 yield Found(start, name, error)
                 at = max(at, error.position)
             continue
-        if isinstance(value, Call) and re.match(r"\s*[\[(]|\.\w", text[at : at + 40]):
-            yield Found(start, name, LiteralError(at, "something is done to the Genotype(...); nothing is computed"))
-        else:
-            yield from (Found(start, key or name, genotype) for key, genotype in genotypes_within(value))
+        if isinstance(value, Call) and re.match(r"\s*[\[(]|\.\w", text[end : end + 40]):
+            yield Found(start, name, LiteralError(end, "something is done to the Genotype(...); nothing is computed"))
+            continue
+        held = [Found(start, key or name, genotype) for key, genotype in genotypes_within(value)]
+        at = end if held else at  # a text within it may hold one
+        yield from held
 
 
 def _strings(text: str) -> Iterator[Found]:

@@ -164,7 +164,7 @@ def _whole(text: str) -> Genotype:
             f"genotype: {bare:.20} is a number alone; the index of a cell of NAS-Bench-201 is read by `diffnas lookup`"
         )
     if bare.startswith("|"):
-        return parse_edges("".join(bare.split()))
+        return parse_edges(re.sub(r"\s*([|~+])\s*", r"\1", bare))
     genotype = prints.from_print(bare) or _of_yaml(bare)
     said = None if genotype else stranger(bare)
     if said:

@@ -14,7 +14,7 @@ NASLIB_EDGES = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
 _SAME_OPS = {"conv_1x1": "nor_conv_1x1", "conv_3x3": "nor_conv_3x3"}  # NNI
 
 NO_STRING = "what stands here is not a block of a cell, such as |skip_connect~0|none~1|"
-_BLOCK = r"\|(?:\s*[\w.-]{1,60}\s*~\s*\d{1,3}\s*\|)+"
+_BLOCK = r"\|(?:\s*[\w.-]{1,60}\s*~\s*(?:0|[1-9]\d{0,2})\s*\|)+"
 _STRING = re.compile(rf"{_BLOCK}(?:\s*\+\s*{_BLOCK})*", re.ASCII)
 _EDGE_NAME = re.compile(r"(?:.*/)?([0-3])(?:_|<-)([0-3])")
 
@@ -32,7 +32,8 @@ def official_strings(text: str) -> Iterator[tuple[int, str]]:
 
 def unwrapped(text: str) -> str | None:
     """The official string that is all of `text` but for brackets, quotes and spaces; None where there is more."""
-    bare = "".join(text.split()).strip("\"'`()[],;").removeprefix("Structure(4nodeswith")
+    inner = text.strip(" \t\r\n\"'`()[],;").removeprefix("Structure(4 nodes with").strip()
+    bare = re.sub(r"\s*([|~+])\s*", r"\1", inner).replace("\r", "").replace("\n", "")
     whole = bare.startswith("|") and bare.endswith("|") and "~" in bare and "||" not in bare
     return bare if whole else None
 

@@ -40,7 +40,9 @@ def from_print(text: str) -> Genotype | None:
 def _terms(text: str) -> tuple[Input, ...]:
     if text == "0":
         return ()
-    terms = [re.fullmatch(r"([\w.~+-]{1,60})\((\d{1,3})\)", term.strip(), re.ASCII) for term in text.split(" + ")]
+    terms = [
+        re.fullmatch(r"([\w.~+-]{1,60})\((0|[1-9]\d{0,2})\)", term.strip(), re.ASCII) for term in text.split(" + ")
+    ]
     if not all(terms):
         raise GenotypeError(f"genotype: {text!r:.60} is no sum of op(index)")
     return tuple((op_name(term[1]), int(term[2])) for term in terms if term)
