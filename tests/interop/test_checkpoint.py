@@ -257,6 +257,20 @@ def test_a_tensor_cannot_leave_its_numbers(changes: dict[str, Any], tmp_path: Pa
     assert rebuilt(tmp_path, **changes).startswith("damaged or cut short")
 
 
+class Knot:
+    """Pickles as a module that holds itself ten times."""
+
+    def __getstate__(self) -> Any:
+        return {"_modules": {str(k): self for k in range(10)}, "_parameters": {}, "_buffers": {}}
+
+
+def test_a_module_within_itself_and_names_for_a_terminal(tmp_path: Path) -> None:
+    torch.save({"model": Knot()}, tmp_path / "a.pt")
+    assert refusal(tmp_path / "a.pt") == "holds no weights by name; its keys: model"
+    torch.save({"a\x1b[2J": torch.ones(1)}, tmp_path / "a.pt")
+    assert refusal(tmp_path / "a.pt") == "a weight has a name that cannot be printed"
+
+
 def test_a_legacy_file_cannot_ask_for_memory(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(3)}, tmp_path / "a.pt", _use_new_zipfile_serialization=False)
     data = (tmp_path / "a.pt").read_bytes()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,10 @@ HOLDERS = (
 """The keys under which checkpoints keep weights; of several the first counts, so that averages come last."""
 
 
+LARGEST_MODULE = 10_000
+"""So many parts of a module saved whole are looked at: a file may hold one within itself."""
+
+
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The weights by name in the checkpoint at `path`; raises `WeightsError` where it cannot be read or holds none."""
     try:
@@ -60,6 +64,8 @@ def state_dict_of(checkpoint: object, where: str = "checkpoint") -> dict[str, Te
         keys = f"; its keys: {', '.join(map(str, list(checkpoint)[:12]))}" if isinstance(checkpoint, Mapping) else ""
         raise WeightsError(f"{where}: holds no weights by name{keys:.300}")
     weights = {str(name): _tensor(value) for name, value in found.items()}
+    if not all(name.isprintable() and len(name) < 1000 for name in weights):
+        raise WeightsError(f"{where}: a weight has a name that cannot be printed")
     strangers = [name for name, value in weights.items() if value is None]
     if strangers:
         raise WeightsError(f"{where}: {strangers[0]:.100} is no tensor (of {len(strangers)} such entries)")
@@ -71,7 +77,7 @@ def _held(value: object, depth: int) -> Mapping[Any, Any] | None:
     if isinstance(value, nn.Module):
         return value.state_dict()
     if isinstance(value, Inert):
-        return dict(_of_module(value, "", 20)) or None
+        return _of_module(value) or None
     if not isinstance(value, Mapping) or not depth:
         return None
     for key in HOLDERS:
@@ -82,16 +88,26 @@ def _held(value: object, depth: int) -> Mapping[Any, Any] | None:
     return value if named and any(_tensor(item) is not None for item in value.values()) else None
 
 
-def _of_module(module: object, prefix: str, depth: int) -> Iterator[tuple[str, object]]:
+def _of_module(module: Inert) -> dict[str, object]:
     """The weights by name of a module that was saved whole."""
-    state = module.state if isinstance(module, Inert) else None
-    parts = [state.get(key) if isinstance(state, Mapping) else None for key in ("_parameters", "_buffers", "_modules")]
-    for tensors in parts[:2]:
-        if isinstance(tensors, Mapping):
-            yield from ((f"{prefix}{name}", tensor) for name, tensor in tensors.items() if tensor is not None)
-    if isinstance(parts[2], Mapping) and depth:
-        for name, part in parts[2].items():
-            yield from _of_module(part, f"{prefix}{name}.", depth - 1)
+    found: dict[str, object] = {}
+    parts: list[tuple[str, object]] = [("", module)]
+    for _ in range(LARGEST_MODULE):
+        if not parts:
+            break
+        prefix, part = parts.pop()
+        for key in ("_parameters", "_buffers"):
+            found |= {f"{prefix}{name}": tensor for name, tensor in _named(part, key) if tensor is not None}
+        if len(prefix) < 500:
+            parts += [(f"{prefix}{name}.", item) for name, item in _named(part, "_modules")]
+    return found
+
+
+def _named(part: object, key: str) -> list[tuple[object, object]]:
+    """What the module `part` holds under `key`, by name."""
+    state = part.state if isinstance(part, Inert) else None
+    held = state.get(key) if isinstance(state, Mapping) else None
+    return list(held.items()) if isinstance(held, Mapping) else []
 
 
 def _tensor(value: object) -> Tensor | None:
