@@ -410,9 +410,13 @@ def _genotype(typed: str) -> Genotype:
     """The genotype that was typed, named, or written to standard input."""
     from diffnas.api import load_genotype
     from diffnas.core.genotype import named
+    from diffnas.interop.genotypes import is_text, read_genotype
 
+    text = _typed(typed)
+    if typed == "-" and is_text(text):
+        return read_genotype(text, "standard input")
     with named(_short(typed)):
-        return load_genotype(_typed(typed))
+        return load_genotype(text)
 
 
 def _typed(genotype: str) -> str:
@@ -435,10 +439,12 @@ def _stem(genotype: str) -> str:
     """What pictures of a genotype are called: the name or file it was given by; `cell` where that is a string of ops."""
     from diffnas.api import file_choice
 
+    if genotype == "-":
+        return "genotype"
     file, choice = file_choice(genotype)
     if file is not None:
         return file.stem if choice is None else f"{file.stem}-{choice}"
-    return "cell" if "~" in genotype else Path(_short(genotype)).stem.strip("-") or "genotype"
+    return "cell" if "~" in genotype else Path(_short(genotype)).stem or "genotype"
 
 
 def _short(genotype: str) -> str:
