@@ -233,12 +233,17 @@ def lookup(
         int | None, typer.Option("--best", metavar="N", help="List the N best cells instead of one.")
     ] = None,
     data: Annotated[
-        str, typer.Option("--data", metavar="NAME", help="With --best: cifar10, cifar100 or imagenet16-120.")
-    ] = "cifar10",
+        str | None,
+        typer.Option("--data", metavar="NAME", help="With --best: cifar10 (the default), cifar100 or imagenet16-120."),
+    ] = None,
     by: Annotated[
-        str,
-        typer.Option("--by", metavar="MEASURE", help="With --best: test or valid; test_200, valid_12, ... say when."),
-    ] = "test",
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="MEASURE",
+            help="With --best: test (the default) or valid; test_200, valid_12, ... say when.",
+        ),
+    ] = None,
     table: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Look in this table (diffnas data nasbench201) and not in the packaged one."),
@@ -260,8 +265,10 @@ def lookup(
     if best is not None:
         if cell is not None or latency is not None:
             raise UserError("--best lists cells by accuracy: it takes no cell and no --latency")
-        _list_best(best, data, by, table, as_json)
+        _list_best(best, data or "cifar10", by or "test", table, as_json)
         return
+    if data is not None or by is not None:
+        raise UserError("--data and --by choose among the cells of --best N; one cell is looked up on all data sets")
     from diffnas.api import lookup as look_up
     from diffnas.core.genotype import named
     from diffnas.pipeline.lookup import as_json as plain

@@ -72,6 +72,7 @@ def test_a_table_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         ),
         (["9930", "--best", "3"], "--best lists cells by accuracy: it takes no cell"),
         (["--best", "3", "--latency", "a.csv"], "it takes no cell and no --latency"),
+        (["9930", "--data", "cifar10"], "--data and --by choose among the cells of --best N"),
         ([], "name a cell, or --best N"),
     ],
 )

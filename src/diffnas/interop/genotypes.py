@@ -161,7 +161,7 @@ def _whole(text: str) -> Genotype:
         raise GenotypeError("genotype: is empty; give a published name, a file or a run folder")
     if re.fullmatch(r"\d+", bare):
         raise GenotypeError(
-            f"genotype: {bare:.20} is a number alone; the index of a cell of NAS-Bench-201 is read by `diffnas lookup`"
+            f"genotype: a number alone is the index of a cell of NAS-Bench-201, which `diffnas lookup {bare:.20}` reads"
         )
     if bare.startswith("|"):
         return parse_edges(re.sub(r"\s*([|~+])\s*", r"\1", bare))

@@ -69,11 +69,12 @@ def describe_best(ranked: Sequence[Ranked], source: str) -> Iterator[str]:
     first = ranked[0]
     yield f"{nb.MEASURES[first.measure]} on {first.data}"
     yield ""
-    rows = [["rank", "accuracy", "index", "parameters", "multiply-adds", "cell"]]
+    rows = [["rank", "accuracy", "index", "parameters", "multiply-adds"]]
     for cell in ranked:
         size = [f"{cell.params:,}", f"{cell.macs / 1e6:.1f}M"]
-        rows.append([f"{cell.rank}", f"{cell.accuracy:.2f} %", f"{cell.index}", *size, cell.text])
-    yield from aligned(rows)
+        rows.append([f"{cell.rank}", f"{cell.accuracy:.2f} %", f"{cell.index}", *size])
+    texts = ["cell", *(cell.text for cell in ranked)]
+    yield from (f"{line}  {text}" for line, text in zip(aligned(rows), texts, strict=True))
     yield ""
     yield f"accuracies: {source}"
 
