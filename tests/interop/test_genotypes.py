@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,8 @@ def test_other_names_of_the_same_ops() -> None:
 )
 def test_dictionaries(change: dict[str, str], wrap: str) -> None:
     data = {"normal": [list(NODE)] * 2, "normal_concat": [2, 3], "reduce": list(NODE) * 2, "reduce_concat": (2, 3)}
-    for text in (repr(data), json.dumps(data)):
+    keywords = f"dict({', '.join(f'{key}={value!r}' for key, value in data.items())})"
+    for text in (repr(data), json.dumps(data), repr(OrderedDict(data)), f"OrderedDict({list(data.items())})", keywords):
         for ours, theirs in change.items():
             text = text.replace(ours, theirs)
         assert read_genotype(wrap.format(text)) == CELL
@@ -335,6 +337,7 @@ STRUCTURE = (
         f"<<<--->>> The 049-th epoch : Structure(4 nodes with {BEST})",
         f"arch={BEST} acc=94.37",
         f"| 9930 | {BEST} | 94.37 |",
+        f"{BEST.replace('skip_connect', 'none')}, {BEST}",
         json.dumps({"index": 9930, "arch_str": BEST}),
         STRUCTURE,
         f"CODE = Structure({STRUCTURE})",

@@ -15,10 +15,10 @@ from diffnas.interop.literals import Call, LiteralError, read_literal
 
 _START = re.compile(
     r"(?:[Gg]enotype\w{0,40}|\bStructure)\s*\(\s*(?:\w{1,40}\s*=\s*)?(?=[\[(]|range\b|list\b|tuple\b|np\.|array\b)"
-    r"|(?P<braces>\{\s*['\"])"
+    r"|(?P<braces>\{\s*['\"]|\b(?:OrderedDict|dict)\s*\(\s*[\[{\w])"
 )
 _CELL_KEYS = re.compile(
-    r"\{\s*['\"](?:normal|reduc|recurrent|format|space|cells|NetworkSelector|backbone\.layers|\d(?:_|<-)\d['\"])"
+    r"(?:\{|[dD]ict\s*\()[\s\[({'\"]*(?:normal|reduc|recurrent|format|space|cells|NetworkSelector|backbone\.layers|\d(?:_|<-)\d['\"])"
 )
 
 

@@ -105,7 +105,9 @@ class _Reader:
             return Call(word, arguments, keywords)
         function = _FUNCTIONS.get(word.rpartition(".")[2])
         try:
-            if function is None or (keywords and set(keywords) - {"dtype", "device"}):
+            if function is dict:
+                return dict(*arguments, **keywords)
+            if function is None or set(keywords) - {"dtype", "device"}:
                 raise ValueError
             return function(*arguments)
         except (TypeError, ValueError):
@@ -208,6 +210,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "array": lambda values: values if isinstance(values, int | float) else _listed(values),
     "tensor": lambda values: values if isinstance(values, int | float) else _listed(values),
     "OrderedDict": dict,
+    "dict": dict,
     **dict.fromkeys(("int", "int32", "int64", "float", "float16", "float32", "float64", "str", "str_"), _scalar),
 }
 """What may be called: nothing here computes, and nothing is looked up."""

@@ -34,7 +34,7 @@ def unwrapped(text: str) -> str | None:
     """The official string that is all of `text` but for brackets, quotes and spaces; None where there is more."""
     inner = text.strip(" \t\r\n\"'`()[],;").removeprefix("Structure(4 nodes with").strip()
     bare = re.sub(r"\s*([|~+])\s*", r"\1", inner).replace("\r", "").replace("\n", "")
-    whole = bare.startswith("|") and bare.endswith("|") and "~" in bare and "||" not in bare
+    whole = re.fullmatch(r"\|[\w.~|+\s-]*~[\w.~|+\s-]*\|", bare, re.ASCII) and "||" not in bare
     return bare if whole else None
 
 
