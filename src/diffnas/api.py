@@ -81,7 +81,7 @@ def load_genotype(text: str | Path | Run | Genotype) -> Genotype:
     """The genotype that `text` names or holds.
 
     A published name (`darts-v2`, or as its authors write it, `DARTS_V2`), a run folder, a file, or a text: our JSON, or what
-    other programs print (`docs/genotypes.md`).  Of several in a file, `FILE:NAME` or `FILE:LINE` names one.  A genotype is
+    other programs print (`docs/other-programs.md`).  Of several in a file, `FILE:NAME` or `FILE:LINE` names one.  A genotype is
     given back.  Nothing is executed.  Raises `GenotypeError` in one line where it is none of these.
     """
     if isinstance(text, Genotype):

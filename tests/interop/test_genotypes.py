@@ -533,6 +533,8 @@ def test_prints_that_are_damaged() -> None:
         ("[(1, 2)] and more", "line 1, column 9: the text should end here; found 'and more'"),
         ("", "is empty"),
         ("{'normal': [('a', 0), ('b', 1)]}", "missing normal_concat"),
+        ("{'normal': [[0.1, 0.2]], 'reduce': [[0.3, 0.4]]}", "expected Genotype(normal=[...]"),
+        ("{'normal': [('a', 0)], '\x07_concat': [2]}", "is not a name"),
         ("{'normal': [], 'normal_concat': []}", "concat [] must name states"),
         (repr({"normal": NODE, "normal_concat": [2], "reuce": NODE, "reduce_concat": [2]}), "missing reduce"),
         (

@@ -61,9 +61,17 @@ def is_dictionary(values: Mapping[Any, Any]) -> bool:
 
 
 def _is_cell(key: Any, value: Any, values: Mapping[Any, Any]) -> bool:
-    """Whether `key` of a dictionary holds a cell: a list, under a name of a cell or beside the concat of its name."""
-    known = key in ("normal", "reduce", "recurrent", *_KINDS) or f"{key}_concat" in values
-    return known and isinstance(value, list | tuple)
+    """Whether `key` of a dictionary holds a cell: a list that names ops, or one beside the concat of its name."""
+    if not isinstance(value, list | tuple):
+        return False
+    return f"{key}_concat" in values or (key in ("normal", "reduce", "recurrent", *_KINDS) and _names_ops(value))
+
+
+def _names_ops(value: Any) -> bool:
+    """Whether the first of what is in nested lists is a name; in lists of strengths it is a number."""
+    while isinstance(value, list | tuple) and value:
+        value = value[0]
+    return isinstance(value, str | Mapping)
 
 
 def _from_lists(values: Mapping[str, Any], kinds: Iterable[str], source: str) -> Genotype:
@@ -74,9 +82,9 @@ def _from_lists(values: Mapping[str, Any], kinds: Iterable[str], source: str) ->
     if "recurrent" in kinds:
         return _recurrent(values, source)
     kinds = sorted(kinds, key=list(values).index)
-    missing = [f"{kind}_concat" for kind in kinds if f"{kind}_concat" not in values]
+    missing = [f"{op_name(kind)}_concat" for kind in kinds if f"{kind}_concat" not in values]
     missing += [
-        key.removesuffix("_concat")
+        op_name(key.removesuffix("_concat"))
         for key in values
         if key.endswith("_concat") and key.removesuffix("_concat") not in kinds
     ]
@@ -94,7 +102,9 @@ def _kind(key: Any) -> str:
 
 def _recurrent(values: Mapping[str, Any], source: str) -> Genotype:
     if "concat" not in values:
-        raise GenotypeError(f"genotype: a recurrent cell has recurrent and concat; got {', '.join(values)}")
+        raise GenotypeError(
+            f"genotype: a recurrent cell has recurrent and concat; got {', '.join(map(op_name, values)):.80}"
+        )
     entries, states = _entries("recurrent", values["recurrent"]), _states("recurrent", values["concat"])
     nodes = Nodes(tuple((pair("recurrent", entry),) for entry in entries), states, first=1)
     return Genotype("darts-rnn", {"recurrent": nodes}, {"source": source})

@@ -188,17 +188,17 @@ def _unwrapped(key: str) -> str:
     return re.sub(r"^((module|model|network|net|architecture|student)\.)+", "", key)
 
 
-def load_weights(module: nn.Module, weights: Mapping[str, Any] | str | Path, source: str) -> None:
+def load_weights(module: nn.Module, state_dict: Mapping[str, Any] | str | Path, source: str) -> None:
     """Loads weights under the names of `source` into a supernet or network of ours.
 
-    `weights` is a state dict, a checkpoint that holds one, or the path of either (`.pt`, `.pth`, `.pth.tar`,
+    `state_dict` is that, a checkpoint that holds one, or the path of either (`.pt`, `.pth`, `.pth.tar`,
     `.safetensors`), of which nothing is run.  Every weight is used and every parameter filled, or `WeightsError` lists the
     rest and nothing is changed.  Architecture parameters, which some programs keep beside the weights, are left out.
     Counters of batches (`num_batches_tracked`) may be missing: weights saved before PyTorch 0.4 have none.
     """
     _source(source)
-    state_dict = read_weights(weights) if isinstance(weights, str | Path) else state_dict_of(weights)
-    names, own = translate(module, state_dict, source), module.state_dict()
+    given = read_weights(state_dict) if isinstance(state_dict, str | Path) else state_dict_of(state_dict)
+    names, own = translate(module, given, source), module.state_dict()
     missing = sorted(set(own) - set(names.values()))
     seen: dict[str, str] = {}
     twice = [(seen.setdefault(ours, theirs), theirs) for theirs, ours in names.items()]
@@ -209,7 +209,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Any] | str | Path, sou
         "are one weight here and differ": [
             f"{first} and {second} differ, though they are one weight here"
             for first, second in twice
-            if not torch.equal(state_dict[first], state_dict[second])
+            if not torch.equal(given[first], given[second])
         ],
         "are filled by nothing": [
             f"{name}: nothing in the state dict fills it"
@@ -217,14 +217,14 @@ def load_weights(module: nn.Module, weights: Mapping[str, Any] | str | Path, sou
             if not name.endswith("num_batches_tracked")
         ],
         "have another shape": [
-            f"{theirs} has the shape {list(state_dict[theirs].shape)}, {ours} has {list(own[ours].shape)}"
+            f"{theirs} has the shape {list(given[theirs].shape)}, {ours} has {list(own[ours].shape)}"
             for theirs, ours in names.items()
-            if ours in own and own[ours].shape != state_dict[theirs].shape
+            if ours in own and own[ours].shape != given[theirs].shape
         ],
     }
     if any(problems.values()):
         raise WeightsError(*(f"weights of {source}: {line}" for line in _summed_up(problems)))
-    module.load_state_dict({ours: state_dict[theirs] for theirs, ours in names.items()}, strict=False)
+    module.load_state_dict({ours: given[theirs] for theirs, ours in names.items()}, strict=False)
 
 
 def _summed_up(problems: Mapping[str, list[str]]) -> list[str]:
