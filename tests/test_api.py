@@ -52,7 +52,7 @@ def test_the_genotype_of_a_training(tmp_path: Path) -> None:
     [
         ("darts-v3", "is no published name, file or run folder; did you mean darts-v2?; `diffnas list genotypes`"),
         ("dartsv2", "did you mean darts-v2?"),
-        ("9930", "a number alone is the index of a cell of NAS-Bench-201, which `diffnas lookup 9930` reads"),
+        (" 9930 ", "a number alone is the index of a cell of NAS-Bench-201, which `diffnas lookup 9930` reads"),
         ("", "genotype: is empty; give a published name"),
         ("gone.json", "'gone.json' is no published name, file or run folder"),
         ("x" * 5000, "is no published name, file or run folder"),

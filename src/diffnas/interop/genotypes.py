@@ -78,7 +78,7 @@ def read_genotype(text: str, where: str = "genotype", choice: str | None = None)
 
 def is_text(text: str) -> bool:
     """Whether `text` is that of an architecture, and not a mistyped name or path."""
-    return bool(set(text) & set("{[(|=\n") or re.fullmatch(r"\d[\d\s,;-]*", text) or stranger(text))
+    return bool(set(text) & set("{[(|=\n") or re.fullmatch(r"\d[\d\s,;-]*", text.strip()) or stranger(text))
 
 
 def cell_text(text: str) -> str | int | None:
