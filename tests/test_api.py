@@ -51,13 +51,15 @@ def test_the_genotype_of_a_training(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("darts-v3", "is no published name, file or run folder; did you mean darts-v2?; `diffnas list genotypes`"),
-        ("darts_v2", "did you mean darts-v2?"),
+        ("dartsv2", "did you mean darts-v2?"),
+        (" 9930 ", "a number alone is the index of a cell of NAS-Bench-201, which `diffnas lookup 9930` reads"),
         ("", "genotype: is empty; give a published name"),
         ("gone.json", "'gone.json' is no published name, file or run folder"),
         ("x" * 5000, "is no published name, file or run folder"),
         ("a\0b", "is no published name, file or run folder"),
-        ("{" + "x" * 5000, "genotype: not valid JSON"),
-        ("Genotype(" + "x" * 5000, "genotype: neither JSON nor a Genotype(...) text"),
+        ("{" + "x" * 5000, "genotype: line 1, column 5002: ':' after the key 'xxx"),
+        ('{"format": ' + "x" * 5000, "genotype: not valid JSON: damaged at line 1, column 12"),
+        ("Genotype(" + "x" * 5000, "genotype: expected Genotype(normal=[...]"),
         ("__import__('os').system('true')", "genotype: expected Genotype(normal=[...]"),
     ],
 )

@@ -25,7 +25,7 @@ ARROWS = {
     "methods": {"engine", "runtime", "core"},
     "tasks": {"core"},
     "data": {"core", "interop"},
-    "interop": set(),
+    "interop": {"core", "yaml_text"},
     "runtime": {"kernels"},
     "draw": {"core", "runtime"},
     "run": {"runtime"},
@@ -35,7 +35,7 @@ ARROWS = {
     "checks": {"keys", "sections", "yaml_text", "data", "core"},
     "recipe": {"checks", "keys", "sections", "yaml_text", "runtime", "core"},
     "listing": {"recipe", "keys", "yaml_text", "spaces", "methods", "data", "core"},
-    "api": {"recipe", "checks", "keys", "sections", "run", "runtime", "spaces", "core"},
+    "api": {"recipe", "checks", "keys", "sections", "run", "runtime", "spaces", "interop", "core"},
     "checkup": {"runtime"},
     "pipeline": {
         "checkup",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -117,6 +118,36 @@ def test_show_of_a_published_name_and_of_texts(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out == text and not list(tmp_path.iterdir())
     assert main(["show", text]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["genotype-cells.png", "genotype-cells.svg"]
+
+
+def test_a_log_from_standard_input_and_of_a_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = "[('sep_conv_3x3', 0), ('skip_connect', 1)]"
+    line = f"genotype = Genotype(normal={node}, normal_concat=[2], reduce={node}, reduce_concat=[2])\n"
+    text = f"01/01 12:00 {line.replace('sep', 'dil')}01/01 13:00 {line}"
+    (tmp_path / "log.txt").write_text(text)
+    for given, said in (("-", "standard input: holds 2"), ("log.txt", "log.txt: holds 2")):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        assert main(["show", given]) == 0
+        shown = capsys.readouterr()
+        assert shown.out.splitlines()[0] == "normal 2 = sep_conv_3x3(0) + skip_connect(1)"
+        assert f"{said} genotypes; the last is taken, line 2 (FILE:LINE names another)" in shown.err
+        assert "source: Genotype(...) text, " in shown.out and "the last of 2, line 2" in shown.out
+    assert main(["show", "log.txt:1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (
+        found["provenance"]["from"] == "log.txt, line 1"
+        and found["cells"]["normal"]["inputs"][0][0][0] == "dil_conv_3x3"
+    )
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"log.txt", *(f"{stem}-cells.{end}" for stem in ("genotype", "log") for end in ("png", "svg"))}
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"9930")))
+    assert main(["lookup", "-", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["index"] == 9930
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"hello = world")))
+    assert main(["show", "-"]) == 2
+    assert capsys.readouterr().err.startswith("diffnas: standard input: expected Genotype(normal=[...]")
 
 
 @pytest.mark.parametrize("what", ["methods", "spaces", "data", "recipes", "genotypes", "keys"])

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from diffnas import interop
     from diffnas.api import (
+        best_cells,
         build_network,
         build_supernet,
         doctor,
@@ -40,6 +41,7 @@ _HOMES = {
     "Recipe": "diffnas.recipe",
     "Run": "diffnas.run",
     "Words": "diffnas.core.space",
+    "best_cells": "diffnas.api",
     "build_network": "diffnas.api",
     "build_supernet": "diffnas.api",
     "count": "diffnas.core.count",
@@ -61,6 +63,7 @@ __all__ = [
     "Recipe",
     "Run",
     "Words",
+    "best_cells",
     "build_network",
     "build_supernet",
     "count",

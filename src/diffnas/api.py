@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from diffnas.checks import read_settings, sentence
-from diffnas.core.genotype import Genotype, parse_genotype, read_genotype_file
-from diffnas.core.known import PUBLISHED, published
+from diffnas.core.genotype import Genotype
+from diffnas.core.known import ALIASES, PUBLISHED, published, published_name
 from diffnas.core.space import Form, Shape, Space, Words
 from diffnas.errors import GenotypeError, RecipeError, RunError
+from diffnas.interop.genotypes import cell_text, is_text, read_genotype, read_genotype_file, read_text
 from diffnas.keys import choice_class, nearest, settings_model, space_of
 from diffnas.recipe import Recipe, read_recipe
 from diffnas.run import Run, open_run
@@ -23,6 +25,7 @@ from diffnas.spaces import SPACES
 if TYPE_CHECKING:
     from torch import nn
 
+    from diffnas.pipeline.best import Ranked
     from diffnas.pipeline.trained import TrainedClassifier, TrainedLanguageModel
     from diffnas.spaces.nasbench201.table import Entry
 
@@ -133,8 +136,9 @@ def _path(run: Run | str | Path | None) -> str | Path | None:
 def load_genotype(text: str | Path | Run | Genotype) -> Genotype:
     """The genotype that `text` names or holds.
 
-    A published name (`darts-v2`), a file of our JSON or of older `Genotype(...)` text, a run folder, or either text itself; a
-    genotype is given back.  Nothing is executed.  Raises `GenotypeError` in one line where it is none of these.
+    A published name (`darts-v2`, or as its authors write it, `DARTS_V2`), a run folder, a file, or a text: our JSON, or what
+    other programs print (`docs/other-programs.md`).  Of several in a file, `FILE:NAME` or `FILE:LINE` names one.  A genotype is
+    given back.  Nothing is executed.  Raises `GenotypeError` in one line where it is none of these.
     """
     if isinstance(text, Genotype):
         return text
@@ -145,14 +149,26 @@ def load_genotype(text: str | Path | Run | Genotype) -> Genotype:
         raise GenotypeError("genotype: is empty; give a published name, a file or a run folder")
     if is_folder(text):
         return _genotype_of_run(Path(text))
-    if is_file(text):
-        return read_genotype_file(Path(text))
-    if isinstance(text, str) and (text.lstrip().startswith(("{", "|")) or "(" in text):
-        return parse_genotype(text)
-    hint = nearest(str(text), PUBLISHED)
+    file, choice = file_choice(text)
+    if file is not None:
+        return read_genotype_file(file, choice)
+    name = published_name(str(text))
+    if name is not None:
+        return published(name)
+    if isinstance(text, str) and is_text(text):
+        return read_genotype(text)
+    hint = nearest(re.sub(r"[\s_]+", "-", str(text)[:80].lower()), (*PUBLISHED, *ALIASES))
     raise GenotypeError(
         f"genotype {str(text)[:80]!r} is no published name, file or run folder{hint}; `diffnas list genotypes` shows names"
     )
+
+
+def file_choice(text: str | Path) -> tuple[Path | None, str | None]:
+    """The file that `text` names, as FILE, FILE:NAME or FILE#NAME, and the name; None where there is no such file."""
+    if is_file(text):
+        return Path(text), None
+    parts = re.fullmatch(r"(.+)[:#](\w[\w.-]*)", str(text))
+    return (Path(parts[1]), parts[2]) if parts and is_file(parts[1]) else (None, None)
 
 
 def _genotype_of_run(path: Path) -> Genotype:
@@ -170,17 +186,39 @@ def _genotype_of_run(path: Path) -> Genotype:
     return read_genotype_file(found)
 
 
-def lookup(genotype: Genotype | Run | str | Path, table: str | Path | None = None) -> Entry:
+def lookup(genotype: Genotype | Run | str | Path | int, table: str | Path | None = None) -> Entry:
     """What is known of a cell of NAS-Bench-201, untrained: accuracies, ranks, sizes: `diffnas lookup`.
 
-    `genotype` is an official string (`|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`) or what `load_genotype` reads; `table` a file
-    that `diffnas data nasbench201` wrote, in place of the packaged one.  Raises `GenotypeError` for a cell of another space.
+    `genotype` is an official string (`|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`), the official index, or what `load_genotype`
+    reads; `table` a file that `diffnas data nasbench201` wrote, in place of the packaged one.  Raises `GenotypeError` for a
+    cell of another space.
     """
     from diffnas.pipeline.lookup import lookup as pipeline
 
-    if not (isinstance(genotype, str) and genotype.lstrip().startswith("|")):  # strings are held to all six edges there
-        genotype = load_genotype(genotype)
-    return pipeline(genotype, None if table is None else Path(table))
+    return pipeline(_cell_of(genotype), None if table is None else Path(table))
+
+
+def _cell_of(genotype: Genotype | Run | str | Path | int) -> Genotype | str | int:
+    """A cell for the table: strings are held to all six edges there, and a number alone is an index."""
+    if isinstance(genotype, int | Genotype | Run) or is_folder(genotype):
+        return genotype if isinstance(genotype, int) else load_genotype(genotype)
+    file, choice = file_choice(genotype)
+    text = str(genotype) if file is None else read_text(file)
+    cell = cell_text(text) if choice is None else None
+    return load_genotype(genotype) if cell is None else cell
+
+
+def best_cells(
+    data: str = "cifar10", count: int = 10, by: str = "test", table: str | Path | None = None
+) -> tuple[Ranked, ...]:
+    """The `count` cells of NAS-Bench-201 with the highest accuracy on `data`, the best first: `diffnas lookup --best`.
+
+    `by` is "test" or "valid", or a measure of the table ("test_200", "valid_12", ...); "test" and "valid" are those after 200
+    epochs where the table has them, else after 12.  Raises `UserError` where the table does not say.
+    """
+    from diffnas.pipeline.best import best_cells as pipeline
+
+    return pipeline(data, count, by, None if table is None else Path(table))
 
 
 def build_network(

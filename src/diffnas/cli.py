@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import sys
 import tempfile
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +27,7 @@ from diffnas.runtime.rows import plain_json
 from diffnas.runtime.terminal import lost_output, printable, say, steady_streams
 
 if TYPE_CHECKING:
+    from diffnas.core.genotype import Genotype
     from diffnas.recipe import Recipe
     from diffnas.run import Run
 
@@ -104,7 +106,7 @@ def search(
 def train(
     genotype: Annotated[
         str | None,
-        typer.Argument(help="A run folder, a genotype file, or a published name (diffnas list genotypes)."),
+        typer.Argument(help="A published name, a run folder, a genotype file (FILE:NAME for one of several), or - ."),
     ] = None,
     recipe: Annotated[
         str | None,
@@ -153,11 +155,11 @@ def train(
         from diffnas.runtime.files import is_folder
 
         text = _required(genotype, "genotype")
-        api.load_genotype(text)  # what it lacks is said before what the recipe lacks
+        found = _genotype(text)  # what it lacks is said before what the recipe lacks
         source = Path(text) if is_folder(text) else None
         chosen = read_recipe(recipe or _recipe_of(source), overrides or ())
         with named(_short(text)):
-            done = api.train(text, chosen, run or source, name=name, partial=partial)
+            done = api.train(found if text == "-" else text, chosen, run or source, name=name, partial=partial)
         part = done.train(name or f"{chosen.name}-seed{chosen.seed}")
     which = ["--train", part.path.name] if len(done.trainings()) > 1 else []
     _print(
@@ -240,7 +242,11 @@ def predict(
 @app.command()
 def show(
     genotype: Annotated[
-        str, typer.Argument(help="A run folder, a genotype file, or a published name (diffnas list genotypes).")
+        str,
+        typer.Argument(
+            help="A published name, a run folder, a genotype file (FILE:NAME for one of several), its text, or - "
+            "for standard input."
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the pictures.")] = Path("."),
     stats: Annotated[bool, typer.Option("--stats", help="Print parameters and multiply-adds.")] = False,
@@ -254,12 +260,15 @@ def show(
     [bold]diffnas show runs/first --stats[/bold]
 
     [bold]diffnas show darts-v2 --stats --out pictures[/bold]
+
+    [bold]diffnas show log.txt[/bold]  the last genotype that a search of another program printed
     """
-    from diffnas.api import load_genotype
     from diffnas.core.genotype import named
+    from diffnas.runtime.console import start_console
     from diffnas.runtime.files import is_file, is_folder
 
-    found = load_genotype(genotype)
+    start_console()
+    found = _genotype(genotype)
     _say_unfinished(genotype)
     if as_json:
         _print(*found.to_json().splitlines())
@@ -277,14 +286,37 @@ def show(
             lines = list(size_lines(found, by, shape))  # what cannot be counted is refused before anything is drawn
     out.mkdir(parents=True, exist_ok=True)
     written = write_cells(found, out, f"{_stem(genotype)}-cells")
-    _print(*found.to_text().splitlines(), *lines, *(f"picture: {path}" for path in written))
+    _print(
+        *found.to_text().splitlines(),
+        *_origin(found.provenance),
+        *lines,
+        *(f"picture: {path}" for path in written),
+    )
 
 
 @app.command()
 def lookup(
     cell: Annotated[
-        str, typer.Argument(help="A cell, '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|', a genotype file, or a run folder.")
-    ],
+        str | None,
+        typer.Argument(
+            help="A cell, '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|', its official index, a genotype file, a run folder, or - ."
+        ),
+    ] = None,
+    best: Annotated[
+        int | None, typer.Option("--best", metavar="N", help="List the N best cells instead of one.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="NAME", help="With --best: cifar10 (the default), cifar100 or imagenet16-120."),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="MEASURE",
+            help="With --best: test (the default) or valid; test_200, valid_12, ... say when.",
+        ),
+    ] = None,
     table: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Look in this table (diffnas data nasbench201) and not in the packaged one."),
@@ -300,17 +332,38 @@ def lookup(
     Accuracies on three data sets, ranks among the 15,625 cells, distance to the best, parameters and multiply-adds.
 
     [bold]diffnas lookup runs/first[/bold]  what the search in that run found
+
+    [bold]diffnas lookup --best 10 --data cifar100[/bold]  the ten best of all cells
     """
+    if best is not None:
+        if cell is not None or latency is not None:
+            raise UserError("--best lists cells by accuracy: it takes no cell and no --latency")
+        _list_best(best, data or "cifar10", by or "test", table, as_json)
+        return
+    if data is not None or by is not None:
+        raise UserError("--data and --by choose among the cells of --best N; one cell is looked up on all data sets")
     from diffnas.api import lookup as look_up
     from diffnas.core.genotype import named
     from diffnas.pipeline.lookup import as_json as plain
     from diffnas.pipeline.lookup import describe, latencies
+    from diffnas.runtime.console import start_console
 
+    start_console()
+    cell = _required(cell, "cell", "--best N")
     with named(_short(cell)):
-        found = look_up(cell, table)
+        found = look_up(_typed(cell), table)
     _say_unfinished(cell)
     devices = None if latency is None else latencies(latency, found.index)
     _print(*(_json_lines(plain(found, devices)) if as_json else describe(found, devices)))
+
+
+def _list_best(count: int, data: str, by: str, table: Path | None, as_json: bool) -> None:
+    from diffnas.api import best_cells
+    from diffnas.pipeline.best import best_as_json, describe_best
+    from diffnas.pipeline.lookup import source_of
+
+    ranked, source = best_cells(data, count, by, table), source_of(table)
+    _print(*(_json_lines(best_as_json(ranked, source)) if as_json else describe_best(ranked, source)))
 
 
 data_app = typer.Typer(help="Prepare data that others publish.", no_args_is_help=True, rich_markup_mode="rich")
@@ -483,19 +536,57 @@ def _json_lines(result: Any) -> list[str]:
     return plain_json(result, indent=1).splitlines()
 
 
+def _genotype(typed: str) -> Genotype:
+    """The genotype that was typed, named, or written to standard input."""
+    from diffnas.api import load_genotype
+    from diffnas.core.genotype import named
+    from diffnas.interop.genotypes import is_text, read_genotype
+
+    text = _typed(typed)
+    if typed == "-" and is_text(text):
+        return read_genotype(text, "standard input")
+    with named(_short(typed)):
+        return load_genotype(text)
+
+
+def _typed(genotype: str) -> str:
+    """What was typed for a genotype, or the text on standard input where that is `-`."""
+    if genotype != "-":
+        return genotype
+    from diffnas.interop.genotypes import LARGEST_TEXT, decoded
+
+    return decoded(sys.stdin.buffer.read(LARGEST_TEXT + 1), "standard input").strip()
+
+
+def _origin(provenance: Mapping[str, Any]) -> Iterator[str]:
+    """Where a genotype comes from, as far as it says."""
+    said = ", ".join(str(provenance[key]) for key in ("source", "from") if key in provenance)
+    if said:
+        yield f"source: {said}"
+
+
 def _stem(genotype: str) -> str:
     """What pictures of a genotype are called: the name or file it was given by; `cell` where that is a string of ops."""
+    from diffnas.api import file_choice
+
+    if genotype == "-":
+        return "genotype"
+    file, choice = file_choice(genotype)
+    if file is not None:
+        return file.stem if choice is None else f"{file.stem}-{choice}"
     return "cell" if "~" in genotype else Path(_short(genotype)).stem or "genotype"
 
 
 def _short(genotype: str) -> str:
     """What messages and pictures call a genotype: its name or path, not its text."""
-    return "genotype" if len(genotype) > 100 or set(genotype) & set("({") else genotype
+    if genotype == "-":
+        return "standard input"
+    return "genotype" if len(genotype) > 100 or set(genotype) & set("({[|=\n") else genotype
 
 
-def _required(value: str | None, name: str) -> str:
+def _required(value: str | None, name: str, other: str = "go on with a run: --resume RUN") -> str:
     if value is None:
-        raise UserError(f"name a {name}, or go on with a run: --resume RUN")
+        raise UserError(f"name a {name}, or {other}")
     return value
 
 

@@ -61,7 +61,9 @@ def parse_yaml(text: str, where: str) -> Any:
     """The value of YAML `text`; raises `RecipeError` in one line that begins with `where`."""
     try:
         return yaml.load(text, RecipeLoader)  # noqa: S506 (a SafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except RecursionError:
+        raise RecipeError(f"{where}: not valid YAML: values are nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(getattr(error, "problem", None) or error).split())
         mark = getattr(error, "problem_mark", None)
         line = f" (line {mark.line + 1})" if mark else ""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import diffnas
 from diffnas.core.count import Counts, count
-from diffnas.core.known import CELLS, published
+from diffnas.core.known import ALIASES, CELLS, PUBLISHED, published, published_name
 from diffnas.core.space import Shape
+from diffnas.errors import RunError
 from diffnas.spaces.darts_cnn.space import DartsCNN
 
 # parameters and multiply-adds in millions: C=36 L=20 on CIFAR-10, C=48 L=14 on ImageNet; no auxiliary head
@@ -69,6 +72,56 @@ def test_counts_of_the_original(record: Any) -> None:
 def test_every_published_genotype_builds() -> None:
     for name in CELLS:
         assert size(name, Shape(10), channels=4, layers=3, pool_norm="affine").params > 0
+
+
+ORIGINAL_NAMES = {
+    "DARTS": "darts-v2",
+    "DARTS_V1": "darts-v1",
+    "DARTS_V2": "darts-v2",
+    "PDARTS": "pdarts",
+    "PC_DARTS_cifar": "pc-darts-cifar10",
+    "PC_DARTS_image": "pc-darts-imagenet",
+    "PCDARTS": "pc-darts-cifar10",
+    "DrNAS_cifar10": "drnas-cifar10",
+    "DrNAS_imagenet": "drnas-imagenet",
+    "SNAS_mild": "snas-mild",
+    "SNAS_mild_edge_all": "snas-mild-edge-all",
+    "SNAS_aggressive_edge_all": "snas-aggressive-edge-all",
+    "GDAS_V1": "gdas-v1",
+    "NASNet": "nasnet",
+    "AmoebaNet": "amoebanet",
+    "ENAS": "enas-rnn",
+    "c10_s5_pgd": "sdarts-adv-cifar10",
+    "Cri2_CIFAR_Best": "sgas-cri2-cifar10",
+    "resnet": "nb201-resnet",
+    "all_c3x3": "nb201-all-3x3",
+    "all_idnt": "nb201-all-skip",
+}
+
+
+def test_the_authors_own_names() -> None:
+    for theirs, ours in ORIGINAL_NAMES.items():
+        for name in (theirs, theirs.lower(), theirs.upper(), theirs.replace("_", "-"), f" {theirs.replace('_', ' ')} "):
+            assert published_name(name) == ours
+            assert diffnas.load_genotype(name) == published(ours)
+    assert set(ALIASES.values()) <= set(PUBLISHED) and not set(ALIASES) & set(PUBLISHED)
+    assert published_name("darts-v3") is None
+
+
+def test_a_folder_goes_before_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "darts").mkdir()
+    with pytest.raises(RunError, match="run darts: is not a run folder"):
+        diffnas.load_genotype("darts")
+    assert diffnas.load_genotype("DARTS") == published("darts-v2")
+
+
+def test_edge_all_lists_the_edges_without_an_op_besides() -> None:
+    for name in ("snas-mild", "snas-moderate", "snas-aggressive"):
+        for kind, nodes in published(f"{name}-edge-all").cells.items():
+            kept = [{entry for entry in node if entry[0] != "none"} for node in nodes.inputs]
+            short = [{entry for entry in node if entry[0] != "none"} for node in published(name).cells[kind].inputs]
+            assert kept == short and [len(node) for node in nodes.inputs] == [2, 3, 4, 5]
 
 
 def test_enas_puts_out_its_loose_ends() -> None:

@@ -42,7 +42,8 @@ def test_a_sound_trajectory_is_not() -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_cells_are_sound(name: str) -> None:
     genotype = diffnas.load_genotype(name)
-    many = name == "snas-aggressive"  # searched for few parameters, it is at the border
+    # searched for few parameters, it is at the border; the other is made of skip connections
+    many = name in ("snas-aggressive", "nb201-all-skip")
     assert (collapsed(genotype) is None) != many and set(skips(genotype)) == set(genotype.cells)
 
 

@@ -77,9 +77,24 @@ def test_genotypes_from_files_runs_and_python(tmp_path: Path, capsys: pytest.Cap
         diffnas.lookup("darts-v2")
 
 
+def test_indices_and_numbers(tmp_path: Path) -> None:
+    (tmp_path / "cell.txt").write_text("9930\n")
+    (tmp_path / "wrapped.txt").write_text(f"Structure(4 nodes with {BEST})\n".replace("+", "+\n"))
+    (tmp_path / "log.txt").write_text(f"epoch 1: {SKIPS}\nepoch 2: {BEST}\n")
+    for cell in (9930, "9930", "(2, 2, 0, 2, 2, 2)", *tmp_path.iterdir(), f"{tmp_path}/log.txt:2"):
+        assert diffnas.lookup(cell).index == 9930
+    assert diffnas.lookup(f"{tmp_path}/log.txt:1").index == 1835 == diffnas.lookup("all_idnt").index
+    assert diffnas.lookup("ResNet").text == nb.format_cell(diffnas.load_genotype("nb201-resnet").cells["cell"].ops)
+
+
 @pytest.mark.parametrize(
     ("cell", "said"),
     [
+        ("15625", "index 15625 is not one of 0 to 15624"),
+        ("222022", "index 222022 is not one of 0 to 15624"),
+        ("8:8:8:8:8", "this is a size of NATS-Bench"),
+        ("64-41414-1_02_333", "this is a network of TransNAS-Bench-101"),
+        ("[2, 2, 0, 2, 2]", "5 numbers; six op numbers are a cell"),
         ("|none~0|", "has 1 nodes and 1 inputs, not 3 and 1"),
         (BEST.replace("skip_connect", "sep_conv_3x3"), "op 'sep_conv_3x3' is unknown"),
         (BEST.replace("~2", "~1"), "node 3 reads 1 twice"),

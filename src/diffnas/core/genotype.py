@@ -2,23 +2,20 @@
 
 A genotype names its space and holds, for each kind of cell, which op reads which earlier state at every node, and which
 states the cell puts out.  Any number of inputs per node is legal, the same input twice included.  Nothing read from a
-file is executed: JSON is parsed as JSON, the `Genotype(normal=..., ...)` text of older code as a syntax tree of literals,
-the strings of NAS-Bench-201 entry by entry.
+file is executed.  Here are read diffnas's own JSON and the official strings of NAS-Bench-201; the texts that other
+programs print are `interop.genotypes`' matter.
 """
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import accumulate
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeGuard
+from typing import Any
 
 from diffnas.errors import GenotypeError
 
@@ -122,13 +119,17 @@ def parse_json(text: str, where: str = "genotype") -> Genotype:
     """The genotype in JSON `text`; raises `GenotypeError` naming `where` and what is wrong."""
     try:
         data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise GenotypeError(f"{where}: not valid JSON ({error}); was the file cut short?") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise GenotypeError(f"{where}: not valid JSON: damaged at {place}; was the file cut short?") from None
+    except (ValueError, RecursionError):
+        raise GenotypeError(f"{where}: not valid JSON: a number is too long, or values are nested too deeply") from None
     with named(where):
-        return _read_genotype(data)
+        return genotype_of(data)
 
 
-def _read_genotype(data: Any) -> Genotype:
+def genotype_of(data: Any) -> Genotype:
+    """The genotype in the plain data of our JSON; `GenotypeError` says which key is wrong."""
     found = _get(data, "", "format", str)
     if found != FORMAT:
         raise GenotypeError(f"genotype: format is {found!r:.60}; this version reads {FORMAT!r}")
@@ -140,15 +141,17 @@ def _read_genotype(data: Any) -> Genotype:
         json.dumps(provenance, allow_nan=False)
     except (ValueError, RecursionError) as error:
         raise GenotypeError(f"genotype: provenance cannot be kept ({error}); leave it out") from None
-    return Genotype(space, {kind: _read_cell(f"cells.{_name(kind)}", cell) for kind, cell in cells.items()}, provenance)
+    return Genotype(
+        space, {kind: _read_cell(f"cells.{op_name(kind)}", cell) for kind, cell in cells.items()}, provenance
+    )
 
 
 def _read_cell(at: str, cell: Any) -> Nodes:
     nodes, concat = _get(cell, at, "inputs", list), _get(cell, at, "concat", list)
     first = _get({"first": 2, **cell}, at, "first", int)
     try:
-        inputs = tuple(tuple((_name(op), _index(source)) for op, source in node) for node in nodes)
-        return Nodes(inputs, tuple(_index(i) for i in concat), first)
+        inputs = tuple(tuple((op_name(op), state_index(source)) for op, source in node) for node in nodes)
+        return Nodes(inputs, tuple(state_index(i) for i in concat), first)
     except GenotypeError:
         raise
     except (TypeError, ValueError):
@@ -169,121 +172,27 @@ def _get(data: Any, at: str, key: str, kind: type) -> Any:
     return data[key]
 
 
-def _name(value: Any) -> str:
-    """An op or a kind of cell: a word, so that it can be printed and drawn."""
+def op_name(value: Any) -> str:
+    """`value`, an op or a kind of cell: `GenotypeError` unless it is a word, so that it can be printed and drawn."""
     if not isinstance(value, str) or not re.fullmatch(r"[\w.~+-]{1,60}", value, re.ASCII):
         raise GenotypeError(f"genotype: {value!r:.60} is not a name (letters, digits, underscores)")
     return value
 
 
-def _index(value: Any) -> int:
+def state_index(value: Any) -> int:
+    """`value`, the index of a state; `TypeError` unless it is a whole number."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{value!r:.60} is not an index")
     return value
-
-
-def parse_original(text: str, where: str = "genotype") -> Genotype:
-    """The genotype in a `Genotype(normal=[...], normal_concat=..., ...)` text of older code, read as data only.
-
-    Entries are (op, source) pairs: two per node, or one per edge of the whole cell where there are that many (SNAS); in the
-    text of a recurrent cell, `Genotype(recurrent=[...], concat=...)`, one per node.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what older code writes within strings is no concern of the caller
-            call = _expression(ast.parse(text.strip()).body)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        reason = error.msg if isinstance(error, SyntaxError) else error
-        raise GenotypeError(f"{where}: neither JSON nor a Genotype(...) text ({reason})") from None
-    if not _calls_genotype(call) or len(call.args) > 4:
-        raise GenotypeError(f"{where}: expected Genotype(normal=[...], normal_concat=[...], ...)")
-    values: dict[str, Any] = {}
-    names = ("normal", "normal_concat", "reduce", "reduce_concat")  # the order of the original's fields
-    positional = [ast.keyword(name, value) for name, value in zip(names, call.args, strict=False)]
-    for keyword in [*positional, *call.keywords]:
-        try:
-            values[_name(keyword.arg)] = _literal(keyword.value)
-        except (GenotypeError, ValueError, TypeError, RecursionError, MemoryError):
-            reason = "must be a list of (op, index) pairs, or indices"
-            raise GenotypeError(f"{where}: {keyword.arg or '**'} {reason}; nothing is computed") from None
-    if "recurrent" in values:
-        return _recurrent_of_text(values, where)
-    kinds = [key for key in values if not key.endswith("concat")]
-    missing = [f"{kind}_concat" for kind in kinds if f"{kind}_concat" not in values]
-    if not kinds or missing:
-        raise GenotypeError(f"{where}: missing {', '.join(missing) or 'normal and normal_concat'}")
-    with named(where):
-        cells = {kind: _cell_of_text(kind, values[kind], values[f"{kind}_concat"]) for kind in kinds}
-        return Genotype("darts-cnn", cells, {"source": "Genotype(...) text"})
-
-
-def _calls_genotype(node: ast.expr | None) -> TypeGuard[ast.Call]:
-    """Whether `node` reads `Genotype(...)` or `module.Genotype(...)`."""
-    match node:
-        case ast.Call(ast.Name("Genotype")) | ast.Call(ast.Attribute(_, "Genotype")):
-            return True
-    return False
-
-
-def _expression(statements: list[ast.stmt]) -> ast.expr | None:
-    """What stands alone in a text, or on the right of its only assignment (`DARTS_V2 = Genotype(...)`)."""
-    match statements:
-        case [ast.Expr(value)] | [ast.Assign([_], value)]:
-            return value
-    return None
-
-
-def _literal(node: ast.expr) -> Any:
-    """A literal, or a `range(a, b)`, perhaps in `list` or `tuple`, which older code writes for a concat."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
-        if node.func.id in ("list", "tuple") and len(node.args) == 1:
-            return list(_literal(node.args[0]))
-        if node.func.id == "range" and 1 <= len(node.args) <= 3:
-            bounds = [_index(ast.literal_eval(arg)) for arg in node.args]
-            if max(map(abs, bounds)) > 1000 or bounds[2:] not in ([], [1]):
-                raise ValueError("range too long")
-            return list(range(*bounds))
-    return ast.literal_eval(node)
-
-
-def _recurrent_of_text(values: Mapping[str, Any], where: str) -> Genotype:
-    if set(values) != {"recurrent", "concat"}:
-        raise GenotypeError(f"{where}: a recurrent cell has recurrent and concat; got {', '.join(values)}")
-    with named(where):
-        pairs, states = _pairs_of_text("recurrent", values["recurrent"], values["concat"])
-        nodes = Nodes(tuple((pair,) for pair in pairs), states, first=1)
-        return Genotype("darts-rnn", {"recurrent": nodes}, {"source": "Genotype(...) text"})
-
-
-def _pairs_of_text(kind: str, entries: Any, concat: Any) -> tuple[list[Input], tuple[int, ...]]:
-    try:
-        return [(_name(op), _index(source)) for op, source in entries], tuple(map(_index, concat))
-    except GenotypeError:
-        raise
-    except (TypeError, ValueError):
-        raise GenotypeError(
-            f"genotype: {kind} must be a list of (op, index) pairs, its concat one of indices"
-        ) from None
-
-
-def _cell_of_text(kind: str, entries: Any, concat: Any) -> Nodes:
-    pairs, states = _pairs_of_text(kind, entries, concat)
-    count = max(states, default=1) - 1
-    if len(pairs) != 2 * count and len(pairs) == count * (count + 3) // 2:
-        sizes = [2 + k for k in range(count)]  # every edge of the cell is listed
-    else:
-        sizes = [2] * (len(pairs) // 2)
-    if sum(sizes) != len(pairs):
-        raise GenotypeError(f"genotype: {kind} has {len(pairs)} entries, which are not two per node")
-    starts = accumulate(sizes, initial=0)
-    return Nodes(tuple(tuple(pairs[s : s + n]) for s, n in zip(starts, sizes, strict=False)), states)
 
 
 def parse_edges(text: str, where: str = "genotype") -> Genotype:
     """The genotype in an official string of NAS-Bench-201: a block of `op~source` per node, `|op~0|+|op~0|op~1|+...`."""
     inputs = []
     for block in text.strip().split("+"):
-        entries = [re.fullmatch(r"([\w.-]{1,60})~(\d{1,3})", entry, re.ASCII) for entry in block.strip("|").split("|")]
+        entries = [
+            re.fullmatch(r"([\w.-]{1,60})~(0|[1-9]\d{0,2})", entry, re.ASCII) for entry in block.strip("|").split("|")
+        ]
         if not (block.startswith("|") and block.endswith("|") and all(entries)):
             raise GenotypeError(f"{where}: {block!r:.60} is not a block of a cell, such as |skip_connect~0|none~1|")
         inputs.append(tuple((entry[1], int(entry[2])) for entry in entries if entry))
@@ -293,7 +202,7 @@ def parse_edges(text: str, where: str = "genotype") -> Genotype:
 
 
 def read_genotype_file(path: Path) -> Genotype:
-    """The genotype in a file: our JSON, a `Genotype(...)` text, or a string of NAS-Bench-201."""
+    """The genotype in a file of our JSON, or of an official string of NAS-Bench-201."""
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
@@ -308,5 +217,5 @@ def read_genotype_file(path: Path) -> Genotype:
 
 
 def parse_genotype(text: str, where: str = "genotype") -> Genotype:
-    """The genotype in `text`, told apart by its first character."""
-    return {"{": parse_json, "|": parse_edges}.get(text.lstrip()[:1], parse_original)(text, where)
+    """The genotype in our JSON, or in an official string of NAS-Bench-201, which begins with a bar."""
+    return (parse_edges if text.lstrip().startswith("|") else parse_json)(text, where)

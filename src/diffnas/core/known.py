@@ -8,9 +8,10 @@ by diffnas.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from diffnas.core.genotype import Genotype, Nodes
+from diffnas.core.genotype import Genotype, Nodes, parse_edges
 
 SHORT = {
     "sep3": "sep_conv_3x3",
@@ -105,6 +106,13 @@ CELLS: dict[str, tuple[str, str, tuple[int, ...], str, tuple[int, ...]]] = {
         "max@0 max@1 | max@1 skip@2 | max@1 skip@2 | max@0 dil5@2",
         (2, 3, 4, 5),
     ),
+    "snas-mild-edge-all": (
+        "Xie et al., 2019, mild constraint, with the edges that have no op",
+        "sep3@0 sep3@1 | skip@0 dil3@1 none@2 | skip@0 skip@1 none@3 none@2 | skip@0 sep3@1 none@4 none@3 none@2",
+        (2, 3, 4, 5),
+        "max@0 max@1 | none@0 max@1 skip@2 | none@0 max@1 skip@2 none@3 | max@0 dil5@2 none@1 none@3 none@4",
+        (2, 3, 4, 5),
+    ),
     "snas-moderate": (
         "Xie et al., 2019, moderate constraint",
         "dil5@0 skip@1 | sep3@0 skip@1 | skip@0 skip@1 | sep3@0 dil5@1",
@@ -112,11 +120,25 @@ CELLS: dict[str, tuple[str, str, tuple[int, ...], str, tuple[int, ...]]] = {
         "max@0 max@1 | sep5@0 dil5@1 | sep5@0 sep5@1 | sep5@0 sep5@1",
         (2, 3, 4, 5),
     ),
+    "snas-moderate-edge-all": (
+        "Xie et al., 2019, moderate constraint, with the edges that have no op",
+        "dil5@0 skip@1 | sep3@0 skip@1 none@2 | skip@0 none@3 none@2 skip@1 | sep3@0 dil5@1 none@4 none@3 none@2",
+        (2, 3, 4, 5),
+        "max@0 max@1 | sep5@0 none@2 dil5@1 | none@3 none@2 sep5@0 sep5@1 | none@4 none@3 none@2 sep5@0 sep5@1",
+        (2, 3, 4, 5),
+    ),
     "snas-aggressive": (
         "Xie et al., 2019, aggressive constraint; `none` is kept as an op",
         "sep5@0 skip@1 | skip@0 skip@1 | dil5@1 skip@0 | skip@0 dil5@1",
         (2, 3, 4, 5),
         "sep5@0 none@1 | sep5@0 none@1 | none@1 none@0 | none@1 none@0",
+        (2, 3, 4, 5),
+    ),
+    "snas-aggressive-edge-all": (
+        "Xie et al., 2019, aggressive constraint, with the edges that have no op",
+        "sep5@0 skip@1 | skip@0 skip@1 none@2 | dil5@1 skip@0 none@2 none@3 | skip@0 dil5@1 none@2 none@3 none@4",
+        (2, 3, 4, 5),
+        "sep5@0 none@1 | sep5@0 none@1 none@2 | none@0 none@1 none@2 none@3 | none@0 none@1 none@2 none@3 none@4",
         (2, 3, 4, 5),
     ),
     "gdas-v1": (
@@ -199,8 +221,52 @@ RECURRENT: dict[str, tuple[str, str, tuple[int, ...]]] = {
     ),
 }
 
-PUBLISHED: dict[str, tuple[Any, ...]] = {**CELLS, **BLOCKS, **RECURRENT}
+# name: (source, the cell of NAS-Bench-201)
+NASBENCH201: dict[str, tuple[str, str]] = {
+    "nb201-resnet": (
+        "Dong and Yang, 2020: the residual block of ResNet",
+        "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|",
+    ),
+    **{
+        f"nb201-all-{name}": (
+            f"Dong and Yang, 2020: {op} on every edge",
+            f"|{op}~0|+|{op}~0|{op}~1|+|{op}~0|{op}~1|{op}~2|",
+        )
+        for name, op in {"3x3": "nor_conv_3x3", "1x1": "nor_conv_1x1", "skip": "skip_connect"}.items()
+    },
+}
+
+PUBLISHED: dict[str, tuple[Any, ...]] = {**CELLS, **BLOCKS, **RECURRENT, **NASBENCH201}
 """All of them; an entry begins with its source."""
+
+ALIASES = {
+    "darts": "darts-v2",
+    "p-darts": "pdarts",
+    "pcdarts": "pc-darts-cifar10",
+    "pc-darts": "pc-darts-cifar10",
+    "pc-darts-cifar": "pc-darts-cifar10",
+    "pc-darts-image": "pc-darts-imagenet",
+    "drnas": "drnas-cifar10",
+    "snas": "snas-mild",
+    "gdas": "gdas-v1",
+    "enas": "enas-rnn",  # the DARTS repository has it beside its recurrent cells
+    "c10-s5-random": "sdarts-rs-cifar10",
+    "c10-s5-pgd": "sdarts-adv-cifar10",
+    **dict.fromkeys(("cri1-cifar-best", "cri1-cifar-3", "cri1-imagenet-best", "cri1-imagenet-3"), "sgas-cri1-cifar10"),
+    **dict.fromkeys(("cri2-cifar-best", "cri2-cifar-3", "cri2-imagenet-1"), "sgas-cri2-cifar10"),
+    "resnet": "nb201-resnet",
+    "all-c3x3": "nb201-all-3x3",
+    "all-c1x1": "nb201-all-1x1",
+    "all-idnt": "nb201-all-skip",
+}
+"""Names that the authors' own files have for these genotypes, where they are not the same but for case and underscores."""
+
+
+def published_name(name: str) -> str | None:
+    """The name in `PUBLISHED` of what the authors call `name`, in any case; None where nothing is called so."""
+    plain = re.sub(r"[\s_]+", "-", name.strip().lower())
+    found = ALIASES.get(plain, plain)
+    return found if found in PUBLISHED else None
 
 
 def published(name: str) -> Genotype:
@@ -213,6 +279,9 @@ def published(name: str) -> Genotype:
     if name in RECURRENT:
         source, nodes, concat = RECURRENT[name]
         return Genotype("darts-rnn", {"recurrent": _nodes(nodes, concat, first=1)}, {"name": name, "source": source})
+    if name in NASBENCH201:
+        source, text = NASBENCH201[name]
+        return Genotype("nasbench201", parse_edges(text).cells, {"name": name, "source": source})
     source, normal, normal_concat, reduce, reduce_concat = CELLS[name]
     cells = {"normal": _nodes(normal, normal_concat), "reduce": _nodes(reduce, reduce_concat)}
     return Genotype("darts-cnn", cells, {"name": name, "source": source})

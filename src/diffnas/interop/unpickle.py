@@ -46,7 +46,7 @@ _BROKEN = (
     struct.error,
     zipfile.BadZipFile,
 )
-_TORCH_MAGIC = 0x1950A86A20F9469CFC6C
+TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 
 
 def load_pickle(file: BinaryIO, where: str, encoding: str = "bytes", limit: int | None = None) -> object:
@@ -56,9 +56,9 @@ def load_pickle(file: BinaryIO, where: str, encoding: str = "bytes", limit: int 
     are a subclass of `numpy.ndarray`.  Raises `DataError` with one line when the pickle names anything but containers
     and numeric arrays, is damaged or cut short, or is over `limit` bytes long (`MAX_BYTES`).
     """
-    stream = _Whole(_read(file, where, limit))
-    with _one_line(where):
-        return _PlainUnpickler(stream, where, encoding).load()
+    stream = Whole(read_limited(file, where, limit))
+    with one_line(where):
+        return PlainUnpickler(stream, where, encoding).load()
 
 
 def load_torch(file: BinaryIO, where: str, limit: int | None = None) -> object:
@@ -66,19 +66,20 @@ def load_torch(file: BinaryIO, where: str, limit: int | None = None) -> object:
 
     No weights are read and no torch is loaded.  Raises `DataError` as `load_pickle` does.
     """
-    data = _read(file, where, limit)
-    with _one_line(where):
+    data = read_limited(file, where, limit)
+    with one_line(where):
         if data.startswith(b"PK"):
-            return _TorchUnpickler(_Whole(_zipped_pickle(data, where, limit)), where, "bytes").load()
-        stream = _Whole(data)  # before PyTorch 1.6: a number, a version, the machine, the object; then the weights
-        if _PlainUnpickler(stream, where, "bytes").load() != _TORCH_MAGIC:
+            return _TorchUnpickler(Whole(_zipped_pickle(data, where, limit)), where, "bytes").load()
+        stream = Whole(data)  # before PyTorch 1.6: a number, a version, the machine, the object; then the weights
+        if PlainUnpickler(stream, where, "bytes").load() != TORCH_MAGIC:
             raise DataError(f"{where}: is not a file of torch.save")
         for _ in ("version", "machine"):
-            _PlainUnpickler(stream, where, "bytes").load()
+            PlainUnpickler(stream, where, "bytes").load()
         return _TorchUnpickler(stream, where, "bytes").load()
 
 
-def _read(file: BinaryIO, where: str, limit: int | None) -> bytes:
+def read_limited(file: BinaryIO, where: str, limit: int | None) -> bytes:
+    """All bytes of `file`; `DataError` where they are over `limit` (`MAX_BYTES`)."""
     limit = MAX_BYTES if limit is None else limit
     data = file.read(limit + 1)
     if len(data) > limit:
@@ -93,11 +94,11 @@ def _zipped_pickle(data: bytes, where: str, limit: int | None) -> bytes:
         if len(found) != 1 or found[0].compress_type != zipfile.ZIP_STORED:
             raise DataError(f"{where}: is not a file of torch.save")
         with archive.open(found[0]) as member:
-            return _read(member, where, limit)  # type: ignore[arg-type]
+            return read_limited(member, where, limit)  # type: ignore[arg-type]
 
 
 @contextmanager
-def _one_line(where: str) -> Iterator[None]:
+def one_line(where: str) -> Iterator[None]:
     """Turns whatever a broken pickle ends in into one line."""
     try:
         yield
@@ -107,16 +108,18 @@ def _one_line(where: str) -> Iterator[None]:
         raise DataError(f"{where}: damaged or cut short ({type(error).__name__}: {_safe(str(error))})") from None
 
 
-class _Whole(io.BytesIO):
+class Whole(io.BytesIO):
     """Bytes in memory that end in `EOFError`, where a file would give less than what was asked for."""
 
     def read(self, size: int | None = -1, /) -> bytes:
+        """`size` bytes, not fewer."""
         data = super().read(size)
         if size is not None and len(data) < size:
             raise EOFError("it ends within a value")
         return data
 
     def readline(self, size: int | None = -1, /) -> bytes:
+        """A line with its end."""
         line = super().readline(size)
         if not line.endswith(b"\n"):
             raise EOFError("it ends within a line")
@@ -133,7 +136,7 @@ for _code in (pickle.EXT1, pickle.EXT2, pickle.EXT4):  # names by number, from a
     del _INSTRUCTIONS[_code[0]]
 
 
-class _PlainUnpickler(pickle._Unpickler):
+class PlainUnpickler(pickle._Unpickler):
     """Answers names from `_ALLOWED` and nothing else."""
 
     dispatch = _INSTRUCTIONS
@@ -154,7 +157,7 @@ class _PlainUnpickler(pickle._Unpickler):
         raise DataError(f"{self.where}: refused: it asks for an object outside the file (a persistent id)")
 
 
-class _TorchUnpickler(_PlainUnpickler):
+class _TorchUnpickler(PlainUnpickler):
     """Answers the names by which tensors are pickled too, with an `Omitted` in place of each tensor and its numbers."""
 
     def find_class(self, module: str, name: str) -> object:
@@ -214,13 +217,13 @@ def _checked_array(shape: object, kind: object, raw: object) -> tuple[bytes, np.
     return bytes(data), kind.dtype
 
 
-class _StandIn:
+class StandIn:
     """Not callable and without attributes: where a pickle may mention a name but not use it."""
 
     __slots__ = ()
 
 
-class _MakeDtype(_StandIn):
+class _MakeDtype(StandIn):
     """`numpy.dtype(code, align, copy)`."""
 
     __slots__ = ()
@@ -229,7 +232,7 @@ class _MakeDtype(_StandIn):
         return _Dtype(code)
 
 
-class _MakeArray(_StandIn):
+class _MakeArray(StandIn):
     """`numpy.core.multiarray._reconstruct`: an empty array that its state fills."""
 
     __slots__ = ()
@@ -238,7 +241,7 @@ class _MakeArray(_StandIn):
         return np.empty(0, np.uint8).view(_Array)
 
 
-class _MakeFromBuffer(_StandIn):
+class _MakeFromBuffer(StandIn):
     """`numpy.core.numeric._frombuffer`, which pickles of protocol 5 use."""
 
     __slots__ = ()
@@ -249,7 +252,7 @@ class _MakeFromBuffer(_StandIn):
         return array
 
 
-class _MakeScalar(_StandIn):
+class _MakeScalar(StandIn):
     """`numpy.core.multiarray.scalar(dtype, bytes)`."""
 
     __slots__ = ()
@@ -259,7 +262,7 @@ class _MakeScalar(_StandIn):
         return np.frombuffer(data, dtype, count=1)[0]
 
 
-class _Encode(_StandIn):
+class _Encode(StandIn):
     """`_codecs.encode(text, "latin1")`, how Python 3 writes bytes for Python 2; no other codec is looked up."""
 
     __slots__ = ()
@@ -270,7 +273,7 @@ class _Encode(_StandIn):
         return text.encode("latin1")
 
 
-class _MakeBytes(_StandIn):
+class _MakeBytes(StandIn):
     """`bytes` of data that is in the file: never of a length, which would only take memory."""
 
     __slots__ = ()
@@ -291,13 +294,13 @@ class _MakeByteArray(_MakeBytes):
         return bytearray(super().__call__(data, *rest))
 
 
-class Omitted(_StandIn):
+class Omitted(StandIn):
     """A tensor that was not read."""
 
     __slots__ = ()
 
 
-class _MakeOmitted(_StandIn):
+class _MakeOmitted(StandIn):
     """A function that makes a tensor or its numbers, of whatever arguments."""
 
     __slots__ = ()
@@ -325,7 +328,7 @@ _ALLOWED: dict[str, object] = {
     "collections.OrderedDict": OrderedDict,
     "_codecs.encode": _Encode(),
     "numpy.dtype": _MakeDtype(),
-    "numpy.ndarray": _StandIn(),  # the first argument of _reconstruct
+    "numpy.ndarray": StandIn(),  # the first argument of _reconstruct
 }
 for _module in ("builtins", "__builtin__"):
     _ALLOWED |= {f"{_module}.{_name}": _kind for _name, _kind in _CONTAINERS.items()}
@@ -340,5 +343,5 @@ _TENSOR_NAMES: dict[str, object] = {
     "torch._utils._rebuild_tensor": _MakeOmitted(),
     "torch._utils._rebuild_tensor_v2": _MakeOmitted(),
     "torch._utils._rebuild_parameter": _MakeOmitted(),
-    **{f"torch.{kind}Storage": _StandIn() for kind in _KINDS},
+    **{f"torch.{kind}Storage": StandIn() for kind in _KINDS},
 }

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from diffnas.errors import WeightsError
+from diffnas.interop.checkpoint import read_weights, state_dict_of
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,18 @@ def _darts_layers(key: str) -> str:
     key = re.sub(r"^(cells\.\d+)\._ops\.(\d+)\.", r"\1.ops.\2.", key)
     key = re.sub(r"\.op\.(\d+)\.", r".\1.", key)
     return _renamed(key, {"conv_1": "even", "conv_2": "odd", "bn": "norm"})
+
+
+def _fairdarts(module: nn.Module, key: str) -> str:
+    """FairDARTS: ops by node and input, several on an edge one after another."""
+    op = re.match(r"^(cells\.(\d+))\._ops\.(\d+)\.(\d+)\.(\d+)\.(.*)$", key)
+    if op:
+        cell, number, node, source, place, rest = op.groups()
+        found = getattr(_cell(module, number), "nodes", None)
+        inputs = [(n, s) for n, row in enumerate(found.inputs, found.first) for _, s in row] if found else []
+        same = [k for k, edge in enumerate(inputs) if edge == (int(node), int(source))]
+        key = f"{cell}._ops.{same[int(place)]}.{rest}" if int(place) < len(same) else key
+    return _darts_layers(key)
 
 
 def _nasbench201(module: nn.Module, key: str) -> str:
@@ -135,6 +149,7 @@ SOURCES = {
     "pdarts": Source(_pdarts),
     "pcdarts": Source(_darts),
     "drnas": Source(_darts),
+    "fairdarts": Source(_fairdarts),
     "nasbench201": Source(_nasbench201, r"_?arch_parameters"),
     "drnas-nb201": Source(_nasbench201, r"_?arch_parameters"),
     "darts-rnn": Source(_darts_rnn, r"(rnns\.0\.)?_?weights"),
@@ -144,42 +159,86 @@ SOURCES = {
 
 
 def translate(module: nn.Module, keys: Iterable[str], source: str) -> dict[str, str]:
-    """`{original name: our name}` for `module`, architecture parameters left out.
+    """`{original name: our name}` for `module`; architecture parameters and counters of profilers are left out.
 
-    Raises `WeightsError` where `source` is not among `SOURCES`.
+    Prefixes of wrappers (`module.`, `_orig_mod.`, ...) are no part of a name.  Raises `WeightsError` where `source` is not
+    among `SOURCES`.
     """
-    if source not in SOURCES:
-        raise WeightsError(f"source {source!r} is unknown; known: {', '.join(SOURCES)}")
-    program = SOURCES[source]
-    return {key: program.rename(module, key) for key in keys if not re.fullmatch(program.learned, key)}
+    program, names = _source(source), {key: _unwrapped(key) for key in keys}
+    return {
+        key: program.rename(module, name)
+        for key, name in names.items()
+        if not re.fullmatch(program.learned, name) and not re.fullmatch(COUNTERS, name)
+    }
 
 
-def load_weights(module: nn.Module, state_dict: Mapping[str, Tensor], source: str) -> None:
-    """Loads `state_dict`, whose names are those of `source`, into a supernet or network of ours.
+def _source(name: str) -> Source:
+    if name not in SOURCES:
+        raise WeightsError(f"source {name!r} is unknown; known: {', '.join(SOURCES)}")
+    return SOURCES[name]
 
-    Every weight is used and every parameter filled, or `WeightsError` lists the rest and nothing is changed.  Architecture
-    parameters, which some programs keep beside the weights, are left out.  Counters of batches (`num_batches_tracked`) may
-    be missing: weights saved before PyTorch 0.4 have none.
+
+COUNTERS = r"(.*\.)?total_(ops|params)"
+"""Buffers that profilers add to every module (thop)."""
+
+
+def _unwrapped(key: str) -> str:
+    """A name without what wrappers put before it, or, where they wrap a part of a module, into it."""
+    key = re.sub(r"(^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.", r"\1", key)
+    return re.sub(r"^((module|model|network|net|architecture|student)\.)+", "", key)
+
+
+def load_weights(module: nn.Module, state_dict: Mapping[str, Any] | str | Path, source: str) -> None:
+    """Loads weights under the names of `source` into a supernet or network of ours.
+
+    `state_dict` is that, a checkpoint that holds one, or the path of either (`.pt`, `.pth`, `.pth.tar`,
+    `.safetensors`), of which nothing is run.  Every weight is used and every parameter filled, or `WeightsError` lists the
+    rest and nothing is changed.  Architecture parameters, which some programs keep beside the weights, are left out.
+    Counters of batches (`num_batches_tracked`) may be missing: weights saved before PyTorch 0.4 have none.
     """
-    names = translate(module, state_dict, source)
-    own = module.state_dict()
-    unknown = sorted(theirs for theirs, ours in names.items() if ours not in own)
+    _source(source)
+    given = read_weights(state_dict) if isinstance(state_dict, str | Path) else state_dict_of(state_dict)
+    names, own = translate(module, given, source), module.state_dict()
     missing = sorted(set(own) - set(names.values()))
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-    shapes = [
-        f"{theirs} has the shape {list(state_dict[theirs].shape)}, {ours} has {list(own[ours].shape)}"
-        for theirs, ours in names.items()
-        if ours in own and own[ours].shape != state_dict[theirs].shape
-    ]
     seen: dict[str, str] = {}
     twice = [(seen.setdefault(ours, theirs), theirs) for theirs, ours in names.items()]
-    problems = [f"{key}: no place for it in this module" for key in unknown]
-    problems += [
-        f"{first} and {second} differ, though they are one weight here"
-        for first, second in twice
-        if not torch.equal(state_dict[first], state_dict[second])
-    ]
-    problems += [f"{name}: nothing in the state dict fills it" for name in missing] + shapes
-    if problems:
-        raise WeightsError(*(f"weights of {source}: {line}" for line in problems))
-    module.load_state_dict({ours: state_dict[theirs] for theirs, ours in names.items()}, strict=False)
+    problems = {
+        "have no place in this module": [
+            f"{key}: no place for it in this module" for key, ours in sorted(names.items()) if ours not in own
+        ],
+        "are one weight here and differ": [
+            f"{first} and {second} differ, though they are one weight here"
+            for first, second in twice
+            if not torch.equal(given[first], given[second])
+        ],
+        "are filled by nothing": [
+            f"{name}: nothing in the state dict fills it"
+            for name in missing
+            if not name.endswith("num_batches_tracked")
+        ],
+        "have another shape": [
+            f"{theirs} has the shape {list(given[theirs].shape)}, {ours} has {list(own[ours].shape)}"
+            for theirs, ours in names.items()
+            if ours in own and own[ours].shape != given[theirs].shape
+        ],
+    }
+    if any(problems.values()):
+        raise WeightsError(*(f"weights of {source}: {line}" for line in _summed_up(problems)))
+    module.load_state_dict({ours: given[theirs] for theirs, ours in names.items()}, strict=False)
+
+
+def _summed_up(problems: Mapping[str, list[str]]) -> list[str]:
+    """All lines where they are ten or fewer, else two of each kind and how many more there are."""
+    lines = [line for found in problems.values() for line in found]
+    if len(lines) <= 10:
+        return lines
+    shown = []
+    for said, found in problems.items():
+        shown += (
+            found if len(found) <= 2 else [*found[:1], f"{len(found) - 1} others {said}, such as {_word(found[-1])}"]
+        )
+    return shown
+
+
+def _word(line: str) -> str:
+    return line.split(" ")[0].rstrip(":")

@@ -24,7 +24,7 @@ TABLE = tuple(f"{d}_{m}_{s}" for d in nb.DATA for m in nb.MEASURES for s in ("me
 Columns = dict[str, NDArray[np.float64]]
 
 
-def lookup(cell: str | Genotype, table: Path | None = None) -> nb.Entry:
+def lookup(cell: str | int | Genotype, table: Path | None = None) -> nb.Entry:
     """What the packaged table, or that in the csv or parquet file `table`, holds on a cell.
 
     Raises `GenotypeError` for a cell of another space, `DataError` where the file is none or has nothing on the cell.
@@ -42,7 +42,12 @@ def read_table(path: Path) -> nb.Table:
     columns = read_columns(path, lambda name: name in TABLE)
     if not any(name.endswith("_mean") for name in columns):
         raise DataError(f"{path}: has no column such as cifar10_test_200_mean")
-    return nb.Table(columns, f"{path}: means over the seeds in it")
+    return nb.Table(columns, source_of(path))
+
+
+def source_of(path: Path | None) -> str:
+    """Where the accuracies of a table come from: a file, or the packaged one."""
+    return nb.SOURCE if path is None else f"{path}: means over the seeds in it"
 
 
 def latencies(path: Path, index: int) -> dict[str, dict[str, Any]]:
@@ -75,7 +80,7 @@ def describe(entry: nb.Entry, devices: Mapping[str, Mapping[str, Any]] | None = 
             rows.append(["  deviation", *("-" if m is None or m.std is None else f"{m.std:.2f}" for m in found)])
     rows.append(["parameters", *(f"{result.params:,}" for result in entry.results.values())])
     rows.append(["multiply-adds", *(f"{result.macs / 1e6:.1f}M" for result in entry.results.values())])
-    yield from _aligned(rows)
+    yield from aligned(rows)
     yield ""
     same = nb.same_function(entry.index)
     shown = ", ".join(map(str, same[:8])) + (", ..." if len(same) > 8 else "")
@@ -86,7 +91,7 @@ def describe(entry: nb.Entry, devices: Mapping[str, Mapping[str, Any]] | None = 
         timed = [
             [name, f"{found['ms']:.3f} ms", f"{found['rank']:,} of {found['of']:,}"] for name, found in devices.items()
         ]
-        yield from _aligned([["device", "latency", "rank (1: fastest)"], *timed])
+        yield from aligned([["device", "latency", "rank (1: fastest)"], *timed])
 
 
 def as_json(entry: nb.Entry, devices: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
@@ -95,7 +100,8 @@ def as_json(entry: nb.Entry, devices: Mapping[str, Mapping[str, Any]] | None = N
     return found if devices is None else {**found, "latency": dict(devices)}
 
 
-def _aligned(rows: list[list[str]]) -> Iterator[str]:
+def aligned(rows: list[list[str]]) -> Iterator[str]:
+    """The lines of a table, the first column to the left and the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *others in rows:
         cells = (f"{text:>{width}}" for text, width in zip(others, widths[1:], strict=True))

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffnas.core.batch import Batch
-from diffnas.core.genotype import parse_genotype
 from diffnas.core.known import published
 from diffnas.core.mixture import Mix, allowed_mask, softmax_allowed
 from diffnas.core.space import Form, Words
@@ -18,6 +17,7 @@ from diffnas.engine import Search, arch_step, gradients, strongest, unrolled_arc
 from diffnas.engine.bilevel import hypergradient
 from diffnas.engine.search import Alphas
 from diffnas.interop import load_weights, translate
+from diffnas.interop.genotypes import read_genotype
 from diffnas.methods.darts import DARTS
 from diffnas.spaces.darts_rnn.space import KIND, DartsRNN
 from diffnas.tasks.language import LanguageTask
@@ -196,4 +196,4 @@ def test_derivations(record: Any) -> None:
         assert [list(pair) for (pair,) in nodes.inputs] == expected["recurrent"]
         assert list(nodes.concat) == expected["concat"]
         pairs = [tuple(pair) for pair in expected["recurrent"]]
-        assert parse_genotype(f"Genotype(recurrent={pairs}, concat={expected['concat']})").cells[KIND] == nodes
+        assert read_genotype(f"Genotype(recurrent={pairs}, concat={expected['concat']})").cells[KIND] == nodes

@@ -132,13 +132,16 @@ class Table:
         return None if np.isnan(value) else value
 
 
-def lookup(cell: str | Genotype, table: Table | None = None) -> Entry:
-    """What `table` (the packaged one) holds on a cell, an official string or a genotype of the space.
+def lookup(cell: str | int | Genotype, table: Table | None = None) -> Entry:
+    """What `table` (the packaged one) holds on a cell: an official string or index, or a genotype of the space.
 
     Raises `GenotypeError` where it is no cell of NAS-Bench-201.
     """
-    ops = parse_cell(cell) if isinstance(cell, str) else ops_of(cell)
-    return (table or packaged()).entry(index_of(ops))
+    if isinstance(cell, int) and not 0 <= cell < CELLS:
+        raise GenotypeError(f"genotype: index {cell} is not one of 0 to {CELLS - 1}")
+    if not isinstance(cell, int):
+        cell = index_of(parse_cell(cell) if isinstance(cell, str) else ops_of(cell))
+    return (table or packaged()).entry(cell)
 
 
 # -- cells: six ops in the order of their edges, 1<-0 2<-0 2<-1 3<-0 3<-1 3<-2
