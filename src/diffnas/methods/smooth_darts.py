@@ -75,14 +75,14 @@ class SmoothDARTS(Wrapper):
 
 def projected(moved_EO: Tensor, before_EO: Tensor, allowed: Tensor) -> Tensor:
     """[E, O]: `moved_EO` clamped to [0, 1] where `allowed`, 0 elsewhere, and scaled to the sums its rows had `before` (1 for
-    shares of a softmax).  A row that is all 0 then gives its sum to the op that was the largest before."""
+    shares of a softmax).  A row that is all 0 then gives its sum to the op whose moved share was the largest."""
     import torch
 
     from diffnas.methods.sampling import one_hot
 
     within = moved_EO.clamp(0.0, 1.0).masked_fill(~allowed, 0.0)
     total = within.sum(-1, keepdim=True)
-    largest = one_hot(before_EO, allowed).to(within)
+    largest = one_hot(moved_EO, allowed).to(within)
     shares = torch.where(total > 0, within / total.clamp_min(torch.finfo(within.dtype).tiny), largest)
     return shares * before_EO.masked_fill(~allowed, 0.0).sum(-1, keepdim=True)
 

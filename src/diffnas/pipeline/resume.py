@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from diffnas.errors import RecipeError, RunError
-from diffnas.recipe import Recipe, changed_keys, leaves, read_recipe
+from diffnas.recipe import Recipe, changed_keys, leaves, read_recipe, said_origins
 from diffnas.run import Part
 
 
@@ -30,7 +30,8 @@ def resumed_recipe(part: Part, recipe: Recipe | None, command: str) -> Recipe:
 
 def _origins(part: Part, recipe: Recipe) -> dict[str, str]:
     """Where each value came from, as the comments of the run's recipe say; they are a line per leaf."""
-    lines = part.recipe.read_text(encoding="utf-8").splitlines()
-    said = [line.rpartition("  # ")[2] for line in lines if "  # " in line]
-    keys = [key for key, _ in leaves(recipe.values())]
-    return dict(zip(keys, said, strict=True)) if len(keys) == len(said) else dict(recipe.origins)
+    found = said_origins(part.recipe.read_text(encoding="utf-8"))
+    if found is None:
+        return dict(recipe.origins)
+    came_later = [key for key, _ in leaves(recipe.values()) if key.startswith("method.") and key not in found]
+    return found | dict.fromkeys(came_later, "as before there was this key")
