@@ -82,6 +82,9 @@ class Images(Data):
         le=1,
         description="share of the training images that trains weights in a search (1: all, for single-level methods)",
     )
+    first: Literal["weights", "architecture"] = Field(
+        "weights", description="what the first images of the training set train in a search (OpenMMLab: the architecture)"
+    )
     crop: int | None = Field(
         None, ge=0, description="padding in pixels before a random crop (null: the data set's own)"
     )

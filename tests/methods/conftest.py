@@ -28,6 +28,7 @@ class Toy:
 
     cell: Cell = CHAIN
     name: str = "toy"
+    reads: str = "images"
 
     @property
     def cells(self) -> dict[str, Cell]:

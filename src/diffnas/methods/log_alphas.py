@@ -41,8 +41,9 @@ class LogAlphas(Alphas):
         """[M, E, 3] per kind: what the sampled ops of every edge use in each of the M cells of the kind, in expectation:
         parameters, multiply-adds, memory."""
         if not self.resources:
-            for kind, cells in space.cell_costs(shape).items():
-                self.resources[kind] = torch.tensor(cells).to(self.alpha[kind])
+            for kind, cells in space.cell_costs(shape).items():  # a shallow supernet may have no cell of a kind
+                counted = torch.tensor(cells).reshape(len(cells), *self.alpha[kind].shape, 3)
+                self.resources[kind] = counted.to(self.alpha[kind])
         return [torch.einsum("eo,meor->mer", mix.shares(), self.resources[k]) for k, mix in mixture.items()]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from diffnas import engine
@@ -42,14 +43,21 @@ class SmoothDARTS(Wrapper):
         """The method within must learn its architecture in steps of their own."""
         found = super().refusals()
         stages = self.inner.stages(50, Size(16, 8))
-        if not any("valid" in phase.feeds for stage in stages for phase in stage.phases):
+        if not any("valid" in phase.feeds for stage in stages if not stage.selects for phase in stage.phases):
             reason = f"{self.base} has no architecture steps apart from weight steps, and only those may be perturbed"
             found.append(("base", reason))
         return found
 
     def epsilon(self, clock: Clock) -> float:
-        """epsilon_first + (epsilon_last - epsilon_first) e / E at epoch e of E."""
+        """epsilon_first + (epsilon_last - epsilon_first) e / E at epoch e of E; where the method within selects, the last."""
+        if self._selects[clock.stage]:
+            return self.epsilon_last
         return self.epsilon_first + (self.epsilon_last - self.epsilon_first) * clock.epoch / clock.epochs
+
+    @cached_property
+    def _selects(self) -> list[bool]:
+        """Of every stage of the method within, whether it goes on from a trained supernet to choose the cell."""
+        return [stage.selects for stage in self.inner.stages(50, Size(16, 8))]
 
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """The mixture of the method within; for a weight step its numbers, moved by at most epsilon and projected.

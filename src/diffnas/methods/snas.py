@@ -115,7 +115,8 @@ class SNAS(Method):
         assert isinstance(search.arch, LogAlphas)
         if self.resource_sum == "edges":
             used = search.arch.used(mixture, search.space, search.shape)
-            return self.resource_weight * torch.stack([self._charge(each).mean(0).sum() for each in used]).sum()
+            charges = [self._charge(each).sum() / max(1, len(each)) for each in used]
+            return self.resource_weight * torch.stack(charges).sum()
         assert self.resource_unit in ("params", "macs")
         costs = search.arch.costs(mixture, search.space, search.shape, self.resource_unit)
         cost = torch.stack([each.sum() for each in costs]).sum()
