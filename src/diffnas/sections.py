@@ -83,7 +83,8 @@ class Images(Data):
         description="share of the training images that trains weights in a search (1: all, for single-level methods)",
     )
     first: Literal["weights", "architecture"] = Field(
-        "weights", description="what the first images of the training set train in a search (OpenMMLab: the architecture)"
+        "weights",
+        description="what the first images of the training set train in a search (OpenMMLab: the architecture)",
     )
     crop: int | None = Field(
         None, ge=0, description="padding in pixels before a random crop (null: the data set's own)"
@@ -126,7 +127,7 @@ class Weights(Section):
     cosine_growth: int | None = Field(
         None,
         ge=1,
-        description="after cosine_epochs a cosine begins anew, so many times as long (ENAS: 2; null: the curve goes on, up again)",
+        description="after cosine_epochs a cosine begins anew, so many times as long (ENAS: 2; null: it goes up again)",
     )
 
     @property

@@ -139,7 +139,9 @@ NODES = [
 
 
 @pytest.mark.parametrize(("criterion", "told", "kept"), NODES)
-def test_edges_are_deleted_as_by_the_original(criterion: Any, told: list[int], kept: list[int], monkeypatch: Any) -> None:
+def test_edges_are_deleted_as_by_the_original(
+    criterion: Any, told: list[int], kept: list[int], monkeypatch: Any
+) -> None:
     """All edges are there when one is measured; of equal ones the last goes first."""
     search, asked = build(DARTSPT(), DartsCNN(channels=2, layers=3, nodes=4, ops=OPS)), []
 

@@ -121,7 +121,9 @@ def test_the_original_gradient_and_cost(oracle: Any, close: Any, monkeypatch: An
         assert torch.equal(mix.op.detach(), call.given["draw"])
         outputs, slopes = [mix.op], [call.given["slope"]]
         if weight:
-            assert float((costs * mix.op.detach()).sum()) / 1e6 == pytest.approx(float(call.found["total_flops_millions"]))
+            assert float((costs * mix.op.detach()).sum()) / 1e6 == pytest.approx(
+                float(call.found["total_flops_millions"])
+            )
             outputs.append(DSNAS(cost_weight=weight).penalty(search, Mixture({"blocks": mix})))
             slopes.append(torch.ones(()))
         (slope,) = torch.autograd.grad(outputs, [arch.alpha["blocks"]], slopes)

@@ -23,6 +23,8 @@ class TFAdam(torch.optim.Adam):
     def step(self, closure: Any = None) -> Any:
         """One step; all parameters have taken as many."""
         for group in self.param_groups:
-            done = max((int(self.state[p]["step"]) for p in group["params"] if p in self.state), default=0)  # on the host
+            done = max(
+                (int(self.state[p]["step"]) for p in group["params"] if p in self.state), default=0
+            )  # on the host
             group["eps"] = self.epsilon / (1.0 - group["betas"][1] ** (done + 1)) ** 0.5
         return super().step(closure)

@@ -41,7 +41,9 @@ class DARTSPT(Wrapper):
     tuning: int = setting(81, "epochs of the stage that decides (DARTS space: 81; NAS-Bench-201: 25)", ge=1)
     rate: float = setting(0.1, "factor of the first learning rate in that stage", gt=0)
     falling: bool = setting(
-        False, "let that rate fall by the recipe's schedule (published: a scheduler is made and never stepped)", before=True
+        False,
+        "let that rate fall by the recipe's schedule (published: a scheduler is made and never stepped)",
+        before=True,
     )
     among: Literal["all", "left"] = setting(
         "all",

@@ -43,7 +43,9 @@ class DSNAS(Method):
         "epoch", "when that is looked at: at the start of every epoch (published), or after every step", before="step"
     )
     stop_when_decided: bool = setting(
-        False, "end the search when every edge is decided (the authors train on, as the weights are their result)", before=True
+        False,
+        "end the search when every edge is decided (the authors train on, as the weights are their result)",
+        before=True,
     )
     warmup: int = setting(0, "first epochs that train weights only (MMRazor: 15)", ge=0)
     cost_weight: float = setting(

@@ -38,7 +38,8 @@ class Controller(nn.Module):
     For every node it chooses `in_degree` inputs, by attention over what it remembers of earlier states, then an op for
     each, among those that may be derived; the same input may be chosen twice.  Where nodes keep all edges it chooses ops
     only.  Logits are `tanh` tanh(logits / `temperature`), those of ops `tanh` / `op_reduce` instead.  `favoured` ops begin
-    with a higher bias, and keep a lead in the kinds of cell `leads` (None: in all).  `baseline` is the mean reward and `winner` the best cell of the final selection.
+    with a higher bias, and keep a lead in the kinds of cell `leads` (None: in all).  `baseline` is the mean reward and
+    `winner` the best cell of the final selection.
     """
 
     baseline: Tensor

@@ -36,7 +36,6 @@ class LogAlphas(Alphas):
             self.priced = True
         return [mix.shares() * self.get_buffer(f"cost_{kind}") for kind, mix in mixture.items()]
 
-
     def used(self, mixture: Mixture, space: Space, shape: Shape | Words) -> list[Tensor]:
         """[M, E, 3] per kind: what the sampled ops of every edge use in each of the M cells of the kind, in expectation:
         parameters, multiply-adds, memory."""

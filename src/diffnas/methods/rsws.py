@@ -43,7 +43,9 @@ class RSWS(Method):
         ge=0,
     )
     draw: Literal["all", "derivable"] = setting(
-        "all", "ops of a random cell of images: all, none included (published), or those that may be derived", before="derivable"
+        "all",
+        "ops of a random cell of images: all, none included (published), or those that may be derived",
+        before="derivable",
     )
     finalists: int = setting(10, "best of them, scored again on the whole architecture half", ge=1)
 
@@ -117,7 +119,6 @@ class RSWS(Method):
         if best is None:
             return self._random(search, search.fork("derive"))
         return genotype_of(best, search.space.name, search.space.cells)
-
 
     def _cells(self, search: Search) -> dict[str, Cell]:
         """What is drawn from; of text, the authors leave `none` out as well."""

@@ -37,6 +37,11 @@ class SmoothDARTS(Wrapper):
     perturbation: Literal["rs", "adv"] = setting("rs", "how shares are moved: at random, or to raise the training loss")
     epsilon_first: float = setting(0.03, "largest change of a share in the first epoch", ge=0)
     epsilon_last: float = setting(0.3, "largest change of a share after the last epoch; it grows linearly", ge=0)
+    begins_anew: bool = setting(
+        False,
+        "around a method that selects (darts-pt): let epsilon grow anew then, instead of staying at its last",
+        before=True,
+    )
     steps: int = setting(7, "adv: steps of sign ascent, each of 2 epsilon / steps", ge=1)
 
     def refusals(self) -> list[tuple[str, str]]:
@@ -50,7 +55,7 @@ class SmoothDARTS(Wrapper):
 
     def epsilon(self, clock: Clock) -> float:
         """epsilon_first + (epsilon_last - epsilon_first) e / E at epoch e of E; where the method within selects, the last."""
-        if self._selects[clock.stage]:
+        if self._selects[clock.stage] and not self.begins_anew:
             return self.epsilon_last
         return self.epsilon_first + (self.epsilon_last - self.epsilon_first) * clock.epoch / clock.epochs
 

@@ -124,10 +124,12 @@ class SNAS(Method):
 
     def _charge(self, used: Tensor) -> Tensor:
         """[..]: what an edge is charged for `used` [.., 3], in all units or in one; logarithms are of at least 1."""
+        from diffnas.core.constants import constant
+
         costs = used.clamp_min(1.0).log() if self.resource_log else used
         if self.resource_unit != "all":
             return costs[..., UNITS.index(self.resource_unit)]
-        return costs.mean(-1) if self.resource_log else (costs * costs.new_tensor(SCALES)).sum(-1)
+        return costs.mean(-1) if self.resource_log else (costs * constant(SCALES, costs.dtype, costs.device)).sum(-1)
 
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
         """Weights and architecture by one backward pass on `train`; bilevel, in turns."""

@@ -264,7 +264,9 @@ class _Searcher:
                     lr = rate(self.settings.weights, self._stage, clock, step / total)
                     set_learning_rate(search.weights_optimizer, lr)
                 batches = {
-                    _nth(name, k): replace(feed[(step * phase.each + k) % len(feed)], carry=self.carries.get(_nth(name, k)))
+                    _nth(name, k): replace(
+                        feed[(step * phase.each + k) % len(feed)], carry=self.carries.get(_nth(name, k))
+                    )
                     for name, feed in feeds.items()
                     for k in range(phase.each)
                 }

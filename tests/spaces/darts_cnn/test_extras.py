@@ -16,6 +16,7 @@ from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.spaces.darts_cnn.supernet import MixedCell
 
 SHAPE = Shape(10, 3, 16)
+OPS = ("none", "skip_connect", "max_pool_3x3", "sep_conv_3x3")
 
 
 def mixture(space: DartsCNN, edges: bool = False) -> dict[str, Mix]:
@@ -36,7 +37,7 @@ def built(space: DartsCNN, form: Form, shape: Shape = SHAPE) -> Any:
 
 @pytest.mark.parametrize(("partial", "edges"), [(1, False), (2, True)])
 def test_both_forms_drop_alike(partial: int, edges: bool, close: Any) -> None:
-    space = DartsCNN(channels=4, layers=3, nodes=2, partial=partial, drop_path=0.4, dropout=0.3)
+    space = DartsCNN(channels=4, layers=3, nodes=2, ops=OPS, partial=partial, drop_path=0.4, dropout=0.3)
     x, found = torch.randn(3, 3, 16, 16, dtype=torch.float64), {}
     for form in ("plain", "fast"):
         net, mixes = built(space, form), mixture(space, edges)  # type: ignore[arg-type]
@@ -53,7 +54,7 @@ def test_both_forms_drop_alike(partial: int, edges: bool, close: Any) -> None:
 def test_an_edge_passes_an_image_whole_or_not_at_all() -> None:
     space = DartsCNN(channels=4, layers=2, nodes=1, ops=("skip_connect", "sep_conv_3x3"), drop_path=0.5)
     net = built(space, "plain")
-    kept = net._kept(net.cells[1], 4000)
+    kept = net._kept(2, 4000)
     assert kept.shape == (2, 4000) and set(kept.unique().tolist()) == {0.0, 2.0} and abs(float(kept.mean()) - 1) < 0.06
     cell: MixedCell = net.cells[0]
     inputs = [torch.randn(2, 12, 8, 8, dtype=torch.float64)] * 2
@@ -61,7 +62,7 @@ def test_an_edge_passes_an_image_whole_or_not_at_all() -> None:
     by_edge = torch.tensor([[2.0, 0.0], [2.0, 2.0]], dtype=torch.float64)  # the second image takes one edge only
     whole, thin = cell(inputs, mix), cell(inputs, mix, by_edge)
     assert torch.allclose(thin[0], 2 * whole[0]) and not torch.allclose(thin[1], 2 * whole[1])
-    assert net.eval()._kept(cell, 4) is None
+    assert net.eval()._kept(2, 4) is None
 
 
 def test_what_is_off_leaves_no_trace() -> None:
@@ -80,9 +81,9 @@ def test_what_is_off_leaves_no_trace() -> None:
 
 def test_drop_path_that_grows_begins_with_none() -> None:
     net = built(DartsCNN(channels=4, layers=2, nodes=1, drop_path=0.8, drop_path_grows=True), "fast")
-    assert torch.equal(net._kept(net.cells[0], 50), torch.ones(2, 50, dtype=torch.float64))
+    assert torch.equal(net._kept(2, 50), torch.ones(2, 50, dtype=torch.float64))
     net.get_buffer("progress").fill_(0.5)
-    kept = net._kept(net.cells[0], 3000)
+    kept = net._kept(2, 3000)
     assert set(kept.unique().tolist()) == {0.0, 1 / 0.6} and abs(float((kept == 0).double().mean()) - 0.4) < 0.03
     assert "progress" not in net.state_dict()
 

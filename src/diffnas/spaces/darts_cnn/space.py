@@ -64,7 +64,9 @@ class DartsCNN:
     drop_path: float = setting(
         0.0, "probability that an edge of the supernet drops an image while training (SNAS: 0.3)", ge=0, lt=1
     )
-    drop_path_grows: bool = setting(False, "it grows linearly from 0 in the first epoch to that in the last (RobustDARTS)")
+    drop_path_grows: bool = setting(
+        False, "it grows linearly from 0 in the first epoch to that in the last (RobustDARTS)"
+    )
     auxiliary: Literal["none", "trained", "fixed"] = setting(
         "none", "auxiliary head of the supernet, in weight steps; fixed: its own weights stay as they began (ENAS)"
     )

@@ -172,7 +172,8 @@ class Supernet(nn.Module):
             skip.rate = self.get_buffer("skip_dropout")
         history, extra = [self.stem(x)] * self.inputs, None
         for index, (kind, cell) in enumerate(zip(self.kinds, self.cells, strict=True)):
-            history = [*history[1:], cell(history, mixture[kind], self._kept(cell, len(x)))]
+            kept_EN = self._kept(len(mixture[kind].op), len(x))
+            history = [*history[1:], cell(history, mixture[kind], kept_EN)]
             if index == self.auxiliary_at and self.auxiliary is not None and self.training:
                 extra = self.auxiliary(history[-1])
         features = self.pool(history[-1]).flatten(1)
@@ -181,12 +182,12 @@ class Supernet(nn.Module):
         logits = self.classifier(features)
         return logits if extra is None else (logits, extra)
 
-    def _kept(self, cell: nn.Module, images: int) -> Tensor | None:
-        """[E, N]: 0 where an edge of `cell` drops an image, elsewhere what makes up for it; None where nothing is dropped."""
+    def _kept(self, edges: int, images: int) -> Tensor | None:
+        """[E, N]: 0 where an edge drops an image, elsewhere what makes up for it; None where nothing is dropped."""
         if not self.extras.drop_path or not self.training:
             return None
         weight = self.classifier.weight
         keep = torch.full_like(weight[0, 0], 1.0 - self.extras.drop_path)
         if self.extras.grows:
             keep = 1.0 - self.extras.drop_path * self.get_buffer("progress").to(weight)
-        return torch.bernoulli(keep.expand(len(cell.edges), images)) / keep
+        return torch.bernoulli(keep.expand(edges, images)) / keep
