@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
@@ -98,7 +99,7 @@ class Check:
                 said = "must say which" if name is None else f"{shown(name)} is unknown{nearest(str(name), registry)}"
                 self._refuse(f"{section}.name", f"{said}; known: {', '.join(registry)}")
             elif found is not None and self._sound_base(found):
-                self.parts[section] = choice_class(section, name)(**dict(found))
+                self.parts[section] = _complete(choice_class(section, name)(**dict(found)))
 
     def _sound(self, model: type[BaseModel], values: Mapping[str, Any], at: str) -> BaseModel | None:
         """`values` as `model` reads them, None where there is a mistake."""
@@ -128,6 +129,13 @@ class Check:
         # an override says its key itself, unless it holds a whole section
         says = origin.startswith("--set ") and origin[6:].partition("=")[0].strip() == key
         self.problems[sentence(origin if says else f"{origin}: {key}", reason)] = None
+
+
+def _complete(choice: Any) -> Any:
+    """`choice`, a wrapper's `base_settings` with all settings of the method within, as a recipe shows what was done."""
+    if not hasattr(choice, "base_settings"):
+        return choice
+    return dataclasses.replace(choice, base_settings=dataclasses.asdict(_complete(choice.inner)))
 
 
 def _base_mistakes(base: str, settings: Mapping[str, Any], at: str) -> Refusals:
@@ -215,7 +223,7 @@ def refusals(parts: Mapping[str, Any], named: list[str]) -> Refusals:
         found.append(("search.supernet", f"must be plain: method {method.name} as set here differentiates twice"))
     if search is not None:
         found += _rates("search.weights", search.weights) + _betas(search.arch.betas)
-        found += _nesterov(search.weights, method)
+        found += _nesterov(search.weights, method) + _schedule(search.weights, search.epochs)
     if isinstance(train, sections.ImageTrain):
         found += _rates("train", train)
     if data is None:
@@ -297,6 +305,18 @@ def _nesterov(weights: sections.Weights | sections.TextWeights, method: Any) -> 
     if weights.nesterov and method is not None and method.looks_ahead:
         return [(key, f"must be false: method {method.name} as set here looks one step of plain SGD ahead")]
     return []
+
+
+def _schedule(weights: sections.Weights | sections.TextWeights, epochs: int) -> Refusals:
+    """Keys of the learning rate that say nothing without another, and a warm-up that leaves no schedule."""
+    found, at, length = [], "search.weights", weights.cosine_epochs or epochs
+    if weights.warmup_lr and weights.rate_per == "epoch":
+        found.append((f"{at}.warmup_lr", f"needs {at}.rate_per=step; by epochs a warm-up begins above 0 by itself"))
+    if weights.rate_per == "step" and weights.warmup >= length:
+        found.append((f"{at}.warmup", f"must be below the {length} epochs of the schedule; got {weights.warmup}"))
+    if weights.cosine_growth is not None and weights.cosine_epochs is None:
+        found.append((f"{at}.cosine_growth", f"needs {at}.cosine_epochs, the length of the first cosine"))
+    return found
 
 
 def _betas(betas: tuple[float, float]) -> Refusals:

@@ -18,7 +18,7 @@ from diffnas import sections
 from diffnas.checks import Check, kind_of, shape_of
 from diffnas.core.space import Shape, Space, Words
 from diffnas.errors import RecipeError
-from diffnas.keys import REGISTRIES, nearest
+from diffnas.keys import REGISTRIES, choice_class, nearest
 from diffnas.runtime.files import read_bytes
 from diffnas.sections import SECTIONS, Head
 from diffnas.yaml_text import parse_yaml, shown, yaml_lines
@@ -130,6 +130,13 @@ def flat_values(recipe: Recipe) -> dict[str, str]:
     return {key: json.dumps(value, sort_keys=True) for key, value in found.items()}
 
 
+def said_origins(text: str) -> dict[str, str] | None:
+    """Where each value of a written recipe came from, as the comment on its line says; None where not all lines have one."""
+    said = [line.rpartition("  # ")[2] for line in text.splitlines() if "  # " in line]
+    keys = [key for key, _ in leaves(parse_yaml(text, "recipe"))]
+    return dict(zip(keys, said, strict=True)) if len(keys) == len(said) else None
+
+
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted key, value) for every leaf of nested mappings."""
     for key, value in tree.items():
@@ -171,6 +178,8 @@ def _unreadable(name: str, path: Path, error: Exception) -> str:
 def _read_with_base(name: str) -> tuple[dict[str, Any], dict[str, str]]:
     """The recipe merged over the one it extends, and the origin of each leaf."""
     path, values = _read_file(name)
+    if _of_run(path) and isinstance(values.get("method"), dict):
+        _add_what_was_done_before(values["method"])
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     if "extends" in values:
@@ -184,6 +193,25 @@ def _read_with_base(name: str) -> tuple[dict[str, Any], dict[str, str]]:
     _merge(merged, values, origins, f"recipe {name}")
     merged.setdefault("name", re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip("._-")[:100] or "unnamed")
     return merged, origins
+
+
+def _of_run(path: Path) -> bool:
+    """Whether a command has written the file into a run folder, with every key that there was then."""
+    return path.name == "recipe.yaml" and (path.parent / "environment.json").is_file()
+
+
+def _add_what_was_done_before(method: dict[str, Any]) -> None:
+    """Adds to the settings of a run's method those that came later, with what was done before; to its base's as well."""
+    name = method.get("name")
+    if not (isinstance(name, str) and name in REGISTRIES["method"]):
+        return
+    for entry in dataclasses.fields(choice_class("method", name)):
+        if "before" in entry.metadata:
+            method.setdefault(entry.name, entry.metadata["before"])
+    if isinstance(method.get("base_settings"), dict):
+        within = {"name": method.get("base"), **method["base_settings"]}
+        _add_what_was_done_before(within)
+        method["base_settings"] = {key: value for key, value in within.items() if key != "name"}
 
 
 def _base_name(name: str, path: Path, base: Any) -> str:

@@ -99,6 +99,10 @@ class Images(Data):
         le=1,
         description="share of the training images that trains weights in a search (1: all, for single-level methods)",
     )
+    first: Literal["weights", "architecture"] = Field(
+        "weights",
+        description="what the first images of the training set train in a search (OpenMMLab: the architecture)",
+    )
     crop: int | None = Field(
         None, ge=0, description="padding in pixels before a random crop (null: the data set's own)"
     )
@@ -131,6 +135,19 @@ class Weights(Section):
     decay: float = Field(3e-4, ge=0, description="weight decay")
     clip: float | None = Field(5.0, gt=0, description="largest gradient norm (null: not clipped)")
     warmup: int = Field(0, ge=0, description="first epochs whose learning rate grows linearly to the cosine's")
+    warmup_lr: float = Field(0.0, ge=0, description="with rate_per step: the learning rate that a warm-up begins with")
+    rate_per: Literal["epoch", "step"] = Field(
+        "epoch",
+        description="how often the learning rate moves; by steps, the cosine begins where the warm-up ends (DSNAS)",
+    )
+    cosine_epochs: int | None = Field(
+        None, ge=1, description="epochs of the cosine (null: those of the search; DSNAS: 240, of which it searches 85)"
+    )
+    cosine_growth: int | None = Field(
+        None,
+        ge=1,
+        description="after cosine_epochs a cosine begins anew, so many times as long (ENAS: 2; null: it goes up again)",
+    )
 
     @property
     def ahead_clip(self) -> float | None:
@@ -144,6 +161,10 @@ class TextWeights(Section):
     momentum: ClassVar[float] = 0.0
     nesterov: ClassVar[bool] = False
     warmup: ClassVar[int] = 0
+    warmup_lr: ClassVar[float] = 0.0
+    rate_per: ClassVar[Literal["epoch", "step"]] = "epoch"
+    cosine_epochs: ClassVar[int | None] = None
+    cosine_growth: ClassVar[int | None] = None
 
     lr: float = Field(20.0, gt=0, description="learning rate of a window of the usual length")
     decay: float = Field(5e-7, ge=0, description="weight decay")
@@ -161,11 +182,15 @@ class TextWeights(Section):
 
 
 class Arch(Section):
-    """How the architecture is trained: Adam with coupled weight decay."""
+    """How the architecture is trained, with coupled weight decay."""
 
     lr: float = Field(3e-4, gt=0, description="learning rate")
     decay: float = Field(1e-3, ge=0, description="weight decay (added to the gradient, as in the original)")
+    optimizer: Literal["adam", "tf-adam", "sgd"] = Field(
+        "adam", description="Adam; Adam with epsilon where TensorFlow has it (ENAS); or SGD without momentum"
+    )
     betas: tuple[float, float] = Field((0.5, 0.999), description="Adam's two averaging rates")
+    epsilon: float = Field(1e-8, gt=0, description="Adam's epsilon (ENAS: 1e-3)")
     clip: float | None = Field(None, gt=0, description="largest gradient norm (null: not clipped)")
 
 

@@ -41,6 +41,15 @@ def test_each_class_has_its_share_of_the_test_and_of_any_half() -> None:
         assert int(torch.bincount(data.train.labels[part]).min()) > 55
 
 
+def test_the_weights_may_take_the_last_images() -> None:
+    """As by OpenMMLab: the first images train the architecture, the last ones, in the share that is asked for, the weights."""
+    data = load_images("digits")
+    count = len(data.train)
+    weights, architecture = split_train(data.train, 0.7, batch=64, weights_first=False)
+    assert len(weights) == round(0.7 * count)
+    assert torch.equal(torch.cat([architecture, weights]), torch.arange(count))
+
+
 EXPECTED_LABELS = [6, 4, 7, 3, 9, 1, 8, 0, 5, 2, 0, 3, 9, 2, 7, 1, 5, 4, 8, 6]
 
 

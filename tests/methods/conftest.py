@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from diffnas.core.batch import Batch, Loss
 from diffnas.core.cell import Cell
+from diffnas.core.count import Resources
 from diffnas.core.mixture import Mix
 from diffnas.core.seeds import generator
 from diffnas.engine import Search
@@ -27,6 +28,7 @@ class Toy:
 
     cell: Cell = CHAIN
     name: str = "toy"
+    reads: str = "images"
 
     @property
     def cells(self) -> dict[str, Cell]:
@@ -34,6 +36,9 @@ class Toy:
 
     def costs(self, shape: Any, unit: str) -> dict[str, list[list[float]]]:
         return {"cell": PRICES}
+
+    def cell_costs(self, shape: Any) -> dict[str, list[list[list[Resources]]]]:
+        return {"cell": [[[Resources(int(p), int(k * p), 7) for p in row] for row in PRICES] for k in (1, 3)]}
 
     def fixed(self, shape: Any, unit: str) -> float:
         return 5.0

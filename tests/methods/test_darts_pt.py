@@ -26,6 +26,7 @@ from diffnas.methods.darts_plus import DARTSPlus
 from diffnas.methods.darts_pt import DARTSPT
 from diffnas.methods.darts_pt_decisions import GONE, OPEN, decide_edge, decide_node, worth_without
 from diffnas.methods.darts_pt_schedule import decisions, due
+from diffnas.methods.smooth_darts import SmoothDARTS
 from diffnas.spaces import SPACES
 from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.tasks.images import ImageTask
@@ -134,7 +135,38 @@ def test_the_op_that_is_missed_most_stays() -> None:
         assert choices(again)["normal"][edge] == 1 + accuracies.index(min(accuracies))
 
 
-def test_the_edges_that_are_missed_least_go_one_by_one() -> None:
+# criterion, what the original `project_edge` was told of a node's edges, which of them it kept
+NODES = [
+    ("loss", [2, 2, 1, 1, 0], [0, 1]),
+    ("accuracy", [0, 0, 3], [0, 1]),
+    ("loss", [3, 2, 2, 3], [0, 3]),
+    ("accuracy", [2, 2, 2, 3, 1], [0, 4]),
+    ("accuracy", [0, 1, 1, 1], [0, 1]),
+    ("loss", [0, 0, 0, 0], [0, 1]),
+    ("loss", [1, 3, 3, 3], [1, 2]),
+    ("accuracy", [2, 3, 2, 3], [0, 2]),
+]
+
+
+@pytest.mark.parametrize(("criterion", "told", "kept"), NODES)
+def test_edges_are_deleted_as_by_the_original(
+    criterion: Any, told: list[int], kept: list[int], monkeypatch: Any
+) -> None:
+    """All edges are there when one is measured; of equal ones the last goes first."""
+    search, asked = build(DARTSPT(), DartsCNN(channels=2, layers=3, nodes=4, ops=OPS)), []
+
+    def given(search: Search, kind: str, entries: list[int], criterion: str) -> list[float]:
+        asked.append(list(entries))
+        return [told[entry] * (1.0 if criterion == "accuracy" else -1.0) for entry in entries]
+
+    monkeypatch.setattr("diffnas.methods.darts_pt_decisions.worth_without", given)
+    search.arch.get_buffer("choice_normal")[: len(told)] = 1
+    decide_node(search, "normal", list(range(len(told))), 2, criterion)
+    assert [e for e in range(len(told)) if choices(search)["normal"][e] == 1] == kept
+    assert asked == [list(range(len(told)))]
+
+
+def test_the_edges_that_are_missed_least_may_go_one_by_one() -> None:
     search = build(DARTSPT(criterion="loss"))
     edges = list(search.space.cells["reduce"].edges_into(4))
     for e in edges:
@@ -150,7 +182,7 @@ def test_the_edges_that_are_missed_least_go_one_by_one() -> None:
             losses.append(measured(search, "reduce", change)[1])
         gone = left.pop(losses.index(min(losses)))
         expected[gone] = GONE
-    decide_node(search, "reduce", edges, 2, "loss")
+    decide_node(search, "reduce", edges, 2, "loss", "left")
     assert choices(search)["reduce"] == expected and expected.count(GONE) == 2
 
 
@@ -246,14 +278,16 @@ def test_blank_leaves_the_architecture_alone() -> None:
 
 def test_stages_and_dials() -> None:
     size = Size(16, 8)
-    assert DARTSPT().stages(50, size) == (Stage(50, size), Stage(81, size, fresh=False, restart=True, rate=0.1))
+    tuning = Stage(81, size, fresh=False, restart=True, rate=0.1, constant=True)
+    assert DARTSPT().stages(50, size) == (Stage(50, size), tuning)
+    assert DARTSPT(falling=True).stages(50, size)[1] == replace(tuning, constant=False)
     progressive = DARTSPT("pdarts").stages(75, Size(16, 5))
     assert len(progressive) == 4 and progressive[3].size == progressive[2].size
     within = Clock(stage=0, stage_epoch=10, epoch=10, epochs=50, total=10)
     later = Clock(stage=1, stage_epoch=3, epoch=3, epochs=81, total=53)
     method = DARTSPT()
     assert method._last(within) == within
-    assert method._last(later) == Clock(stage=0, stage_epoch=49, epoch=49, epochs=50, total=53)
+    assert method._last(later) == Clock(stage=0, stage_epoch=49, epoch=50, epochs=50, total=53)
 
 
 def test_the_method_within_does_not_begin_its_annealing_anew() -> None:
@@ -261,12 +295,15 @@ def test_the_method_within_does_not_begin_its_annealing_anew() -> None:
     search = build(method)
     clean = search.arch()["reduce"].op.detach()
     largest = max(float((search.relax("weights")["reduce"].op - clean).abs().max()) for _ in range(5))
-    assert largest > 0.1  # epsilon stays near 0.3; anew it would be 0.03
+    assert largest > 0.1  # epsilon stays at 0.3; anew it would be 0.03
+    for around in (method.inner, SmoothDARTS("darts-pt")):
+        clock = method._last(search.clock) if around is method.inner else search.clock
+        assert around.epsilon(clock) == pytest.approx(0.3)
     minus = DARTSPT("darts-minus")
     space = DartsCNN(channels=2, layers=1, nodes=1, ops=(*OPS, "auxiliary_skip"), excluded=("none", "auxiliary_skip"))
     assert minus.misfits(space) == []
     search = build(minus, space)
-    assert search.relax("arch")["reduce"].op[:, -1].tolist() == pytest.approx([1 / 50] * 2)
+    assert search.relax("arch")["reduce"].op[:, -1].tolist() == [0.0] * 2  # faded out
 
 
 def test_refusals_and_misfits() -> None:

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from diffnas.core.batch import Batch
-from diffnas.core.space import Size
+from diffnas.core.mixture import Mixture
+from diffnas.core.space import Shape, Size
 from diffnas.engine import Search, gradients
 from diffnas.engine.method import Phase, Turn
-from diffnas.methods.dsnas import DSNAS
+from diffnas.methods.dsnas import DSNAS, _scored_sample
+from diffnas.methods.log_alphas import OpenAlphas
 from diffnas.spaces.shufflenet_blocks.space import ShuffleNetBlocks
 
 Build = Callable[..., Search]
@@ -54,10 +56,11 @@ def test_cost_term(threshold: float, toy: Build, close: Any) -> None:
     term = search.penalty(mixture)
     close(term, value.detach())
     close(torch.autograd.grad(term, search.arch.alpha["cell"])[0], torch.autograd.grad(value, alpha)[0])
-    total = 5.0 + float((chosen * COSTS).sum())  # what every network has, and the ops
-    for limit, counts in ((total, True), (total + 1e-6, False)):
-        other = at(toy(DSNAS(cost_weight=0.1, cost_threshold=limit)))
-        assert bool(other.penalty(mixture) > 0) == counts
+    ops = float((chosen * COSTS).sum())
+    for of, total in (("ops", ops), ("network", 5.0 + ops)):  # 5 is what every network costs
+        for limit, counts in ((total, True), (total + 1e-6, False)):
+            other = at(toy(DSNAS(cost_weight=0.1, cost_threshold=limit, cost_of=of)))  # type: ignore[arg-type]
+            assert bool(other.penalty(mixture) > 0) == counts
     assert toy(DSNAS()).penalty(mixture) is None
 
 
@@ -74,9 +77,14 @@ def test_step_is_joint_after_the_warmup(toy: Build, table: Batch) -> None:
 def test_edges_are_decided_once_and_for_good(toy: Build, table: Batch) -> None:
     search = at(toy(DSNAS()), torch.tensor([[3.0, 0.0, 0.0], [0.0, 0.1, 0.0]]))
     arch: Any = search.arch
-    arch.decide(0.3)
-    assert arch.get_buffer("allowed_cell").tolist() == [[True, False, False], [True, True, True]]
+    search.method.step(search, {"train": table})
+    assert bool(arch.get_buffer("allowed_cell").all())  # nothing falls within an epoch
+    search.advance(step=3)
+    search.method.turn(search, 1)  # asked by a search that resumes there
+    assert bool(arch.get_buffer("allowed_cell").all())
+    search.advance(step=0)
     assert search.method.turn(search, 1) == Turn()
+    assert arch.get_buffer("allowed_cell").tolist() == [[True, False, False], [True, True, True]]
     at(search, torch.tensor([[0.0, 5.0, 0.0], [0.0, 0.0, 9.0]]))  # an edge does not go back
     state = search.arch.state_dict()
     search = at(toy(DSNAS()))
@@ -85,10 +93,41 @@ def test_edges_are_decided_once_and_for_good(toy: Build, table: Batch) -> None:
     assert mixture["cell"].op[0].tolist() == [1.0, 0.0, 0.0]
     slopes = gradients(search, mixture, table, {"mixture"}).mixture
     assert not torch.autograd.grad(mixture["cell"].op, search.arch.alpha["cell"], slopes[0])[0][0].any()
-    search.method.step(search, {"train": table})
+    assert search.method.turn(search, 1) == Turn()
     assert [node[0][0] for node in search.derive().cells["cell"].inputs] == ["a", "c"]
+    object.__setattr__(search, "method", DSNAS(stop_when_decided=True))
     assert search.method.turn(search, 0) == Turn()
     assert search.method.turn(search, 1) == Turn(stop=True, reason="every edge is decided")
+
+
+def test_edges_may_be_decided_after_every_step(toy: Build, table: Batch) -> None:
+    search = at(toy(DSNAS(decide="step")), torch.tensor([[3.0, 0.0, 0.0], [0.0, 0.1, 0.0]]))
+    assert search.method.turn(search, 0) == Turn() and bool(search.arch.get_buffer("allowed_cell").all())
+    search.method.step(search, {"train": table})
+    assert search.arch.get_buffer("allowed_cell")[0].tolist() == [True, False, False]
+
+
+def test_the_original_gradient_and_cost(oracle: Any, close: Any, monkeypatch: Any) -> None:
+    """Its block reward times the score function, and the cost term: millions of multiply-adds at a coefficient of 1e-6."""
+    call, space = oracle("k_dsnas_gradient"), ShuffleNetBlocks()
+    costs = torch.tensor(space.costs(Shape(10, 3, 224), "macs")["blocks"])
+    close(costs / 1e6, call.given["flops_millions"])
+    monkeypatch.setattr("diffnas.methods.sampling.gumbel", lambda like, generator: 1e6 * call.given["draw"])
+    for weight, expected in ((0.0, "grad"), (1e-6, "grad_with_flops_coef_1")):
+        arch: Any = OpenAlphas(space.cells, torch.Generator().manual_seed(0))
+        arch.alpha["blocks"].detach().copy_(call.given["alpha"])
+        search: Any = type("At", (), {"arch": arch, "space": space, "shape": Shape(10, 3, 224)})()
+        mix = _scored_sample(arch.alpha["blocks"], arch.get_buffer("allowed_blocks"), torch.Generator())
+        assert torch.equal(mix.op.detach(), call.given["draw"])
+        outputs, slopes = [mix.op], [call.given["slope"]]
+        if weight:
+            assert float((costs * mix.op.detach()).sum()) / 1e6 == pytest.approx(
+                float(call.found["total_flops_millions"])
+            )
+            outputs.append(DSNAS(cost_weight=weight).penalty(search, Mixture({"blocks": mix})))
+            slopes.append(torch.ones(()))
+        (slope,) = torch.autograd.grad(outputs, [arch.alpha["blocks"]], slopes)
+        close(slope, call.found[expected])
 
 
 def test_a_margin_that_is_not_reached_decides_nothing(toy: Build) -> None:

@@ -127,14 +127,16 @@ def test_a_saved_series_goes_on(make_search: Any, monkeypatch: Any) -> None:
 
 
 def test_the_adaptive_form_goes_back_while_it_may(make_search: Any, monkeypatch: Any) -> None:
-    found = []
-    for decay in (3e-4, 3e-3, 3e-2, 0.0):
-        told(RISING, monkeypatch)
-        search = build(make_search, RobustDARTS(adaptive=True))
-        search.weights_optimizer.param_groups[0]["weight_decay"] = decay
-        found.append(turns(search, 28)[1])
-    assert [turn.rewind for turn in found] == [11, 11, None, None] and [turn.stop for turn in found] == [0, 0, 1, 1]
-    assert found[0].decay_factor == 10.0 and found[2].genotype_epoch == 11
+    for stops in (False, True):
+        found = []
+        for decay in (3e-4, 3e-3, 3e-2, 0.0):
+            told(RISING, monkeypatch)
+            search = build(make_search, RobustDARTS(adaptive=True, stop_at_largest=stops))
+            search.weights_optimizer.param_groups[0]["weight_decay"] = decay
+            found.append((turns(search, 28) or (28, Turn()))[1])
+        assert [turn.rewind for turn in found] == [11, 11, None, None]
+        assert [turn.stop for turn in found] == [False, False, stops, stops]  # published: the search goes on to its end
+        assert found[0].decay_factor == 10.0 and found[2].genotype_epoch == (11 if stops else None)
     assert RobustDARTS().rewinds == 0 and RobustDARTS(adaptive=True).rewinds == 12
     assert RobustDARTS("robust-darts", {"adaptive": True, "every": 3}).rewinds == 18
 

@@ -23,17 +23,25 @@ DENSE = Cell.dense(("none", "a", "b"), 2, 2, in_degree=2, excluded=("none",))
 
 
 def test_cells_are_drawn_uniformly(toy: Build) -> None:
-    search = toy(RSWS(), DENSE)
-    total = torch.zeros(5, 3, dtype=torch.float64)
-    for _ in range(900):
-        mix = search.relax("weights")["cell"]
-        assert torch.equal(mix.active, mix.op > 0) and torch.equal(mix.edge, mix.op.sum(-1))
-        assert mix.op[:2].sum() == 2 == mix.op[2:].sum() and mix.op.max() == 1
-        total += mix.op
-    expected = torch.tensor([[0.0, 0.5, 0.5]] * 2 + [[0.0, 1 / 3, 1 / 3]] * 3, dtype=torch.float64)
-    assert torch.allclose(total / 900, expected, atol=0.06)
+    for draw, ops in (("all", [1 / 3] * 3), ("derivable", [0.0, 0.5, 0.5])):  # `none` is the first
+        search = toy(RSWS(draw=draw), DENSE)  # type: ignore[arg-type]
+        total = torch.zeros(5, 3, dtype=torch.float64)
+        for _ in range(900):
+            mix = search.relax("weights")["cell"]
+            assert torch.equal(mix.active, mix.op > 0) and torch.equal(mix.edge, mix.op.sum(-1))
+            assert mix.op[:2].sum() == 2 == mix.op[2:].sum() and mix.op.max() == 1
+            total += mix.op
+        row = torch.tensor(ops, dtype=torch.float64)
+        expected = torch.stack([row] * 2 + [row * 2 / 3] * 3)
+        assert torch.allclose(total / 900, expected, atol=0.06)
+        assert torch.allclose(search.strength()["cell"], row.expand(5, 3))
     assert torch.equal(chances(DENSE), torch.tensor([[0.0, 0.5, 0.5]] * 5))
-    assert torch.equal(search.strength()["cell"], chances(DENSE))
+
+
+def test_of_text_none_is_left_out(toy: Build) -> None:
+    search: Any = toy(RSWS(), DENSE)
+    object.__setattr__(search.space, "reads", "text")
+    assert not any(search.relax("weights")["cell"].op[:, 0].any() for _ in range(50))
 
 
 def test_only_weights_learn(toy: Build, table: Batch) -> None:
@@ -46,7 +54,8 @@ def test_only_weights_learn(toy: Build, table: Batch) -> None:
 def test_stages() -> None:
     search, selection = RSWS(rounds=3, candidates=20, finalists=4).stages(150, Size(16, 8))
     assert search.phases == (Phase(("train",)),) and (search.epochs, selection.epochs) == (150, 3)
-    assert selection.phases == (Phase(("score",), 24),) and not selection.fresh and selection.restart
+    assert selection.phases == (Phase(("valid",), 24, 10),) and not selection.fresh and selection.restart
+    assert RSWS(rounds=3, candidates=20, finalists=4, batches=0).stages(9, Size(16, 8))[1].phases[0].feeds == ("score",)
     assert [key for key, _ in RSWS(candidates=5).refusals()] == ["finalists"] and RSWS().refusals() == []
 
 
@@ -57,10 +66,30 @@ def rounds(search: Search, steps: range, count: int = 7) -> None:
         assert search.method.step(search, {"score": search.feeds["score"].epoch(0)[0]}) == {}
 
 
-def test_selection(toy: Build, table: Batch) -> None:
+def test_candidates_are_scored_on_the_batches_they_are_given(toy: Build, table: Batch) -> None:
+    """The first candidate on two batches, the second on the next two; finalists on all of the architecture half."""
+    draw = torch.Generator().manual_seed(3)
+    tables = [torch.rand(2, 3, generator=draw, dtype=torch.float64) for _ in range(6)]
+    method = RSWS(rounds=1, candidates=2, finalists=2, batches=2)
+    search, twin = toy(method, score=[table.inputs]), toy(method)
+    drawn, scores = [twin.relax("weights")["cell"].op for _ in range(2)], []
+    for step in range(2):
+        search.advance(step=step)
+        seen = [Batch(tables[2 * step + k], table.targets) for k in range(2)]
+        search.method.step(search, {"valid": seen[0], "valid.1": seen[1]})
+        scores.append(sum((drawn[step] * batch.inputs).sum().item() for batch in seen) / 2)
+    assert search.arch.finalists.accuracy.tolist() == pytest.approx(sorted(scores, reverse=True), rel=1e-6)
+    for step in (2, 3):
+        search.advance(step=step)
+        search.method.step(search, {"valid": table, "valid.1": table})
+    best = max((op * table.inputs).sum().item() for op in drawn)
+    assert search.arch.winner.accuracy.item() == pytest.approx(best, rel=1e-6)
+
+
+def test_a_round_may_have_one_batch(toy: Build, table: Batch) -> None:
     """One round on the first batch, one on the second; finalists are measured on both."""
     batches = [table.inputs, torch.tensor([[0.6, 0.0, 0.0], [0.0, 0.3, 0.0]], dtype=torch.float64)]
-    method = RSWS(rounds=2, candidates=5, finalists=2)
+    method = RSWS(rounds=2, candidates=5, finalists=2, batches=0)
     search, twin = toy(method, score=batches), toy(method, score=batches)
     best, winners = None, []
     for turn in range(2):

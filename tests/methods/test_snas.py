@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 
 from diffnas.core.batch import Batch
-from diffnas.core.space import Size
-from diffnas.engine import Search
-from diffnas.engine.method import Phase
+from diffnas.core.mixture import Mix, Mixture
+from diffnas.core.space import Shape, Size
+from diffnas.engine import Search, strongest
+from diffnas.engine.method import Clock, Phase
+from diffnas.methods.sampling import concrete
 from diffnas.methods.snas import SNAS
+from diffnas.recipe import read_recipe
 from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.spaces.nasbench201.space import NASBench201
 
@@ -38,7 +41,7 @@ def test_log_alpha_starts_at_one() -> None:
 
 def test_the_sample_is_concrete(toy: Build, close: Any) -> None:
     search = toy(SNAS())
-    for epoch, tau in ((0, 1.0), (75, 0.515), (150, 0.03), (400, 0.03)):
+    for epoch, tau in ((0, 0.03 + 0.97 * 149 / 150), (74, 0.515), (149, 0.03), (400, 0.03)):
         search.advance(epoch=epoch)
         assert search.method.tau(search) == pytest.approx(tau)
         expected = expected_sample(search, search.arch.alpha["cell"].detach(), tau)
@@ -47,7 +50,7 @@ def test_the_sample_is_concrete(toy: Build, close: Any) -> None:
 
 
 def test_the_line_may_end_with_the_search(toy: Build) -> None:
-    search = toy(SNAS(temperature=10.0, temperature_end=1.0, anneal_epochs=None, bilevel=True))
+    search = toy(SNAS(temperature=10.0, temperature_end=1.0, anneal_epochs=None, anneal_from=0, bilevel=True))
     search.advance(epoch=11)
     assert search.method.tau(search) == 1.0
     search.advance(epoch=0)
@@ -56,10 +59,10 @@ def test_the_line_may_end_with_the_search(toy: Build) -> None:
 
 @pytest.mark.parametrize("log", [False, True])
 def test_one_pass_moves_weights_and_architecture(log: bool, toy: Build, table: Batch, close: Any) -> None:
-    search = toy(SNAS(resource_weight=0.3, resource_log=log))
+    search = toy(SNAS(resource_weight=0.3, resource_log=log, resource_sum="network", resource_unit="macs"))
     before = search.arch.alpha["cell"].detach().clone()
     alpha = before.clone().requires_grad_()
-    sample = expected_sample(search, alpha, 1.0)
+    sample = expected_sample(search, alpha, search.method.tau(search))
     cost = (COSTS * sample).sum()
     loss = (table.inputs * sample).sum()
     (slope,) = torch.autograd.grad(loss + 0.3 * (cost.log() if log else cost), alpha)
@@ -83,10 +86,73 @@ def test_costs_are_needed_where_they_count() -> None:
 
 
 def test_costs_are_those_of_the_space(toy: Build) -> None:
-    search = toy(SNAS(resource_weight=2.0, resource_log=False))
+    search = toy(SNAS(resource_weight=2.0, resource_log=False, resource_sum="network", resource_unit="macs"))
     mixture = search.relax("arch")
     assert search.penalty(mixture).item() == pytest.approx(2.0 * (COSTS * mixture["cell"].op).sum().item())
     assert toy(SNAS()).penalty(mixture) is None
+    ((key, reason),) = SNAS(resource_sum="network").refusals()
+    assert key == "resource_unit" and reason.startswith("must be params or macs")
+
+
+def test_edges_are_charged_one_by_one_and_cells_averaged(toy: Build) -> None:
+    """Two cells, of which the second has three times the multiply-adds; memory is 7 everywhere."""
+    mixture = toy(SNAS()).relax("arch")
+    params = (COSTS * mixture["cell"].op).sum(-1).detach()
+    for unit, expected in (
+        ("params", params.clamp_min(1).log().sum()),
+        ("macs", (params.clamp_min(1).log() + (3 * params).clamp_min(1).log()).sum() / 2),
+        ("memory", torch.tensor(7.0, dtype=torch.float64).log() * 2),
+    ):
+        search = toy(SNAS(resource_weight=0.5, resource_unit=unit))
+        assert search.penalty(mixture).item() == pytest.approx(0.5 * expected.item())
+    search = toy(SNAS(resource_weight=1.0, resource_log=False))
+    both = ((2 * params + params / 4000 + 0.07) * 0.43).sum(), ((2 * params + 3 * params / 4000 + 0.07) * 0.43).sum()
+    assert search.penalty(mixture).item() == pytest.approx(sum(both).item() / 2)
+
+
+def test_the_original_resource_term(oracle: Any, close: Any, make_search: Build) -> None:
+    call = oracle("snas_resources")
+    samples = {kind: call.given[f"z_{kind}"].requires_grad_() for kind in ("normal", "reduce")}
+    mixture = Mixture({kind: Mix(sample) for kind, sample in samples.items()})
+    space = DartsCNN()  # C = 16, L = 8, on images of 32 x 32
+    arch = SNAS().arch(space, torch.Generator().manual_seed(0))
+    for unit in ("all", "params", "macs", "memory"):
+        for log in (True, False):
+            search: Any = type("At", (), {"arch": arch, "space": space, "shape": Shape(10)})()
+            term = SNAS(resource_weight=1.0, resource_unit=unit, resource_log=log).penalty(search, mixture)
+            close(term, call.found[f"{unit}/{'log' if log else 'plain'}"])
+            if unit == "all":
+                slopes = call.group(f"grad_{'log' if log else 'plain'}/")
+                for kind, slope in zip(samples, torch.autograd.grad(term, list(samples.values())), strict=True):
+                    close(slope, slopes[kind])
+
+
+def test_the_original_temperatures(oracle: Any) -> None:
+    search: Any = type("At", (), {})()
+    for name, method, found in (
+        ("k_snas_schedule", SNAS(), "temp"),
+        ("k_snas_nb201_sample_f64", read_recipe("nb201-snas").method, "tau_by_epoch"),
+    ):
+        for epoch, tau in enumerate(oracle(name).found[found].tolist()):
+            search.clock = Clock(epoch=epoch, epochs=100)
+            assert method.tau(search) == pytest.approx(tau, rel=1e-6)  # type: ignore[union-attr]
+
+
+def test_the_original_sample_of_the_bilevel_form(oracle: Any, close: Any, monkeypatch: Any) -> None:
+    call = oracle("k_snas_nb201_sample_f64")
+    monkeypatch.setattr("diffnas.methods.sampling.gumbel", lambda like, generator: call.given["gumbel"])
+    allowed = torch.ones(6, 5, dtype=torch.bool)
+    found = concrete(call.given["alpha"], allowed, float(call.given["tau"]), torch.Generator())
+    close(found, call.found["weights"])
+
+
+def test_the_original_derivations(oracle: Any) -> None:
+    call, space = oracle("k_snas_genotypes"), DartsCNN()
+    for alphas, expected in zip(call.given["log_alpha"], call.found["op"], strict=True):
+        for cell, rows, kept in zip(space.cells.values(), alphas, expected.tolist(), strict=True):
+            nodes = strongest(cell, rows.softmax(-1), "all").inputs
+            ours = {(source, node): op for node, row in zip(cell.nodes, nodes, strict=True) for op, source in row}
+            assert [cell.ops.index(ours.get(edge, "none")) for edge in cell.edges] == kept
 
 
 def test_every_edge_that_none_does_not_win_is_kept(make_search: Build) -> None:

@@ -89,11 +89,16 @@ def test_the_same_seed_gives_the_same_search(tmp_path: Path) -> None:
     assert outcome(first)[0]["weights"] != outcome(other)[0]["weights"]
 
 
-@pytest.mark.parametrize("order", ["first", "second"])
+BY_STEPS = [f"search.weights.{text}" for text in ("rate_per=step", "warmup=1", "warmup_lr=1e-3", "cosine_epochs=3")]
+EXTRAS = ["space.drop_path=0.3", "space.drop_path_grows=true", "space.dropout=0.2"]
+KINDS = {"first": ["seed=0"], "second": ["method.unrolled=true"], "steps": BY_STEPS + EXTRAS}
+
+
+@pytest.mark.parametrize("order", KINDS)
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_a_stopped_search_goes_on_bit_for_bit(order: str, at: int, tmp_path: Path, monkeypatch: Any) -> None:
     """Stopped within the first epoch, at its end, and within the second (two steps an epoch)."""
-    recipe = tiny("method.unrolled=true" if order == "second" else "seed=0")
+    recipe = tiny(*KINDS[order])
     whole = diffnas.search(recipe, tmp_path / "whole")
     stopper = Stopper(unrolled=order == "second")
     monkeypatch.setattr(Stopper, "seen", 0)
@@ -367,6 +372,32 @@ def test_a_stage_may_widen_and_restart(tmp_path: Path) -> None:
     assert seen[1][2] and not seen[2][2]  # momentum goes on, or begins anew
     rates = [row["lr"] for row in run.search.metrics()]
     assert rates[1] < rates[0] and rates[2] == pytest.approx(0.1 * 0.025)
+
+
+class Taster(Method):
+    """Writes down which batches each step reads, and at which learning rate."""
+
+    seen: ClassVar[list[Any]] = []
+
+    def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
+        return (Stage(epochs, size, phases=(Phase(("train",)), Phase(("valid",), 3, each=2))),)
+
+    def step(self, search: Search, batches: Any) -> Any:
+        (lr,) = {group["lr"] for group in search.weights_optimizer.param_groups}
+        Taster.seen.append(({name: batch.targets.tolist() for name, batch in batches.items()}, lr))
+        return {}
+
+
+def test_a_step_may_read_several_batches_of_a_feed(tmp_path: Path, monkeypatch: Any) -> None:
+    recipe = tiny("search.epochs=1", "search.batch=16", "data.split=0.5", "search.weights.rate_per=step")
+    object.__setattr__(recipe, "method", Taster())
+    monkeypatch.setattr(Taster, "seen", [])
+    diffnas.search(recipe, tmp_path / "run")
+    steps, rates = zip(*Taster.seen, strict=True)
+    assert [list(step) for step in steps] == [["train"]] * 4 + [["valid", "valid.1"]] * 3
+    found = [step[name] for step in steps[4:] for name in ("valid", "valid.1")]
+    assert found[:2] == found[4:] and len({str(batch) for batch in found[:4]}) == 4  # an epoch has four of them
+    assert rates[0] == 0.025 and list(rates[:4]) == sorted(set(rates[:4]), reverse=True)
 
 
 def test_the_learning_rate_warms_up(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ normalisation, activations and additions count 0.  Published figures often follo
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffnas.core.space import Shape, Words
@@ -23,8 +23,16 @@ RULE = (
     "multiply-adds of convolutions and linear layers, batch 1, evaluation mode; parameters without the auxiliary head"
 )
 
+MMRAZOR_RULE = (
+    "OpenMMLab's rule: besides, 1 for every number that a normalisation (2 if affine), ReLU or pool reads; parameters with the"
+    " auxiliary head"
+)
+
 Unit = Literal["macs", "params"]
 """What a cost is counted in."""
+
+T = TypeVar("T")
+POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,58 @@ def count(network: nn.Module, shape: Shape | Words | Sequence[int]) -> Counts:
             f"count: the network cannot read {what}; give [C, H, W] for images, or Words(V) for a language model"
         ) from error
     return Counts(_parameters(network) - auxiliary, counter.get_total_flops() // 2, auxiliary)
+
+
+class Resources(NamedTuple):
+    """What an op costs by the rule of SNAS's code, for one image: `params` of convolutions; `macs` of convolutions, and 1 for
+    every number in a pool's window; `memory`, the numbers that convolutions, pools and identities read (weights included)
+    and write."""
+
+    params: int
+    macs: int
+    memory: int
+
+
+def resources(op: nn.Module, shape: Sequence[int]) -> Resources:
+    """The costs of `op` for one input of `shape` [C, H, W]; what a stride passes over is read as well."""
+    rows = _layer_by_layer(op, shape, _snas)
+    return Resources(*map(sum, zip(*rows, strict=True))) if rows else Resources(0, 0, 0)
+
+
+def mmrazor_flops(network: nn.Module, shape: Shape | Sequence[int]) -> int:
+    """What OpenMMLab's tools print as FLOPs of `network` for one input of `shape`: see `MMRAZOR_RULE`."""
+    return sum(_layer_by_layer(network, shape, _mmrazor))
+
+
+def _layer_by_layer(module: nn.Module, shape: Any, rule: Callable[[nn.Module, Tensor, Tensor], T]) -> list[T]:
+    """What `rule` says of every layer's every call, given what goes in and what comes out, in evaluation mode."""
+    twin, found = copy.deepcopy(module).to("meta").eval(), []
+    for layer in twin.modules():
+        if not list(layer.children()):
+            layer.register_forward_hook(lambda layer, inputs, output: found.append(rule(layer, inputs[0], output)))
+    with torch.no_grad():
+        twin(_sample(shape))
+    return found
+
+
+def _snas(layer: nn.Module, x: Tensor, y: Tensor) -> Resources:
+    if isinstance(layer, nn.Conv2d):
+        weights, pixels = layer.weight.numel(), y.shape[2] * y.shape[3]
+        read = pixels * layer.stride[0] * layer.stride[1] * layer.in_channels
+        return Resources(weights, weights * pixels, read + y.numel() + weights)
+    if isinstance(layer, nn.MaxPool2d | nn.AvgPool2d):
+        return Resources(0, int(layer.kernel_size) ** 2 * y.numel(), x.numel() + y.numel())  # type: ignore[arg-type]
+    return Resources(0, 0, x.numel() + y.numel() if isinstance(layer, nn.Identity) else 0)
+
+
+def _mmrazor(layer: nn.Module, x: Tensor, y: Tensor) -> int:
+    if isinstance(layer, nn.Conv2d):
+        return (layer.weight.numel() + (0 if layer.bias is None else layer.out_channels)) * y.shape[2] * y.shape[3]
+    if isinstance(layer, nn.Linear):
+        return x.numel() * layer.out_features
+    if isinstance(layer, nn.BatchNorm2d):
+        return x.numel() * (2 if layer.affine else 1)
+    return x.numel() if isinstance(layer, (nn.ReLU, *POOLS)) else 0
 
 
 def _sample(shape: Shape | Words | Sequence[int]) -> Any:

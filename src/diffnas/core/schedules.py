@@ -5,9 +5,18 @@ from __future__ import annotations
 import math
 
 
-def cosine(epoch: int, epochs: int, high: float, low: float = 0.0) -> float:
+def cosine(epoch: float, epochs: int, high: float, low: float = 0.0) -> float:
     """`low + (high - low) (1 + cos(pi e / E)) / 2`: half a cosine from `high` towards `low` (Loshchilov and Hutter, 2017)."""
     return low + 0.5 * (high - low) * (1.0 + math.cos(math.pi * epoch / epochs))
+
+
+def restarted(epoch: float, first: int, growth: int, high: float, low: float = 0.0) -> float:
+    """Half cosines from `high` to `low` one after another: of `first` epochs, then each `growth` times as long as the one
+    before (Loshchilov and Hutter, 2017)."""
+    length = first
+    while epoch >= length:
+        epoch, length = epoch - length, length * growth
+    return cosine(epoch, length, high, low)
 
 
 def ramp(epoch: int, epochs: int, high: float) -> float:

@@ -9,9 +9,13 @@ import dataclasses
 from typing import Any
 
 
-def setting(default: Any, about: str, **limits: Any) -> Any:
+def setting(default: Any, about: str, before: Any = dataclasses.MISSING, **limits: Any) -> Any:
     """A dataclass field with `default`; `about` says what it changes and where the default comes from.
 
-    `limits` are bounds in pydantic's words: `ge`, `gt`, `le`, `lt`, `min_length`.
+    `limits` are bounds in pydantic's words: `ge`, `gt`, `le`, `lt`, `min_length`.  `before` is what was done before there was
+    such a setting, where that is not the default: run folders of then go on with it.
     """
-    return dataclasses.field(default=default, metadata={"about": about, "limits": limits})
+    metadata = {"about": about, "limits": limits}
+    if before is not dataclasses.MISSING:
+        metadata["before"] = before
+    return dataclasses.field(default=default, metadata=metadata)

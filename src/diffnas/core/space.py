@@ -16,7 +16,7 @@ from diffnas.core.genotype import Genotype
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from diffnas.core.count import Unit
+    from diffnas.core.count import Resources, Unit
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,9 @@ class Space(Protocol):
 
     def costs(self, shape: Any, unit: Unit, size: Size | None = None) -> dict[str, list[list[float]]]:
         """[E, O] per kind: what an op on an edge adds to a network of `size`, in multiply-adds of one input or parameters."""
+
+    def cell_costs(self, shape: Any, size: Size | None = None) -> dict[str, list[list[list[Resources]]]]:
+        """[cells, E, O] per kind: what every op costs in the supernet, cell by cell, by the rule of SNAS's code."""
 
     def fixed(self, shape: Any, unit: Unit, size: Size | None = None) -> float:
         """What every network of `size` costs; with the costs of the chosen ops, the `count` of a genotype's network."""

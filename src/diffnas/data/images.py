@@ -171,10 +171,13 @@ def read_names(name: str, path: str | Path | None = None, side: int | None = Non
     return _list(name, path, side, whole=False).test.names
 
 
-def split_train(images: Images, fraction: float, batch: int | None = None) -> tuple[Tensor, Tensor]:
+def split_train(
+    images: Images, fraction: float, batch: int | None = None, weights_first: bool = True
+) -> tuple[Tensor, Tensor]:
     """Indices int64 of the images that train the weights, round(fraction * M) from the start, and of the rest.
 
-    The rest trains the architecture: with a fraction of 0.5, CIFAR-10 is divided as by DARTS, first and last 25,000.
+    The rest trains the architecture: with a fraction of 0.5, CIFAR-10 is divided as by DARTS, first and last 25,000.  Without
+    `weights_first` those of the weights are at the end, as by OpenMMLab.
     Raises `DataError`, a line per mistake, when a part is empty, smaller than `batch` or lacks a class.
     """
     if not 0 < fraction < 1:
@@ -182,6 +185,8 @@ def split_train(images: Images, fraction: float, batch: int | None = None) -> tu
     first = round(fraction * len(images))
     order = torch.arange(len(images))
     parts = {"weights": order[:first], "architecture": order[first:]}
+    if not weights_first:
+        parts = {"weights": order[len(order) - first :], "architecture": order[: len(order) - first]}
     lines = [line for what, part in parts.items() for line in _part_lines(images, fraction, batch, what, part)]
     if lines:
         raise DataError(*lines)

@@ -29,10 +29,14 @@ Use = Literal["arch", "weights", "eval"]
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of an epoch: which feeds each step reads, and how many steps (None: one pass over the training half)."""
+    """A part of an epoch: which feeds each step reads, and how many steps (None: one pass over the training half).
+
+    A step reads `each` batches of every feed: the first under its name, the others under `NAME.1`, `NAME.2`, ...
+    """
 
     feeds: tuple[str, ...] = ("train", "valid")
     steps: int | None = None
+    each: int = 1
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,9 @@ class Stage:
     """A run of epochs on one supernet.
 
     `fresh` rebuilds weights, architecture and optimizers; otherwise they go on, and so does the schedule, unless `restart`
-    begins it anew with an empty weight optimizer.  `rate` multiplies the recipe's first learning rate.  `keep` is the number
-    of ops each edge keeps on the way in (None: all).  The first `warmup` epochs leave the architecture alone.
+    begins it anew with an empty weight optimizer.  `rate` multiplies the recipe's first learning rate, where it stays if it is
+    `constant`.  `keep` is the number of ops each edge keeps on the way in (None: all).  The first `warmup` epochs leave the
+    architecture alone.
     """
 
     epochs: int
@@ -51,6 +56,7 @@ class Stage:
     warmup: int = 0
     restart: bool = False
     rate: float = 1.0
+    constant: bool = False
     phases: tuple[Phase, ...] = (Phase(),)
 
     @property

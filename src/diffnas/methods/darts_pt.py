@@ -2,7 +2,7 @@
 
 How large an op's share is says little of how much the supernet needs it.  So, after the search of another method, edges are
 decided one at a time: each op of the edge is taken out in turn, and the one that is missed most stays.  In between, the
-supernet is tuned.  Then every node with too many edges loses, one by one, the edge that is missed least.
+supernet is tuned.  Then every node with too many edges loses those that are missed least.
 """
 
 from __future__ import annotations
@@ -40,6 +40,16 @@ class DARTSPT(Wrapper):
     interval: int = setting(5, "epochs from one decision to the next; the last may be due before the last epoch", ge=1)
     tuning: int = setting(81, "epochs of the stage that decides (DARTS space: 81; NAS-Bench-201: 25)", ge=1, le=9999)
     rate: float = setting(0.1, "factor of the first learning rate in that stage", gt=0)
+    falling: bool = setting(
+        False,
+        "let that rate fall by the recipe's schedule (published: a scheduler is made and never stepped)",
+        before=True,
+    )
+    among: Literal["all", "left"] = setting(
+        "all",
+        "a node's edges that are there when each of them is measured: all (published), or what earlier deletions left",
+        before="left",
+    )
     criterion: Literal["accuracy", "loss"] = setting(
         "accuracy", "what on the architecture half tells how much is missed"
     )
@@ -75,7 +85,7 @@ class DARTSPT(Wrapper):
         """Those of the method within, and one that decides, with a new weight optimizer and a smaller rate."""
         own = super().stages(epochs, size)
         tuning = Stage(self.tuning, own[-1].size, fresh=False, restart=True, rate=self.rate, phases=own[-1].phases)
-        return (*own, tuning)
+        return (*own, replace(tuning, constant=not self.falling))
 
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
         """What the method within learns, with a buffer of decisions per kind of cell."""
@@ -101,7 +111,7 @@ class DARTSPT(Wrapper):
         return super().penalty(self._ended(search), mixture)
 
     def dials(self, clock: Clock) -> dict[str, float]:
-        """Those of the method within, which stay where they were at its end."""
+        """Those of the method within, which stay where they came to by its end."""
         return super().dials(self._last(clock))
 
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
@@ -116,7 +126,7 @@ class DARTSPT(Wrapper):
         if due(epoch, self.interval, self.tuning):
             from diffnas.methods.darts_pt_decisions import decide_once
 
-            decide_once(search, self.criterion)
+            decide_once(search, self.criterion, self.among)
         return Turn()
 
     def derive(self, search: Search) -> Genotype | None:
@@ -139,7 +149,7 @@ class DARTSPT(Wrapper):
         return clock.stage == self._own_stages
 
     def _last(self, clock: Clock) -> Clock:
-        """In the tuning stage, the last epoch of the method within: its annealing does not begin anew."""
+        """In the tuning stage, the end of the method within: its annealing does not begin anew."""
         return ended(clock) if self._tunes(clock) else clock
 
     def _ended(self, search: Search) -> Search:

@@ -17,6 +17,7 @@ from diffnas.methods.score_feed import score_batches
 
 T = TypeVar("T")
 Criterion = Literal["accuracy", "loss"]
+Among = Literal["all", "left"]
 OPEN, GONE = -1, -2
 """What `choice_KIND` [E] holds for an edge that is undecided or deleted; for a decided one it is the column of its op."""
 
@@ -48,7 +49,7 @@ def decided(search: Search, mixture: Mixture) -> Mixture:
     return Mixture(mixes)
 
 
-def decide_once(search: Search, criterion: Criterion) -> None:
+def decide_once(search: Search, criterion: Criterion, among: Among) -> None:
     """Decides what is next for every kind of cell, one after the other, unless this was done at this epoch already."""
     decided_at, draw = search.arch.get_buffer("decided_at"), search.fork("decision")
     if int(decided_at) == search.clock.total:
@@ -63,7 +64,7 @@ def decide_once(search: Search, criterion: Criterion) -> None:
         if edges:
             decide_edge(search, kind, _one_of(edges, draw), criterion)
         elif crowded:
-            decide_node(search, kind, _one_of(crowded, draw), degree, criterion)
+            decide_node(search, kind, _one_of(crowded, draw), degree, criterion, among)
 
 
 def decide_edge(search: Search, kind: str, edge: int, criterion: Criterion) -> None:
@@ -73,9 +74,20 @@ def decide_edge(search: Search, kind: str, edge: int, criterion: Criterion) -> N
     _choice(search, kind)[edge] = ops[worths.index(min(worths))]
 
 
-def decide_node(search: Search, kind: str, edges: list[int], degree: int, criterion: Criterion) -> None:
-    """Deletes, until `degree` of a node's `edges` are left, the one that is missed least: what is left is measured anew."""
+def decide_node(
+    search: Search, kind: str, edges: list[int], degree: int, criterion: Criterion, among: Among = "all"
+) -> None:
+    """Deletes those of a node's `edges` that are missed least, until `degree` are left.
+
+    Every edge is measured `among` all of them, and of equals the last is deleted first; or among those that are left, anew
+    after every deletion, and of equals the first is deleted.
+    """
     edges = list(edges)
+    if among == "all":
+        worths = worth_without(search, kind, edges, criterion)
+        for i in sorted(range(len(edges)), key=lambda i: (-worths[i], -i))[: len(edges) - degree]:
+            _choice(search, kind)[edges[i]] = GONE
+        return
     while len(edges) > degree:
         worths = worth_without(search, kind, edges, criterion)
         _choice(search, kind)[edges.pop(worths.index(max(worths)))] = GONE

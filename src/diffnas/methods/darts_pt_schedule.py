@@ -21,6 +21,6 @@ def due(epoch: int, interval: int, tuning: int) -> bool:
 
 
 def ended(clock: Clock) -> Clock:
-    """`clock`, of the tuning stage, at the last epoch of the stage before."""
+    """`clock`, of the tuning stage, at the end of the stage before: what has grown or fallen over its epochs is done."""
     epochs = max(1, clock.total - clock.stage_epoch)
-    return replace(clock, stage=clock.stage - 1, stage_epoch=epochs - 1, epoch=epochs - 1, epochs=epochs)
+    return replace(clock, stage=clock.stage - 1, stage_epoch=epochs - 1, epoch=epochs, epochs=epochs)

@@ -6,7 +6,7 @@ every edge, with Z the one-hot draw,
     dL/dalpha = (sum_o dL/dZ_o) d log p(Z) / dalpha
 
 which one backward pass gives where Z is written as onehot (1 + log p - stopgradient(log p)).  An edge whose first op leads
-far enough is decided for good; the search ends when all are.
+far enough at the start of an epoch is decided for good.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from diffnas.core.batch import Batch, Loss
     from diffnas.core.mixture import Mix, Mixture
     from diffnas.engine.search import Search
+    from diffnas.methods.log_alphas import OpenAlphas
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,21 @@ class DSNAS(Method):
     margin: float = setting(
         0.3, "lead in probability at which an edge's op is decided for good (above 1: never)", gt=0, le=2
     )
+    decide: Literal["epoch", "step"] = setting(
+        "epoch", "when that is looked at: at the start of every epoch (published), or after every step", before="step"
+    )
+    stop_when_decided: bool = setting(
+        False,
+        "end the search when every edge is decided (the authors train on, as the weights are their result)",
+        before=True,
+    )
     warmup: int = setting(0, "first epochs that train weights only (MMRazor: 15)", ge=0)
     cost_weight: float = setting(
-        0.0, "weight of sum p(sampled) cost(sampled) in the loss (published: 1e-6 per multiply-add)", ge=0
+        0.0, "weight of sum p(sampled) cost(sampled) in the loss (published: 1e-12 per multiply-add)", ge=0
     )
-    cost_threshold: float = setting(
-        290e6, "cost of a sampled network from which the term counts (MMRazor: 300e6)", ge=0
+    cost_threshold: float = setting(290e6, "cost of a sample from which the term counts (MMRazor: 300e6)", ge=0)
+    cost_of: Literal["ops", "network"] = setting(
+        "ops", "whose cost that is: of the sampled ops alone (published), or of the whole network", before="network"
     )
     cost_unit: Literal["macs", "params"] = setting("macs", "what costs are counted in: multiply-adds or parameters")
     evaluate: Literal["mean", "argmax", "sample"] = setting(
@@ -82,30 +92,36 @@ class DSNAS(Method):
             return None
         assert isinstance(search.arch, LogAlphas)
         costs = [cost.detach() for cost in search.arch.costs(mixture, search.space, search.shape, self.cost_unit)]
-        total = search.arch.get_buffer("fixed") + torch.stack([cost.sum() for cost in costs]).sum()
+        total = torch.stack([cost.sum() for cost in costs]).sum()
+        if self.cost_of == "network":
+            total = total + search.arch.get_buffer("fixed")
         shares = search.arch().values()
         expected = torch.stack([(mix.op * cost).sum() for mix, cost in zip(shares, costs, strict=True)]).sum()
         return torch.where(total >= self.cost_threshold, self.cost_weight * expected, 0.0)
 
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
-        """Weights and architecture by one backward pass on `train`, then what is sure is decided."""
-        from diffnas.methods.log_alphas import OpenAlphas
-
+        """Weights and architecture by one backward pass on `train`."""
         batch = batches["train"]
         if search.clock.stage_epoch < self.warmup:
             return {"train": engine.weight_step(search, search.relax("weights", batch), batch)}
         loss = engine.joint_step(search, search.relax("arch", batch), batch)
-        assert isinstance(search.arch, OpenAlphas)
-        search.arch.decide(self.margin)
+        if self.decide == "step":
+            _open(search).decide(self.margin)
         return {"train": loss}
 
     def turn(self, search: Search, epoch: int) -> Turn:
-        """The end of the search when every edge is decided."""
-        from diffnas.methods.log_alphas import OpenAlphas
-
-        assert isinstance(search.arch, OpenAlphas)
-        done = epoch > 0 and search.arch.decided()
+        """Decides what is sure, unless it is asked within an epoch, by a search that resumes."""
+        if self.decide == "epoch" and search.clock.phase == search.clock.step == 0:
+            _open(search).decide(self.margin)
+        done = self.stop_when_decided and epoch > 0 and _open(search).decided()
         return Turn(stop=done, reason="every edge is decided" if done else "")
+
+
+def _open(search: Search) -> OpenAlphas:
+    from diffnas.methods.log_alphas import OpenAlphas
+
+    assert isinstance(search.arch, OpenAlphas)
+    return search.arch
 
 
 def _scored_sample(alpha_EO: Tensor, allowed: Tensor, generator: torch.Generator) -> Mix:

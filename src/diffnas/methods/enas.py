@@ -1,8 +1,9 @@
 """ENAS: Efficient Neural Architecture Search via Parameter Sharing (Pham, Guan, Zoph, Le and Dean, ICML 2018).
 
 A controller writes children; every batch trains the shared weights through a new one.  After each pass over the training
-half the controller is trained by REINFORCE: the reward R of a child is its accuracy on a validation batch (of text: 80 /
-perplexity) plus a little entropy, the baseline b a running mean, and what is descended is the mean of -(R - b) log p(child).
+half the controller is trained by REINFORCE: the reward R of a child is its accuracy on a validation batch of its own (of
+text: 80 / perplexity) plus a little entropy, the baseline b a running mean, and what is descended is the mean of
+-(R - b) log p(child).
 """
 
 from __future__ import annotations
@@ -41,14 +42,24 @@ class ENAS(Method):
     favoured: tuple[str, ...] = setting(
         ("sep_conv_3x3", "sep_conv_5x5"), "ops that the controller begins with a liking for, where the space has them"
     )
+    lead: Literal["first", "every"] = setting(
+        "first",
+        "kinds of cell in whose choices favoured ops keep a fixed lead: the first (published: the normal cell), or every",
+        before="every",
+    )
     controller_steps: int = setting(
         30, "steps of the controller after each pass of the weights (NAS-Bench-201: 50)", ge=1
     )
     aggregate: int = setting(10, "children of each of these steps (NAS-Bench-201: 20)", ge=1)
     entropy_weight: float = setting(1e-4, "weight of the entropy of a child's choices in its reward", ge=0)
     baseline_decay: float = setting(0.99, "how much of the baseline stays when a reward comes in", ge=0, lt=1)
+    batches: Literal["own", "shared"] = setting(
+        "own",
+        "validation batches: one for every child (published), or one for the children of a step, and for all candidates",
+        before="shared",
+    )
     candidates: int = setting(
-        100, "children that compete on one validation batch in the end (0: the greedy child is derived)", ge=0
+        100, "children that compete by a validation batch in the end (0: the greedy child is derived)", ge=0
     )
     evaluate: Literal["argmax", "sample"] = setting(
         "sample", "child that evaluations take before there is a winner: the greedy one or a sample"
@@ -56,7 +67,8 @@ class ENAS(Method):
 
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
         """Weights and controller in turns, epoch by epoch; then the selection, a step for every candidate."""
-        search = Stage(epochs, size, phases=(Phase(("train",)), Phase(("valid",), self.controller_steps)))
+        each = self.aggregate if self.batches == "own" else 1
+        search = Stage(epochs, size, phases=(Phase(("train",)), Phase(("valid",), self.controller_steps, each)))
         selection = Stage(1, size, fresh=False, restart=True, phases=(Phase(("score",), self.candidates),))
         return (search, selection) if self.candidates else (search,)
 
@@ -65,7 +77,8 @@ class ENAS(Method):
         from diffnas.methods.enas_controller import Controller
 
         bounds = (self.temperature, self.tanh_constant, self.op_tanh_reduce)
-        return Controller(space.cells, generator, self.units, self.layers, *bounds, self.favoured)
+        leads = list(space.cells)[: 1 if self.lead == "first" else None]
+        return Controller(space.cells, generator, self.units, self.layers, *bounds, self.favoured, leads)
 
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """A new child; for use "eval" the winner, if there is one."""
@@ -95,20 +108,22 @@ class ENAS(Method):
         if "train" in batches:
             losses["train"] = engine.weight_step(search, search.relax("weights", batches["train"]), batches["train"])
         if "valid" in batches:
-            losses["valid"] = self._controller_step(search, batches["valid"])
+            names = [name for name in batches if name.partition(".")[0] == "valid"]
+            losses["valid"] = self._controller_step(search, [batches[name] for name in names])
         if "score" in batches:
             self._select(search)
         return losses
 
-    def _controller_step(self, search: Search, batch: Batch) -> Loss:
-        """One step of REINFORCE on `aggregate` children; returns their mean loss and accuracy."""
+    def _controller_step(self, search: Search, batches: list[Batch]) -> Loss:
+        """One step of REINFORCE on `aggregate` children, each on the next of `batches`; their mean loss and accuracy."""
         import torch
 
         from diffnas.core.batch import Loss
         from diffnas.methods.enas_controller import Child, Reinforce
 
         baseline, terms, scores = _controller(search).baseline, [], []
-        for _ in range(self.aggregate):
+        for k in range(self.aggregate):
+            batch = batches[k % len(batches)]
             child = search.relax("arch", batch)
             assert isinstance(child, Child)
             scores.append(engine.score(search, child, [batch]))
@@ -117,13 +132,15 @@ class ENAS(Method):
             terms.append(-(reward - baseline) * child.log_prob)  # the baseline knows the reward already, as published
         engine.penalty_step(search, Reinforce(torch.stack(terms).mean()))
         loss, accuracy = (torch.stack(of).mean() for of in zip(*((s.loss, s.accuracy) for s in scores), strict=True))
-        return Loss(loss, accuracy * len(batch.targets), len(batch.targets))
+        count = sum(len(batch.targets) for batch in batches)
+        return Loss(loss, accuracy * count, count)
 
     def _select(self, search: Search) -> None:
-        """One child more competes, on the first batch of the architecture half."""
+        """One child more competes, on the next batch of the architecture half, or on the first as all others do."""
         from diffnas.methods.score_feed import score_batches
 
-        batch, controller = score_batches(search)[0], _controller(search)
+        batches, controller = score_batches(search), _controller(search)
+        batch = batches[search.clock.step % len(batches) if self.batches == "own" else 0]
         (child,) = controller.write(1, search.shared)
         controller.winner.offer(child, engine.score(search, child, [batch]).worth)
 

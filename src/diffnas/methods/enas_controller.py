@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from diffnas.core.mixture import Mix, Mixture
 from diffnas.methods.sampling import gumbel
 from diffnas.methods.selection import Podium, discrete
 
-BIAS, LEAN = 10.0, 0.25  # favoured ops: their bias in the beginning, and what they keep for good (others lose it)
+BIAS, LEAN = 10.0, 0.25  # favoured ops: their bias in the beginning, and the lead they keep for good (others fall back)
 
 
 class Child(Mixture):
@@ -38,7 +38,8 @@ class Controller(nn.Module):
     For every node it chooses `in_degree` inputs, by attention over what it remembers of earlier states, then an op for
     each, among those that may be derived; the same input may be chosen twice.  Where nodes keep all edges it chooses ops
     only.  Logits are `tanh` tanh(logits / `temperature`), those of ops `tanh` / `op_reduce` instead.  `favoured` ops begin
-    with a higher bias.  `baseline` is the mean reward and `winner` the best cell of the final selection.
+    with a higher bias, and keep a lead in the kinds of cell `leads` (None: in all).  `baseline` is the mean reward and
+    `winner` the best cell of the final selection.
     """
 
     baseline: Tensor
@@ -54,8 +55,10 @@ class Controller(nn.Module):
         tanh: float = 1.1,
         op_reduce: float = 2.5,
         favoured: Sequence[str] = (),
+        leads: Collection[str] | None = None,
     ) -> None:
         super().__init__()
+        self.leads = cells.keys() if leads is None else leads
         self.cells, self.temperature, self.tanh, self.op_reduce = dict(cells), temperature, tanh, op_reduce
         self.ops = tuple(dict.fromkeys(op for cell in cells.values() for op in cell.ops))
         self.lstm = nn.ModuleList(nn.LSTMCell(units, units, bias=False) for _ in range(layers))
@@ -75,7 +78,7 @@ class Controller(nn.Module):
     def forward(self, generator: torch.Generator | None) -> Child:
         """A child drawn by `generator`, or the greedy one: the likeliest choice every time."""
         pen = _Pen(self, generator)
-        mixes = {kind: self._write(cell, pen) for kind, cell in self.cells.items()}
+        mixes = {kind: self._write(cell, pen, kind in self.leads) for kind, cell in self.cells.items()}
         return Child(mixes, pen.log_prob, pen.entropy)
 
     @torch.no_grad()
@@ -88,8 +91,8 @@ class Controller(nn.Module):
         """The winner, or the greedy child."""
         return self.winner.best() or self(None)
 
-    def _write(self, cell: Cell, pen: _Pen) -> Mix:
-        """The choices of one cell."""
+    def _write(self, cell: Cell, pen: _Pen, leads: bool) -> Mix:
+        """The choices of one cell; `leads`: favoured ops are ahead in it."""
         eligible = [
             [a and op not in cell.excluded for a, op in zip(row, cell.ops, strict=True)] for row in cell.allowed
         ]
@@ -109,7 +112,7 @@ class Controller(nn.Module):
                     x = anchors[sources[picked]]
             for e in chosen:
                 logits = self._squash(self.op_head(pen.move(x))[0] + self.op_bias, self.tanh / self.op_reduce)
-                o = pen.choose((logits + self.lean)[columns], eligible[e])
+                o = pen.choose((logits + self.lean if leads else logits)[columns], eligible[e])
                 counts[e][o] += 1.0
                 x = self.op_inputs[columns[o]][None]
             anchors.append(pen.move(x))

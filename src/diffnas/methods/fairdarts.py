@@ -17,7 +17,8 @@ from diffnas.core.space import Space
 from diffnas.engine.method import Method, Use
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
+    from torch import Tensor, nn
 
     from diffnas.core.batch import Batch
     from diffnas.core.mixture import Mixture
@@ -40,6 +41,10 @@ class FairDARTS(Method):
         ops = next(iter(space.cells.values())).ops
         rest = ", ".join(op for op in ops if op != "none")
         return [("ops", f"must not hold none: every op is left out by its own share; write [{rest}]")] * ("none" in ops)
+
+    def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
+        """alpha [E, O] per kind, 0: every share begins at 1/2."""
+        return engine.Alphas(space.cells, generator, scale=0.0)
 
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """sigmoid(alpha) for the allowed ops."""

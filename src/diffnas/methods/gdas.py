@@ -42,7 +42,7 @@ class GDAS(Method):
 
     def tau(self, search: Search) -> float:
         """The temperature of the epoch: tau_0 + (tau_1 - tau_0) e / (E - 1)."""
-        share = search.clock.epoch / max(1, search.clock.epochs - 1)
+        share = min(1.0, search.clock.epoch / max(1, search.clock.epochs - 1))
         return self.temperature + (self.temperature_end - self.temperature) * share
 
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:

@@ -25,6 +25,7 @@ class LogAlphas(Alphas):
             self.register_buffer(f"cost_{kind}", torch.zeros_like(alpha), persistent=False)
         self.register_buffer("fixed", torch.zeros(()), persistent=False)
         self.priced = False
+        self.resources: dict[str, Tensor] = {}
 
     def costs(self, mixture: Mixture, space: Space, shape: Shape | Words, unit: Unit) -> list[Tensor]:
         """Per kind of cell, the shares of `mixture` times what `space` says its ops cost, [E, O]."""
@@ -34,6 +35,15 @@ class LogAlphas(Alphas):
             self.get_buffer("fixed").fill_(space.fixed(shape, unit))
             self.priced = True
         return [mix.shares() * self.get_buffer(f"cost_{kind}") for kind, mix in mixture.items()]
+
+    def used(self, mixture: Mixture, space: Space, shape: Shape | Words) -> list[Tensor]:
+        """[M, E, 3] per kind: what the sampled ops of every edge use in each of the M cells of the kind, in expectation:
+        parameters, multiply-adds, memory."""
+        if not self.resources:
+            for kind, cells in space.cell_costs(shape).items():  # a shallow supernet may have no cell of a kind
+                counted = torch.tensor(cells).reshape(len(cells), *self.alpha[kind].shape, 3)
+                self.resources[kind] = counted.to(self.alpha[kind])
+        return [torch.einsum("eo,meor->mer", mix.shares(), self.resources[k]) for k, mix in mixture.items()]
 
 
 class OpenAlphas(LogAlphas):

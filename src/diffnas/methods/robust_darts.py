@@ -39,7 +39,10 @@ class RobustDARTS(Wrapper):
     first: int = setting(10, "first epoch, counted from 0, whose genotype may be the result", ge=0)
     adaptive: bool = setting(False, "DARTS-ADA: go back and raise the weights' decay, instead of stopping (DARTS-ES)")
     factor: float = setting(10.0, "adaptive: what multiplies the weights' decay", gt=1)
-    decay_max: float = setting(0.03, "adaptive: largest decay; where it would be passed, the search stops", gt=0)
+    decay_max: float = setting(0.03, "adaptive: largest decay, where further growth of the eigenvalue is ignored", gt=0)
+    stop_at_largest: bool = setting(
+        False, "adaptive: stop where the decay would pass its largest, instead of searching to the end", before=True
+    )
 
     def refusals(self) -> list[tuple[str, str]]:
         """An average is centred."""
@@ -74,9 +77,12 @@ class RobustDARTS(Wrapper):
         growth = grown(self._eigenvalues(search), self.window, self.delta)
         if not growth > self.growth or older <= self.first:
             return asked
-        reason = f"the largest eigenvalue has grown to {growth:.2f} times that around epoch {older}"
         decay = search.weights_optimizer.param_groups[0]["weight_decay"]
-        if self.adaptive and 0 < decay * self.factor <= self.decay_max * (1 + 1e-9):
+        may_grow = 0 < decay * self.factor <= self.decay_max * (1 + 1e-9)
+        if self.adaptive and not may_grow and not self.stop_at_largest:
+            return asked
+        reason = f"the largest eigenvalue has grown to {growth:.2f} times that around epoch {older}"
+        if self.adaptive and may_grow:
             return Turn(rewind=older, decay_factor=self.factor, reason=reason)
         return Turn(stop=True, genotype_epoch=older, reason=reason)
 

@@ -1,14 +1,15 @@
 """RSWS: Random Search and Reproducibility for Neural Architecture Search (Li and Talwalkar, UAI 2019), with shared weights.
 
 Every step trains the shared weights on one cell drawn uniformly; nothing is learned of the architecture.  Selection comes
-last, in rounds: many random cells compete on one validation batch, the best of them on all, and the best of all rounds wins.
+last, in rounds: many random cells compete on a few validation batches each, the best of them on all, and the best of all
+rounds wins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from diffnas import engine
 from diffnas.core.genotype import Genotype
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from diffnas.core.batch import Batch, Loss
+    from diffnas.core.cell import Cell
     from diffnas.core.mixture import Mixture
     from diffnas.engine.search import Search
     from diffnas.methods.selection import Rounds
@@ -33,7 +35,18 @@ class RSWS(Method):
     name: ClassVar[str] = "rsws"
 
     rounds: int = setting(5, "rounds of selection (authors: one per 10,000 steps of a search)", ge=1)
-    candidates: int = setting(1000, "random cells of a round, each scored on the same validation batch", ge=1)
+    candidates: int = setting(1000, "random cells of a round", ge=1)
+    batches: int = setting(
+        10,
+        "validation batches that a cell is scored on, always the next ones (NAS-Bench-201: 1; 0: one for a whole round)",
+        before=0,
+        ge=0,
+    )
+    draw: Literal["all", "derivable"] = setting(
+        "all",
+        "ops of a random cell of images: all, none included (published), or those that may be derived",
+        before="derivable",
+    )
     finalists: int = setting(10, "best of them, scored again on the whole architecture half", ge=1)
 
     def refusals(self) -> list[tuple[str, str]]:
@@ -43,7 +56,8 @@ class RSWS(Method):
 
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
         """Training, then an epoch for every round, whose steps score a cell each."""
-        rounds = Phase(("score",), self.candidates + self.finalists)
+        feed = ("valid",) if self.batches else ("score",)
+        rounds = Phase(feed, self.candidates + self.finalists, max(1, self.batches))
         return (
             Stage(epochs, size, phases=(Phase(("train",)),)),
             Stage(self.rounds, size, fresh=False, restart=True, phases=(rounds,)),
@@ -58,8 +72,8 @@ class RSWS(Method):
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """A cell drawn uniformly; for use "eval" the best so far, if there is one."""
         if use != "eval":
-            return _drawn(search, search.shared)
-        return _rounds(search).best() or _drawn(search, search.fork("eval"))
+            return self._drawn(search, search.shared)
+        return _rounds(search).best() or self._drawn(search, search.fork("eval"))
 
     def strength(self, search: Search) -> dict[str, Tensor]:
         """1 for the ops of the best cell so far; before there is one, the chance of each op."""
@@ -67,33 +81,35 @@ class RSWS(Method):
 
         best = _rounds(search).best()
         if best is None:
-            return {kind: chances(cell).to(search.device) for kind, cell in search.space.cells.items()}
+            return {kind: chances(cell).to(search.device) for kind, cell in self._cells(search).items()}
         return {kind: mix.op for kind, mix in best.items()}
 
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
         """The weights on `train`; in the last stage, the score of one cell."""
         if "train" not in batches:
-            self._select(search)
+            self._select(search, list(batches.values()))
             return {}
         batch = batches["train"]
         return {"train": engine.weight_step(search, search.relax("weights", batch), batch)}
 
-    def _select(self, search: Search) -> None:
-        """Step k of a round: the k-th candidate on the round's batch; after them, each finalist on all batches."""
+    def _select(self, search: Search, seen: list[Batch]) -> None:
+        """Step k of a round: the k-th candidate on the batches that are `seen`; after them, each finalist on all there are."""
         from diffnas.methods.score_feed import score_batches
 
         rounds, batches, k = _rounds(search), score_batches(search), search.clock.step
         if k == 0:
             rounds.finalists.clear()
+        if not self.batches:
+            seen = [batches[search.clock.stage_epoch % len(batches)]]
         if k < self.candidates:
-            cell, seen = _drawn(search, search.shared), [batches[search.clock.stage_epoch % len(batches)]]
+            cell = self._drawn(search, search.shared)
             rounds.finalists.offer(cell, engine.score(search, cell, seen).worth)
         elif (finalist := rounds.finalists.best(k - self.candidates)) is not None:
             rounds.winner.offer(finalist, engine.score(search, finalist, batches).worth)
 
     def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
         """Cells drawn uniformly."""
-        return [_random(search, generator) for _ in range(count)]
+        return [self._random(search, generator) for _ in range(count)]
 
     def derive(self, search: Search) -> Genotype:
         """The best cell so far; before there is one, a random cell."""
@@ -101,19 +117,22 @@ class RSWS(Method):
 
         best = _rounds(search).best()
         if best is None:
-            return _random(search, search.fork("derive"))
+            return self._random(search, search.fork("derive"))
         return genotype_of(best, search.space.name, search.space.cells)
 
+    def _cells(self, search: Search) -> dict[str, Cell]:
+        """What is drawn from; of text, the authors leave `none` out as well."""
+        every = self.draw == "all" and search.space.reads == "images"
+        return {k: replace(c, excluded=c.excluded - {"none"}) if every else c for k, c in search.space.cells.items()}
 
-def _random(search: Search, generator: torch.Generator) -> Genotype:
-    return engine.random_genotype(search.space.name, search.space.cells, generator)
+    def _random(self, search: Search, generator: torch.Generator) -> Genotype:
+        return engine.random_genotype(search.space.name, self._cells(search), generator)
 
+    def _drawn(self, search: Search, generator: torch.Generator) -> Mixture:
+        from diffnas.methods.selection import mixture_of
 
-def _drawn(search: Search, generator: torch.Generator) -> Mixture:
-    from diffnas.methods.selection import mixture_of
-
-    like = _rounds(search).winner.accuracy
-    return mixture_of(_random(search, generator), search.space.cells, like)
+        like = _rounds(search).winner.accuracy
+        return mixture_of(self._random(search, generator), search.space.cells, like)
 
 
 def _rounds(search: Search) -> Rounds:

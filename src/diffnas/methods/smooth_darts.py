@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from diffnas import engine
@@ -36,20 +37,32 @@ class SmoothDARTS(Wrapper):
     perturbation: Literal["rs", "adv"] = setting("rs", "how shares are moved: at random, or to raise the training loss")
     epsilon_first: float = setting(0.03, "largest change of a share in the first epoch", ge=0)
     epsilon_last: float = setting(0.3, "largest change of a share after the last epoch; it grows linearly", ge=0)
+    begins_anew: bool = setting(
+        False,
+        "around a method that selects (darts-pt): let epsilon grow anew then, instead of staying at its last",
+        before=True,
+    )
     steps: int = setting(7, "adv: steps of sign ascent, each of 2 epsilon / steps", ge=1)
 
     def refusals(self) -> list[tuple[str, str]]:
         """The method within must learn its architecture in steps of their own."""
         found = super().refusals()
         stages = self.inner.stages(50, Size(16, 8))
-        if not any("valid" in phase.feeds for stage in stages for phase in stage.phases):
+        if not any("valid" in phase.feeds for stage in stages if not stage.selects for phase in stage.phases):
             reason = f"{self.base} has no architecture steps apart from weight steps, and only those may be perturbed"
             found.append(("base", reason))
         return found
 
     def epsilon(self, clock: Clock) -> float:
-        """epsilon_first + (epsilon_last - epsilon_first) e / E at epoch e of E."""
+        """epsilon_first + (epsilon_last - epsilon_first) e / E at epoch e of E; where the method within selects, the last."""
+        if self._selects[clock.stage] and not self.begins_anew:
+            return self.epsilon_last
         return self.epsilon_first + (self.epsilon_last - self.epsilon_first) * clock.epoch / clock.epochs
+
+    @cached_property
+    def _selects(self) -> list[bool]:
+        """Of every stage of the method within, whether it goes on from a trained supernet to choose the cell."""
+        return [stage.selects for stage in self.inner.stages(50, Size(16, 8))]
 
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """The mixture of the method within; for a weight step its numbers, moved by at most epsilon and projected.
@@ -75,14 +88,14 @@ class SmoothDARTS(Wrapper):
 
 def projected(moved_EO: Tensor, before_EO: Tensor, allowed: Tensor) -> Tensor:
     """[E, O]: `moved_EO` clamped to [0, 1] where `allowed`, 0 elsewhere, and scaled to the sums its rows had `before` (1 for
-    shares of a softmax).  A row that is all 0 then gives its sum to the op that was the largest before."""
+    shares of a softmax).  A row that is all 0 then gives its sum to the op whose moved share was the largest."""
     import torch
 
     from diffnas.methods.sampling import one_hot
 
     within = moved_EO.clamp(0.0, 1.0).masked_fill(~allowed, 0.0)
     total = within.sum(-1, keepdim=True)
-    largest = one_hot(before_EO, allowed).to(within)
+    largest = one_hot(moved_EO, allowed).to(within)
     shares = torch.where(total > 0, within / total.clamp_min(torch.finfo(within.dtype).tiny), largest)
     return shares * before_EO.masked_fill(~allowed, 0.0).sum(-1, keepdim=True)
 

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from diffnas.engine.search import Search
 
 
+UNITS = ("params", "macs", "memory")
+SCALES = (0.86, 0.43 / 4000, 0.43 / 100)
+"""What makes the three comparable where they are charged as they are, as published."""
+
+
 @dataclass(frozen=True)
 class SNAS(Method):
     """Sample soft cells at a falling temperature; weights and architecture learn from the same batch."""
@@ -39,19 +44,32 @@ class SNAS(Method):
         150, "epochs of the line, whatever those of the search (null: the search's; published: 150)", ge=1
     )
     bilevel: bool = setting(False, "architecture and weights in turns, on two halves of the data (DrNAS's variant)")
+    anneal_from: int = setting(1, "step of that line at which the first epoch stands (published: 1)", before=0, ge=0)
     resource_weight: float = setting(
         0.0,
         "weight of the sample's cost in the architecture loss (an example of the authors: 1.5e-3, of its log)",
         ge=0,
     )
     resource_log: bool = setting(True, "charge the logarithm of the cost instead of the cost")
-    resource_unit: Literal["macs", "params"] = setting("macs", "what costs are counted in: multiply-adds or parameters")
+    resource_unit: Literal["all", "params", "macs", "memory"] = setting(
+        "all", "what costs are counted in: parameters, multiply-adds, numbers read and written, or all three together"
+    )
+    resource_sum: Literal["edges", "network"] = setting(
+        "edges",
+        "what is charged: the cost of every edge, summed over edges, its mean over cells (published), or the network's",
+        before="network",
+    )
     keep: Literal["all", "strongest"] = setting(
         "all", "edges that a derived node keeps: all whose best op is not none, or its two strongest without none"
     )
     evaluate: Literal["mean", "argmax", "sample"] = setting(
         "sample", "mixture that evaluations take: the softmax, its largest ops, or a sample (published)"
     )
+
+    def refusals(self) -> list[tuple[str, str]]:
+        """A network as a whole is counted in one unit."""
+        wrong = self.resource_sum == "network" and self.resource_unit not in ("params", "macs")
+        return [("resource_unit", "must be params or macs where method.resource_sum is network")] * wrong
 
     def misfits(self, space: Space) -> list[tuple[str, str]]:
         """A resource term needs costs."""
@@ -70,9 +88,9 @@ class SNAS(Method):
         return LogAlphas(space.cells, generator)
 
     def tau(self, search: Search) -> float:
-        """The temperature of the epoch: (1 - e / A) (tau_0 - tau_1) + tau_1, and tau_1 from epoch A on."""
+        """The temperature of epoch e, at k = e + anneal_from: (1 - k / A) (tau_0 - tau_1) + tau_1, from k = A on tau_1."""
         epochs = self.anneal_epochs or search.clock.epochs
-        left = max(0.0, 1.0 - search.clock.epoch / epochs)
+        left = max(0.0, 1.0 - (search.clock.epoch + self.anneal_from) / epochs)
         return left * (self.temperature - self.temperature_end) + self.temperature_end
 
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
@@ -87,7 +105,7 @@ class SNAS(Method):
         )
 
     def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
-        """The resource term: weight times the sample's cost sum_EO Z_EO c_EO over all kinds, or its logarithm."""
+        """The resource term: weight times the cost of the sample, sum_o Z_eo c_eo on every edge e, or its logarithm."""
         import torch
 
         from diffnas.methods.log_alphas import LogAlphas
@@ -95,10 +113,23 @@ class SNAS(Method):
         if not self.resource_weight:
             return None
         assert isinstance(search.arch, LogAlphas)
-        cost = torch.stack(
-            [costs.sum() for costs in search.arch.costs(mixture, search.space, search.shape, self.resource_unit)]
-        ).sum()
+        if self.resource_sum == "edges":
+            used = search.arch.used(mixture, search.space, search.shape)
+            charges = [self._charge(each).sum() / max(1, len(each)) for each in used]
+            return self.resource_weight * torch.stack(charges).sum()
+        assert self.resource_unit in ("params", "macs")
+        costs = search.arch.costs(mixture, search.space, search.shape, self.resource_unit)
+        cost = torch.stack([each.sum() for each in costs]).sum()
         return self.resource_weight * (cost.clamp_min(1.0).log() if self.resource_log else cost)
+
+    def _charge(self, used: Tensor) -> Tensor:
+        """[..]: what an edge is charged for `used` [.., 3], in all units or in one; logarithms are of at least 1."""
+        from diffnas.core.constants import constant
+
+        costs = used.clamp_min(1.0).log() if self.resource_log else used
+        if self.resource_unit != "all":
+            return costs[..., UNITS.index(self.resource_unit)]
+        return costs.mean(-1) if self.resource_log else (costs * constant(SCALES, costs.dtype, costs.device)).sum(-1)
 
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
         """Weights and architecture by one backward pass on `train`; bilevel, in turns."""

@@ -260,7 +260,7 @@ def search_feeds(recipe: Recipe, data: ImageData, device: torch.device) -> dict[
     if split == 1.0:
         every, steps = torch.arange(len(images)), _steps(len(images), search.batch)
         return {"train": Feed(images, every, search.batch, augment, seed=recipe.seed, name="train", steps=steps)}
-    weights, arch = split_train(data.train, split, search.batch)
+    weights, arch = split_train(data.train, split, search.batch, _section(recipe).first == "weights")
     steps = _steps(len(weights), search.batch)
     train = Feed(images, weights, search.batch, augment, seed=recipe.seed, name="train", steps=steps)
     return {

@@ -11,7 +11,7 @@ from typing import Any
 
 from diffnas.errors import CheckpointError, RecipeError, RunError
 from diffnas.pipeline.environment import has_diverged
-from diffnas.recipe import Recipe, flat_values, is_limit, leaves, read_recipe
+from diffnas.recipe import Recipe, flat_values, is_limit, leaves, read_recipe, said_origins
 from diffnas.run import Part, Run
 from diffnas.runtime.checkpoint import load_checkpoint
 from diffnas.runtime.console import log
@@ -116,7 +116,8 @@ def _new_origins(earlier: Recipe, recipe: Recipe) -> dict[str, str]:
 
 def _origins(part: Part, recipe: Recipe) -> dict[str, str]:
     """Where each value came from, as the comments of the run's recipe say; they are a line per leaf."""
-    lines = part.recipe.read_text(encoding="utf-8").splitlines()
-    said = [line.rpartition("  # ")[2] for line in lines if "  # " in line]
-    keys = [key for key, _ in leaves(recipe.values())]
-    return dict(zip(keys, said, strict=True)) if len(keys) == len(said) else dict(recipe.origins)
+    found = said_origins(part.recipe.read_text(encoding="utf-8"))
+    if found is None:
+        return dict(recipe.origins)
+    came_later = [key for key, _ in leaves(recipe.values()) if key.startswith("method.") and key not in found]
+    return found | dict.fromkeys(came_later, "as before there was this key")

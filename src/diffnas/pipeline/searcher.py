@@ -12,7 +12,6 @@ from torch import Tensor
 
 from diffnas import draw
 from diffnas.core.genotype import Genotype, read_genotype_file
-from diffnas.core.schedules import cosine, warm
 from diffnas.core.space import Shape, Space, Words
 from diffnas.engine import Search
 from diffnas.engine.method import Clock, Phase, Stage, Turn
@@ -23,6 +22,7 @@ from diffnas.pipeline import epochs
 from diffnas.pipeline.environment import version_of
 from diffnas.pipeline.finished import mark_finished, unmark_finished
 from diffnas.pipeline.history import History
+from diffnas.pipeline.rates import rate
 from diffnas.pipeline.resume import Resumed
 from diffnas.pipeline.session import Session, misfit, require_counts
 from diffnas.pipeline.stages import begins, build, inherited, narrowed, span, strongest_ops
@@ -186,16 +186,16 @@ class Searcher:
         """One epoch from the step the clock stands at, its genotype, its row of metrics, and a checkpoint."""
         search, clock = self.search, self.search.clock
         started = time.monotonic() - self.seconds
-        weights = self.settings.weights
-        first = weights.lr * self._stage.rate
-        lr = cosine(clock.epoch, clock.epochs, first, min(first, weights.lr_min))
-        lr *= warm(clock.epoch, weights.warmup)
+        lr = rate(self.settings.weights, self._stage, clock)
         set_learning_rate(search.weights_optimizer, lr)
         for name, value in self.method.dials(clock).items():
             dial = dict(search.supernet.named_buffers(recurse=False)).get(name)
             if dial is None:
                 raise RecipeError(f"method {self.method.name}: space {search.space.name} has no {name} in its supernet")
             dial.fill_(value)
+        progress_made = dict(search.supernet.named_buffers(recurse=False)).get("progress")
+        if progress_made is not None:
+            progress_made.fill_(clock.epoch / max(1, clock.epochs - 1))
         if clock.phase == clock.step == 0:
             search.reseed()
         for index in range(clock.phase, len(self._stage.phases)):
@@ -230,8 +230,15 @@ class Searcher:
             self.carries = {}
         with progress(f"search epoch {clock.total + 1}", total, self.recipe.log.every) as say:
             for step in range(clock.step, total):
+                if self.settings.weights.rate_per == "step":
+                    lr = rate(self.settings.weights, self._stage, clock, step / total)
+                    set_learning_rate(search.weights_optimizer, lr)
                 batches = {
-                    name: replace(feeds[name][step % len(feeds[name])], carry=self.carries.get(name)) for name in names
+                    _nth(name, k): replace(
+                        feed[(step * phase.each + k) % len(feed)], carry=self.carries.get(_nth(name, k))
+                    )
+                    for name, feed in feeds.items()
+                    for k in range(phase.each)
                 }
                 for name, loss in self.method.step(search, batches).items():
                     meter.add(name, loss)
@@ -293,3 +300,8 @@ class Searcher:
         self.seconds = state["seconds"]
         self._set_decay(float(state.get("decay", 1.0)))
         self.carries = {name: carry.to(self.session.device) for name, carry in state.get("carries", {}).items()}
+
+
+def _nth(feed: str, k: int) -> str:
+    """What a step calls the k-th batch of a feed that it reads."""
+    return f"{feed}.{k}" if k else feed

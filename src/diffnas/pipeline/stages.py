@@ -14,9 +14,11 @@ from diffnas.core.space import Shape, Space, Words
 from diffnas.engine import Search
 from diffnas.engine.method import Clock, Stage
 from diffnas.engine.search import Feed, Task
+from diffnas.engine.tf_adam import TFAdam
 from diffnas.pipeline.resources import require_memory
 from diffnas.recipe import Recipe
 from diffnas.runtime.device import PRECISIONS, compiled, place
+from diffnas.sections import Arch
 from diffnas.spaces.widen import channel_copies, widened
 
 
@@ -56,8 +58,7 @@ def build(
     if settings.compile == "on":
         supernet = compiled(supernet)
     arch = method.arch(space, generator(seed, "arch", clock.stage)).to(device)
-    weights, adam = settings.weights, settings.arch
-    arch_group = [{"params": list(arch.parameters())}]  # which may be none
+    weights = settings.weights
     return Search(
         method=method,
         space=space,
@@ -71,17 +72,27 @@ def build(
             nesterov=weights.nesterov,
             foreach=True,
         ),
-        arch_optimizer=torch.optim.Adam(arch_group, adam.lr, adam.betas, weight_decay=adam.decay),
+        arch_optimizer=arch_optimizer(arch, settings.arch),
         task=task,
         seed=seed,
         clip=weights.clip,
-        arch_clip=adam.clip,
+        arch_clip=settings.arch.clip,
         ahead_clip=weights.ahead_clip,
         precision=PRECISIONS[recipe.precision],
         clock=clock,
         feeds=feeds,
         shape=shape,
     )
+
+
+def arch_optimizer(arch: nn.Module, settings: Arch) -> torch.optim.Optimizer:
+    """What moves the parameters of `arch`, as `settings` says."""
+    group = [{"params": list(arch.parameters())}]  # which may be none
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(group, settings.lr, weight_decay=settings.decay)
+    if settings.optimizer == "tf-adam":
+        return TFAdam(group, settings.lr, settings.betas, settings.epsilon, settings.decay)
+    return torch.optim.Adam(group, settings.lr, settings.betas, settings.epsilon, settings.decay)
 
 
 def inherited(before: Search, after: Search, restart: bool) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 
 import torch
 
-from diffnas.core.count import Unit, count
+from diffnas.core.count import Resources, Unit, count, resources
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.space import Shape, Size
 from diffnas.spaces.darts_cnn.network import Network
@@ -17,17 +18,31 @@ from diffnas.spaces.darts_cnn.trunk import plan_cells
 
 def op_costs(space: DartsCNN, shape: Shape, unit: Unit, size: Size) -> dict[str, list[list[float]]]:
     """[E, O] per kind: the cost of every op of every edge, summed over the cells of the kind; `size.partial` plays no part."""
+    costs = {kind: [[0.0] * len(cell.ops) for _ in cell.edges] for kind, cell in space.cells.items()}
+    for kind, places in _edges(space, shape, size):
+        for row, place in zip(costs[kind], places, strict=True):
+            for o, op in enumerate(space.ops):
+                row[o] += _cost(op, *place, unit)
+    return costs
+
+
+def op_resources(space: DartsCNN, shape: Shape, size: Size) -> dict[str, list[list[list[Resources]]]]:
+    """[cells, E, O] per kind: the cost of every op in every cell by the rule of SNAS's code."""
+    found: dict[str, list[list[list[Resources]]]] = {kind: [] for kind in space.cells}
+    for kind, places in _edges(space, shape, size):
+        found[kind].append([[_resources(op, *place) for op in space.ops] for place in places])
+    return found
+
+
+def _edges(space: DartsCNN, shape: Shape, size: Size) -> Iterator[tuple[str, list[tuple[int, int, int]]]]:
+    """For every cell of the chain, its kind, and the (channels, stride, side of what they read) of its edges."""
     cells, side = space.cells, shape.side
-    costs = {kind: [[0.0] * len(cell.ops) for _ in cell.edges] for kind, cell in cells.items()}
     outputs = {kind: len(cell.concat) for kind, cell in cells.items()}
     plans, _ = plan_cells(size.layers, size.channels, [(size.channels, 0)] * space.inputs, outputs)
     for plan in plans:
-        for (source, _), row in zip(cells[plan.kind].edges, costs[plan.kind], strict=True):
-            stride, seen = (plan.stride, side) if source < space.inputs else (1, side // plan.stride)
-            for o, op in enumerate(space.ops):
-                row[o] += _cost(op, plan.channels, stride, seen, unit)
+        within, after = (plan.channels, plan.stride, side), (plan.channels, 1, side // plan.stride)
+        yield plan.kind, [within if source < space.inputs else after for source, _ in cells[plan.kind].edges]
         side //= plan.stride
-    return costs
 
 
 def fixed_cost(space: DartsCNN, shape: Shape, unit: Unit, size: Size) -> float:
@@ -43,3 +58,9 @@ def _cost(op: str, channels: int, stride: int, side: int, unit: Unit) -> float:
     with torch.device("meta"):
         layer = OPS[op](channels, stride, True, "none")
     return float(getattr(count(layer, (channels, side, side)), unit))
+
+
+@cache
+def _resources(op: str, channels: int, stride: int, side: int) -> Resources:
+    with torch.device("meta"):
+        return resources(OPS[op](channels, stride, False, "plain"), (channels, side, side))

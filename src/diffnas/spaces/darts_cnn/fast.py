@@ -17,7 +17,7 @@ from diffnas.kernels.memory import keep_freed_memory
 from diffnas.spaces.channels import interleave
 from diffnas.spaces.darts_cnn.flow import Term
 from diffnas.spaces.darts_cnn.outflow import Outflow, Plan, kind_of
-from diffnas.spaces.darts_cnn.supernet import MixedCell, Supernet
+from diffnas.spaces.darts_cnn.supernet import Extras, MixedCell, Supernet, thinned
 from diffnas.spaces.darts_cnn.trunk import CellPlan
 
 CHANNELS = 16  # what a CPU's convolutions take at a time: fewer cost as much
@@ -50,7 +50,7 @@ class FastCell(MixedCell):
         ]
         self._plans: dict[tuple[int, int], Plan] = {}
 
-    def forward(self, inputs: list[Tensor], mix: Mix) -> Tensor:
+    def forward(self, inputs: list[Tensor], mix: Mix, kept_EN: Tensor | None = None) -> Tensor:
         """`inputs`: the outputs of the cells before, oldest first -> [N, len(concat) * C, H', W']."""
         shares_EO = mix.shares() if mix.edge is None else mix.shares() * mix.edge[:, None]
         shares = shares_EO.index_select(0, self.get_buffer("order")).split([len(edges) for edges in self.leaving])
@@ -67,9 +67,9 @@ class FastCell(MixedCell):
             seen, rest = self.split(states[state], state)
             for e, flow in zip(edges, self._flows(seen, shares[state], state, mix), strict=True):
                 target = self.cell.edges[e][1]
-                mixed[target].append(flow)
+                mixed[target].append(thinned(flow, kept_EN, e))
                 if rest is not None:
-                    passed[target].append(rest if mix.edge is None else mix.edge[e] * rest)
+                    passed[target].append(thinned(rest if mix.edge is None else mix.edge[e] * rest, kept_EN, e))
         return torch.cat([states[i] for i in self.cell.concat], dim=1)
 
     def _node(self, mixed: list[Tensor], passed: list[Tensor]) -> Tensor:
@@ -126,6 +126,7 @@ class FastSupernet(Supernet):
         size: Size,
         stem_multiplier: int = 3,
         skip_dropout: bool = False,
+        extras: Extras = Extras(),  # noqa: B008 (frozen)
     ) -> None:
-        super().__init__(cells, shape, size, stem_multiplier, skip_dropout)
+        super().__init__(cells, shape, size, stem_multiplier, skip_dropout, extras)
         keep_freed_memory()

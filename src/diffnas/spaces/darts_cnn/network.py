@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.space import Shape
 from diffnas.errors import GenotypeError
+from diffnas.spaces.darts_cnn.head import AuxiliaryHead
 from diffnas.spaces.darts_cnn.ops import OPS, PoolNorm, Zero
 from diffnas.spaces.darts_cnn.space import reductions
 from diffnas.spaces.darts_cnn.trunk import CellPlan, plan_cells, preprocess
@@ -53,33 +54,6 @@ class GenotypeCell(nn.Module):
                 flows.append(flow)
             states.append(sum(flows[1:], flows[0]) if flows else self.empty(states[0]))
         return torch.cat([states[i] for i in self.nodes.concat], dim=1)
-
-
-class AuxiliaryHead(nn.Module):
-    """A classifier on the features two thirds up, used while training: [N, C, 8, 8] (ImageNet: 7 x 7) -> [N, classes].
-
-    `second_norm` is the normalisation after the second convolution: the CIFAR head has it; the ImageNet head of DARTS,
-    PC-DARTS and DrNAS lacks it (a typo kept so that released weights load), that of P-DARTS has it.
-    """
-
-    def __init__(self, channels: int, classes: int, stride: int, second_norm: bool) -> None:
-        super().__init__()
-        second: list[nn.Module] = [nn.BatchNorm2d(768)] if second_norm else []
-        self.features = nn.Sequential(
-            nn.ReLU(),
-            nn.AvgPool2d(5, stride=stride, padding=0, count_include_pad=False),
-            nn.Conv2d(channels, 128, 1, bias=False),
-            nn.BatchNorm2d(128),
-            nn.ReLU(),
-            nn.Conv2d(128, 768, 2, bias=False),
-            *second,
-            nn.ReLU(),
-        )
-        self.classifier = nn.Linear(768, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C, 8, 8] or [N, C, 7, 7] -> [N, classes]."""
-        return self.classifier(self.features(x).flatten(1))
 
 
 class Network(nn.Module):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype
@@ -17,7 +17,7 @@ from diffnas.core.space import Form, Reads, Shape, Size
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from diffnas.core.count import Unit
+    from diffnas.core.count import Resources, Unit
 
 OPS = (
     "none",
@@ -60,6 +60,16 @@ class DartsCNN:
     partial: int = setting(1, "K: ops see one in K channels, the others pass by (PC-DARTS: 4)", ge=1, le=64)
     skip_dropout: bool = setting(False, "skip connections drop numbers at a rate that the method sets (P-DARTS)")
     stem_multiplier: int = setting(3, "channels of the stem, as a multiple of the initial channels", ge=1, le=64)
+    dropout: float = setting(0.0, "dropout before the supernet's classifier (ENAS: 0.1)", ge=0, lt=1)
+    drop_path: float = setting(
+        0.0, "probability that an edge of the supernet drops an image while training (SNAS: 0.3)", ge=0, lt=1
+    )
+    drop_path_grows: bool = setting(
+        False, "it grows linearly from 0 in the first epoch to that in the last (RobustDARTS)"
+    )
+    auxiliary: Literal["none", "trained", "fixed"] = setting(
+        "none", "auxiliary head of the supernet, in weight steps; fixed: its own weights stay as they began (ENAS)"
+    )
 
     @property
     def size(self) -> Size:
@@ -85,10 +95,11 @@ class DartsCNN:
     def supernet(self, shape: Shape, size: Size | None = None, form: Form = "plain") -> nn.Module:
         """The supernet with fresh weights, the same ones in both forms."""
         from diffnas.spaces.darts_cnn.fast import FastSupernet
-        from diffnas.spaces.darts_cnn.supernet import Supernet
+        from diffnas.spaces.darts_cnn.supernet import Extras, Supernet
 
         built = FastSupernet if form == "fast" else Supernet
-        return built(self.cells, shape, size or self.size, self.stem_multiplier, self.skip_dropout)
+        extras = Extras(self.dropout, self.drop_path, self.drop_path_grows, self.auxiliary)
+        return built(self.cells, shape, size or self.size, self.stem_multiplier, self.skip_dropout, extras)
 
     def network(self, genotype: Genotype, shape: Shape, **settings: Any) -> nn.Module:
         """The network of `genotype`; `settings` are those of `Network`.  Raises `GenotypeError` where it is not legal."""
@@ -124,6 +135,12 @@ class DartsCNN:
 
         return op_costs(self, shape, unit, size or self.size)
 
+    def cell_costs(self, shape: Shape, size: Size | None = None) -> dict[str, list[list[list[Resources]]]]:
+        """[cells, E, O] per kind: what every op costs in the supernet, cell by cell, by the rule of SNAS's code."""
+        from diffnas.spaces.darts_cnn.costs import op_resources
+
+        return op_resources(self, shape, size or self.size)
+
     def fixed(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
         """What every network of `size` costs; with the costs of the chosen ops, the `count` of a genotype's network."""
         from diffnas.spaces.darts_cnn.costs import fixed_cost
@@ -134,6 +151,8 @@ class DartsCNN:
         """What cannot be built, as (setting, reason)."""
         size = size or self.size
         found = _channels(size.channels) + _side(shape.side, size.layers, "cifar")
+        if self.auxiliary != "none" and not found:
+            found += _head(shape.side, size.layers, "cifar", "none")
         if size.channels % size.partial:
             found.append(("partial", f"must divide the {size.channels} channels; {size.partial} does not"))
         for key, names in (("ops", self.ops), ("excluded", self.excluded)):
@@ -163,13 +182,7 @@ class DartsCNN:
         layers, stem = settings["layers"], settings["stem"]
         found = _channels(settings["channels"]) + _side(shape.side, layers, stem)
         if settings["auxiliary"] and not found:
-            side = shape.side // (1 if stem == "cifar" else 8) // 2 ** len(reductions(layers))
-            need = 8 if stem == "cifar" else 7
-            if side != need:
-                reason = (
-                    f"the auxiliary head needs {need}x{need} features; here they are {side}x{side}; set it to false"
-                )
-                found.append(("auxiliary", reason))
+            found += _head(shape.side, layers, stem, "false")
         return found
 
 
@@ -183,3 +196,11 @@ def _side(side: int, layers: int, stem: str) -> list[tuple[str, str]]:
     if side % need:
         return [("layers", f"{layers} layers need images whose side is a multiple of {need}, not {side}")]
     return []
+
+
+def _head(side: int, layers: int, stem: str, absent: str) -> list[tuple[str, str]]:
+    """The auxiliary head reads features of one size; `absent` is the value that leaves it out."""
+    side = side // (1 if stem == "cifar" else 8) // 2 ** len(reductions(layers))
+    need = 8 if stem == "cifar" else 7
+    reason = f"the auxiliary head needs {need}x{need} features; here they are {side}x{side}; set it to {absent}"
+    return [("auxiliary", reason)] * (side != need)

@@ -8,7 +8,8 @@ Every edge computes all of its allowed ops and adds them up by the shares of the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,26 @@ from diffnas.core.cell import Cell
 from diffnas.core.mixture import Mix
 from diffnas.core.space import Shape, Size
 from diffnas.spaces.channels import interleave
+from diffnas.spaces.darts_cnn.head import AuxiliaryHead
 from diffnas.spaces.darts_cnn.ops import OPS, SkipDropout
+from diffnas.spaces.darts_cnn.space import reductions
 from diffnas.spaces.darts_cnn.trunk import CellPlan, plan_cells, preprocess
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What some programs add to the supernet of DARTS: dropout before the classifier, drop path of whole edges, at a
+    constant probability or one that `grows` from 0, and an auxiliary head, whose own weights may be `fixed`."""
+
+    dropout: float = 0.0
+    drop_path: float = 0.0
+    grows: bool = False
+    auxiliary: Literal["none", "trained", "fixed"] = "none"
+
+
+def thinned(flow: Tensor, kept_EN: Tensor | None, e: int) -> Tensor:
+    """What edge `e` passes, [N, C, H, W], scaled image by image by its row of `kept_EN` (None: by 1)."""
+    return flow if kept_EN is None else flow * kept_EN[e, :, None, None, None].to(flow.dtype)
 
 
 class MixedEdge(nn.Module):
@@ -61,8 +80,11 @@ class MixedCell(nn.Module):
             for allowed, (source, _) in zip(cell.allowed, cell.edges, strict=True)
         )
 
-    def forward(self, inputs: list[Tensor], mix: Mix) -> Tensor:
-        """`inputs`: the outputs of the cells before, oldest first -> [N, len(concat) * C, H', W']."""
+    def forward(self, inputs: list[Tensor], mix: Mix, kept_EN: Tensor | None = None) -> Tensor:
+        """`inputs`: the outputs of the cells before, oldest first -> [N, len(concat) * C, H', W'].
+
+        `kept_EN` [E, N] scales what each edge passes of each image (None: by 1).
+        """
         shares_EO = mix.shares()
         states = [fit(x) for fit, x in zip(self.preprocess, inputs, strict=True)]
         for node in self.cell.nodes:
@@ -72,7 +94,7 @@ class MixedCell(nn.Module):
                 seen, passed = self.split(states[source], source)
                 mixed = self.edges[e](seen, shares_EO[e], None if mix.live is None else mix.live[e])
                 flow = mixed if passed is None else interleave(torch.cat([mixed, passed], dim=1), self.partial)
-                flows.append(flow if mix.edge is None else mix.edge[e] * flow)
+                flows.append(thinned(flow if mix.edge is None else mix.edge[e] * flow, kept_EN, e))
             states.append(sum(flows[1:], flows[0]))
         return torch.cat([states[i] for i in self.cell.concat], dim=1)
 
@@ -99,7 +121,9 @@ class Supernet(nn.Module):
     """`supernet(x, mixture)`: images [N, C_in, H, W] -> logits [N, classes].
 
     The stem's normalisation is the only affine one.  Sides must be divisible by 4 (two halvings).  With `skip_dropout` it has
-    a buffer of that name, the probability with which skip connections of stride 1 drop numbers.
+    a buffer of that name, the probability with which skip connections of stride 1 drop numbers.  With an auxiliary head it
+    gives (logits, the head's logits) in training mode.  Where drop path grows, the buffer `progress` says how far the search
+    has come, from 0 to 1.
     """
 
     cell_class: ClassVar[type[MixedCell]] = MixedCell
@@ -111,8 +135,10 @@ class Supernet(nn.Module):
         size: Size,
         stem_multiplier: int = 3,
         skip_dropout: bool = False,
+        extras: Extras = Extras(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__()
+        self.extras = extras
         width = stem_multiplier * size.channels
         inputs = next(iter(cells.values())).inputs
         self.stem = nn.Sequential(
@@ -131,12 +157,37 @@ class Supernet(nn.Module):
             self.register_buffer("skip_dropout", torch.zeros(()), persistent=False)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(last, shape.classes)
+        if extras.grows:
+            self.register_buffer("progress", torch.zeros(()), persistent=False)
+        self.auxiliary_at = reductions(size.layers)[-1]
+        self.auxiliary: AuxiliaryHead | None = None
+        if extras.auxiliary != "none":
+            plan = plans[self.auxiliary_at]
+            head = AuxiliaryHead(outputs[plan.kind] * plan.channels, shape.classes, stride=3, second_norm=True)
+            self.auxiliary = head.requires_grad_(extras.auxiliary == "trained")
 
-    def forward(self, x: Tensor, mixture: Mapping[str, Mix]) -> Tensor:
+    def forward(self, x: Tensor, mixture: Mapping[str, Mix]) -> Tensor | tuple[Tensor, Tensor]:
         """Spends `mixture`, a `Mix` for `normal` and one for `reduce`."""
         for skip in self.skips:
             skip.rate = self.get_buffer("skip_dropout")
-        history = [self.stem(x)] * self.inputs
-        for kind, cell in zip(self.kinds, self.cells, strict=True):
-            history = [*history[1:], cell(history, mixture[kind])]
-        return self.classifier(self.pool(history[-1]).flatten(1))
+        history, extra = [self.stem(x)] * self.inputs, None
+        for index, (kind, cell) in enumerate(zip(self.kinds, self.cells, strict=True)):
+            kept_EN = self._kept(len(mixture[kind].op), len(x))
+            history = [*history[1:], cell(history, mixture[kind], kept_EN)]
+            if index == self.auxiliary_at and self.auxiliary is not None and self.training:
+                extra = self.auxiliary(history[-1])
+        features = self.pool(history[-1]).flatten(1)
+        if self.extras.dropout:
+            features = nn.functional.dropout(features, self.extras.dropout, self.training)
+        logits = self.classifier(features)
+        return logits if extra is None else (logits, extra)
+
+    def _kept(self, edges: int, images: int) -> Tensor | None:
+        """[E, N]: 0 where an edge drops an image, elsewhere what makes up for it; None where nothing is dropped."""
+        if not self.extras.drop_path or not self.training:
+            return None
+        weight = self.classifier.weight
+        keep = torch.full_like(weight[0, 0], 1.0 - self.extras.drop_path)
+        if self.extras.grows:
+            keep = 1.0 - self.extras.drop_path * self.get_buffer("progress").to(weight)
+        return torch.bernoulli(keep.expand(edges, images)) / keep

@@ -18,7 +18,7 @@ from diffnas.errors import RecipeError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from diffnas.core.count import Unit
+    from diffnas.core.count import Resources, Unit
 
 OPS = ("none", "tanh", "relu", "sigmoid", "identity")
 KIND = "recurrent"
@@ -112,6 +112,12 @@ class DartsRNN:
     def costs(self, shape: Shape | Words, unit: Unit, size: Size | None = None) -> dict[str, list[list[float]]]:
         """[E, O] per kind: all 0, for weights belong to nodes and activations have none."""
         return {kind: [[0.0] * len(cell.ops) for _ in cell.edges] for kind, cell in self.cells.items()}
+
+    def cell_costs(self, shape: Shape | Words, size: Size | None = None) -> dict[str, list[list[list[Resources]]]]:
+        """[1, E, O] per kind: all 0."""
+        from diffnas.core.count import Resources
+
+        return {k: [[[Resources(0, 0, 0)] * len(cell.ops) for _ in cell.edges]] for k, cell in self.cells.items()}
 
     def fixed(self, shape: Shape | Words, unit: Unit, size: Size | None = None) -> float:
         """What every network of `size` costs: its parameters, or the multiply-adds of its matrix products for one word."""

@@ -18,7 +18,7 @@ from diffnas.errors import GenotypeError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from diffnas.core.count import Unit
+    from diffnas.core.count import Resources, Unit
 
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 AUXILIARY = "auxiliary_skip"  # an identity that supernets may hold (DARTS-) and that is never derived
@@ -104,6 +104,21 @@ class NASBench201:
         size = size or self.size
         row = [self._cost(op, shape, unit, size) for op in self.ops]
         return {KIND: [row] * len(self.cells[KIND].edges)}
+
+    def cell_costs(self, shape: Shape, size: Size | None = None) -> dict[str, list[list[list[Resources]]]]:
+        """[cells, E, O] per kind: what every op costs in the supernet, cell by cell, by the rule of SNAS's code."""
+        import torch
+
+        from diffnas.core.count import resources
+        from diffnas.spaces.nasbench201.ops import OPS as BUILT
+
+        size, edges, found = size or self.size, len(self.cells[KIND].edges), []
+        for stage in range(STAGES):
+            channels, side = size.channels << stage, shape.side >> stage
+            with torch.device("meta"):
+                row = [resources(BUILT[op](channels, False, True), (channels, side, side)) for op in self.ops]
+            found += [[row] * edges] * size.layers
+        return {KIND: found}
 
     def fixed(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
         """What every network of `size` costs; with the costs of the chosen ops, the `count` of a genotype's network."""

@@ -6,7 +6,7 @@ from functools import cache
 
 import torch
 
-from diffnas.core.count import Unit, count
+from diffnas.core.count import Resources, Unit, count, resources
 from diffnas.core.space import Shape
 from diffnas.spaces.shufflenet_blocks.network import NORM_EPS
 from diffnas.spaces.shufflenet_blocks.ops import OPS
@@ -17,6 +17,11 @@ from diffnas.spaces.shufflenet_blocks.trunk import Place, head, places, stem
 def block_costs(space: ShuffleNetBlocks, shape: Shape, unit: Unit) -> list[list[float]]:
     """[E, O]: the cost of every op of every block, those that are not allowed included."""
     return [[_cost(op, place, unit) for op in OPS] for place in places(space, shape.side)]
+
+
+def block_resources(space: ShuffleNetBlocks, shape: Shape) -> list[list[Resources]]:
+    """[E, O]: the cost of every op of every block by the rule of SNAS's code."""
+    return [[_resources(op, place) for op in OPS] for place in places(space, shape.side)]
 
 
 def fixed_cost(space: ShuffleNetBlocks, shape: Shape, unit: Unit) -> float:
@@ -36,3 +41,9 @@ def _cost(op: str, place: Place, unit: Unit) -> float:
     with torch.device("meta"):
         block = OPS[op](place, NORM_EPS)
     return float(getattr(count(block, (place.inputs, place.side, place.side)), unit))
+
+
+@cache
+def _resources(op: str, place: Place) -> Resources:
+    with torch.device("meta"):
+        return resources(OPS[op](place, NORM_EPS), (place.inputs, place.side, place.side))

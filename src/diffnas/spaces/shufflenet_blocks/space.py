@@ -19,7 +19,7 @@ from diffnas.errors import RecipeError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from diffnas.core.count import Unit
+    from diffnas.core.count import Resources, Unit
 
 KIND = "blocks"
 SETTINGS = frozenset(
@@ -105,6 +105,12 @@ class ShuffleNetBlocks:
         from diffnas.spaces.shufflenet_blocks.costs import block_costs
 
         return {KIND: block_costs(self._sized(size), shape, unit)}
+
+    def cell_costs(self, shape: Shape, size: Size | None = None) -> dict[str, list[list[list[Resources]]]]:
+        """[1, E, O] per kind: what every op of every block costs by the rule of SNAS's code."""
+        from diffnas.spaces.shufflenet_blocks.costs import block_resources
+
+        return {KIND: [block_resources(self._sized(size), shape)]}
 
     def fixed(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
         """What stem and head cost: with the costs of one op per block, the `count` of that genotype's network."""
