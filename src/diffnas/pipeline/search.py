@@ -23,6 +23,7 @@ from diffnas.runtime.console import log
 from diffnas.runtime.device import pick_device
 from diffnas.runtime.files import sweep
 from diffnas.runtime.lock import Held, only_one
+from diffnas.runtime.sharing import sharing
 from diffnas.runtime.stop import Stop
 
 
@@ -80,7 +81,7 @@ def _run(where: Run, held: Held, found: Resumed, source: Source, feeds: dict[str
     log.info("run folder: %s", where.path)
     source.say()
     go_on = shlex.join(["diffnas", "search", "--resume", str(where.path)])
-    with Stop(found.recipe.search.checkpoint_every) as stop:
+    with Stop(found.recipe.search.checkpoint_every) as stop, sharing():
         task = source.search_task()
         session = Session(where.search, held, stop, device, found.recipe, go_on, task, source)
         try:

@@ -26,6 +26,7 @@ from diffnas.runtime.console import log
 from diffnas.runtime.device import pick_device
 from diffnas.runtime.files import sweep, write_text
 from diffnas.runtime.lock import Held, only_one
+from diffnas.runtime.sharing import sharing
 from diffnas.runtime.stop import Stop
 from diffnas.sections import ImageTrain, TextTrain
 
@@ -99,7 +100,7 @@ def _run(where: Run, part: Part, held: Held, found: Resumed, job: Job, facts: Ma
     """One attempt, from the start or from the checkpoint that was found, to the weights."""
     log.info("run folder: %s", where.path)
     job.source.say()
-    with Stop(_require_train(found.recipe).checkpoint_every) as stop:
+    with Stop(_require_train(found.recipe).checkpoint_every) as stop, sharing():
         task, source = job.training.task, job.source
         session = Session(part, held, stop, job.device, found.recipe, _go_on(where, part), task, source)
         with explained(part, found.recipe, "train", session.resume_with):
