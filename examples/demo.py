@@ -25,7 +25,6 @@ from diffnas.engine import random_genotype
 from diffnas.errors import DiffnasError, Interrupted
 from diffnas.pipeline.images import load_data
 from diffnas.runtime.console import start_console
-from diffnas.runtime.sharing import fit_threads
 
 OURS = {"demo.txt", "demo.json", "search", "train"}
 
@@ -57,7 +56,6 @@ def prepare(folder: Path) -> None:
 def main(folder: Path) -> None:
     """Runs the demo in `folder`."""
     start_console()
-    fit_threads()
     started = time.monotonic()
     prepare(folder)
     recipe = diffnas.read_recipe("darts-digits")

@@ -92,10 +92,7 @@ def search(
     else:
         chosen = read_recipe(_required(recipe, "recipe"), overrides or ())
     from diffnas.pipeline import search as pipeline
-    from diffnas.runtime.sharing import fit_threads
 
-    if resume is None:
-        fit_threads()
     found = pipeline.search(chosen, resume or run, resume=resume is not None)
     _print(
         f"run folder: {found.path}",
@@ -161,9 +158,6 @@ def train(
         found = _genotype(text)  # what it lacks is said before what the recipe lacks
         source = Path(text) if is_folder(text) else None
         chosen = read_recipe(recipe or _recipe_of(source), overrides or ())
-        from diffnas.runtime.sharing import fit_threads
-
-        fit_threads()
         with named(_short(text)):
             done = api.train(found if text == "-" else text, chosen, run or source, name=name, partial=partial)
         part = done.train(name or f"{chosen.name}-seed{chosen.seed}")

@@ -12,6 +12,7 @@ import diffnas
 from diffnas.keys import choice_class
 from diffnas.methods import METHODS
 from diffnas.recipe import Recipe, read_recipe
+from diffnas.runtime.checkpoint import read_checkpoint, save_checkpoint
 
 BEFORE: dict[str, dict[str, Any]] = {
     "dsnas": {"decide": "step", "stop_when_decided": True, "cost_of": "network"},
@@ -75,7 +76,15 @@ def test_a_resumed_run_says_what_came_later(tmp_path: Path) -> None:
     recipe = read_recipe("darts-digits-tiny", [*quick, "method={name: rsws, candidates: 2, finalists: 1, rounds: 1}"])
     run = diffnas.search(recipe, tmp_path / "run")
     text = run.search.recipe.read_text()
-    run.search.recipe.write_text("\n".join(line for line in text.splitlines() if not line.startswith("  draw:")))
-    resumed = diffnas.search(None, run.path, resume=True)
+    lines = [line for line in text.splitlines()[1:] if not line.startswith("  draw:")]  # nor was there a digest
+    run.search.recipe.write_text("\n".join(lines))
+    *others, newest = sorted(run.search.checkpoints.iterdir())
+    for path in others:
+        path.unlink()
+    state = read_checkpoint(newest)
+    del state["recipe"]  # nor were the keys in the checkpoint
+    save_checkpoint(run.search.checkpoints, int(newest.stem), state)
+    more = read_recipe(run.search.recipe, ["search.epochs=2"])
+    resumed = diffnas.search(more, run.path, resume=True)
     assert "  draw: derivable  # as before there was this key" in resumed.search.recipe.read_text()
     assert "  candidates: 2  # --set method" in resumed.search.recipe.read_text()

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from diffnas.runtime import sharing
-from diffnas.runtime.sharing import Crowd, Usage, cpus, fit_threads, fitting_threads, taken, usage
+from diffnas.runtime.sharing import Crowd, Usage, cpus, fitted_threads, fitting_threads, taken, usage
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the system tells nothing of other programs")
 
@@ -65,23 +65,21 @@ class Busy:
 
 
 def test_a_busy_machine_gets_fewer_threads_and_a_line(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    def within(others: float) -> int:
+        monkeypatch.setattr(sharing, "usage", Busy(others))
+        with fitted_threads():
+            return torch.get_num_threads()
+
     before = torch.get_num_threads()
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(sharing, "cpus", lambda: 4)
     monkeypatch.setattr(sharing, "LOOK", 0.0)
     try:
         torch.set_num_threads(4)
-        monkeypatch.setattr(sharing, "usage", Busy(0.2))
-        fit_threads()
-        assert torch.get_num_threads() == 4 and not caplog.messages
-        monkeypatch.setattr(sharing, "usage", Busy(3.0))
         monkeypatch.setenv("OMP_NUM_THREADS", "4")
-        fit_threads()
-        assert torch.get_num_threads() == 4
+        assert within(3.0) == 4
         monkeypatch.delenv("OMP_NUM_THREADS")
-        monkeypatch.setattr(sharing, "usage", Busy(3.0))
-        fit_threads()
-        assert torch.get_num_threads() == 1
+        assert within(0.2) == 4 and not caplog.messages
+        assert within(3.0) == 1 and torch.get_num_threads() == 4
     finally:
         torch.set_num_threads(before)
     expected = (

@@ -23,7 +23,7 @@ from diffnas.runtime.console import log
 from diffnas.runtime.device import pick_device
 from diffnas.runtime.files import sweep
 from diffnas.runtime.lock import Held, only_one
-from diffnas.runtime.sharing import sharing
+from diffnas.runtime.sharing import fitted_threads, sharing
 from diffnas.runtime.stop import Stop
 
 
@@ -47,7 +47,8 @@ def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = 
         sweep(where.search.path)
         where.search.write_recipe(recipe.to_yaml())
         try:
-            _run(where, held, Resumed(recipe, None, {}), source, feeds, device)
+            with fitted_threads():
+                _run(where, held, Resumed(recipe, None, {}), source, feeds, device)
         except (RecipeError, ResourceError):  # what only a supernet at hand could tell
             unclaim(where.search)
             raise

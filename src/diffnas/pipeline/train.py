@@ -26,7 +26,7 @@ from diffnas.runtime.console import log
 from diffnas.runtime.device import pick_device
 from diffnas.runtime.files import sweep, write_text
 from diffnas.runtime.lock import Held, only_one
-from diffnas.runtime.sharing import sharing
+from diffnas.runtime.sharing import fitted_threads, sharing
 from diffnas.runtime.stop import Stop
 from diffnas.sections import ImageTrain, TextTrain
 
@@ -66,7 +66,8 @@ def train(
         part.write_recipe(recipe.to_yaml())  # from here on the training can be resumed
         try:
             record(part, genotype=origin_of(genotype, origin))
-            _run(where, part, held, Resumed(recipe, None, {}), job, facts or {})
+            with fitted_threads():
+                _run(where, part, held, Resumed(recipe, None, {}), job, facts or {})
         except ResourceError:
             unclaim(part)
             raise

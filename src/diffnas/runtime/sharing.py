@@ -60,22 +60,31 @@ def cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def fit_threads() -> None:
-    """Gives torch as many threads as there are free CPUs, and says so where that is not all of them.
+@contextmanager
+def fitted_threads() -> Iterator[None]:
+    """Within, torch has as many threads as there are free CPUs; a line says so where that is not all of them.
 
     Nothing changes where OMP_NUM_THREADS says how many.  A run keeps the number that it began with.
     """
-    before, threads = usage(), torch.get_num_threads()
-    if before is None or threads == 1 or "OMP_NUM_THREADS" in os.environ:
-        return
-    time.sleep(LOOK)
-    now = usage()
-    others = 0.0 if now is None else taken(before, now)
+    threads = torch.get_num_threads()
+    others = 0.0 if threads == 1 or "OMP_NUM_THREADS" in os.environ else taken_now()
     fitting = fitting_threads(threads, cpus(), others)
     if fitting < threads:
         text = "the machine is busy: other programs use %.1f of its %d CPUs, so %d of %d threads compute"
         log.warning(f"{text} (OMP_NUM_THREADS sets how many)", others, cpus(), fitting, threads)
-        torch.set_num_threads(fitting)
+    torch.set_num_threads(min(fitting, threads))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def taken_now() -> float:
+    """How many CPUs other programs keep busy now, in a look of `LOOK` seconds; 0 where the system does not tell."""
+    before = usage()
+    time.sleep(LOOK if before else 0.0)
+    now = usage()
+    return taken(before, now) if before and now else 0.0
 
 
 def fitting_threads(threads: int, count: int, others: float) -> int:
