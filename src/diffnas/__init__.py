@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffnas import interop
+    from diffnas import engine, interop
     from diffnas.api import (
         best_cells,
         build_network,
@@ -28,53 +28,97 @@ if TYPE_CHECKING:
         test,
         train,
     )
+    from diffnas.core.cell import Cell
     from diffnas.core.count import Counts, count
     from diffnas.core.genotype import Genotype
+    from diffnas.core.mixture import Mix, Mixture
+    from diffnas.core.settings import setting
+    from diffnas.core.space import Shape, Size, Space, Words
+    from diffnas.engine.method import Clock, Method, Phase, Stage, Turn
+    from diffnas.engine.search import Search
+    from diffnas.engine.wrapper import Wrapper
     from diffnas.recipe import Recipe, read_recipe
+    from diffnas.registry import ImageSet, Op, register
     from diffnas.run import Run
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Cell": "diffnas.core.cell",
+    "Clock": "diffnas.engine.method",
     "Counts": "diffnas.core.count",
     "Genotype": "diffnas.core.genotype",
+    "ImageSet": "diffnas.registry",
+    "Method": "diffnas.engine.method",
+    "Mix": "diffnas.core.mixture",
+    "Mixture": "diffnas.core.mixture",
+    "Op": "diffnas.registry",
+    "Phase": "diffnas.engine.method",
     "Recipe": "diffnas.recipe",
     "Run": "diffnas.run",
+    "Search": "diffnas.engine.search",
+    "Shape": "diffnas.core.space",
+    "Size": "diffnas.core.space",
+    "Space": "diffnas.core.space",
+    "Stage": "diffnas.engine.method",
+    "Turn": "diffnas.engine.method",
     "Words": "diffnas.core.space",
+    "Wrapper": "diffnas.engine.wrapper",
     "best_cells": "diffnas.api",
     "build_network": "diffnas.api",
     "build_supernet": "diffnas.api",
     "count": "diffnas.core.count",
     "doctor": "diffnas.api",
+    "engine": "diffnas.engine",
     "interop": "diffnas.interop",
     "load_genotype": "diffnas.api",
     "load_network": "diffnas.api",
     "lookup": "diffnas.api",
     "predict": "diffnas.api",
     "read_recipe": "diffnas.recipe",
+    "register": "diffnas.registry",
     "search": "diffnas.api",
+    "setting": "diffnas.core.settings",
     "test": "diffnas.api",
     "train": "diffnas.api",
 }
 
 __all__ = [
+    "Cell",
+    "Clock",
     "Counts",
     "Genotype",
+    "ImageSet",
+    "Method",
+    "Mix",
+    "Mixture",
+    "Op",
+    "Phase",
     "Recipe",
     "Run",
+    "Search",
+    "Shape",
+    "Size",
+    "Space",
+    "Stage",
+    "Turn",
     "Words",
+    "Wrapper",
     "best_cells",
     "build_network",
     "build_supernet",
     "count",
     "doctor",
+    "engine",
     "interop",
     "load_genotype",
     "load_network",
     "lookup",
     "predict",
     "read_recipe",
+    "register",
     "search",
+    "setting",
     "test",
     "train",
 ]
@@ -84,7 +128,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = import_module(_HOMES[name])
-    return home if name == "interop" else getattr(home, name)
+    return home if name in ("engine", "interop") else getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -16,6 +16,7 @@ from diffnas.core.space import Form, Shape, Space, Words
 from diffnas.errors import GenotypeError, RecipeError, RunError
 from diffnas.interop.genotypes import cell_text, is_text, read_genotype, read_genotype_file, read_text
 from diffnas.keys import choice_class, nearest, settings_model, space_of
+from diffnas.plugins import load_installed
 from diffnas.recipe import Recipe, read_recipe
 from diffnas.run import Run, open_run
 from diffnas.runtime.files import is_file, is_folder
@@ -267,6 +268,8 @@ def build_network(
     }
     text = {"vocabulary": vocabulary, "units": units, "dropouts": dropouts}
     found = load_genotype(genotype)
+    if found.space not in SPACES:
+        load_installed()
     space, known = _size_of_run(genotype, found)
     strangers = images if space.reads == "text" else text
     reason = f"is for networks of {'images' if strangers is images else 'text'}, and {space.name} reads {space.reads}"
@@ -338,6 +341,8 @@ def build_supernet(
     time and memory; searches use it).  `size` sets fields of the space: `channels`, `layers`, `nodes`, `ops`, `partial`, ...
     Raises `RecipeError` where a field is unknown or the size cannot be built.
     """
+    if isinstance(space, str) and space not in SPACES:
+        load_installed()
     if isinstance(space, str) and space not in SPACES:
         raise RecipeError(f"space {space!r} is unknown{nearest(space, SPACES)}; known: {', '.join(SPACES)}")
     chosen: Any = choice_class("space", space)() if isinstance(space, str) else space

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError, create_model
@@ -25,7 +25,9 @@ from diffnas.keys import (
     nearest,
     section_of,
 )
+from diffnas.plugins import load_installed, plugin_hint
 from diffnas.sections import SECTIONS, Head, largest
+from diffnas.spaces.darts_cnn.space import SEARCHED_OPS
 from diffnas.yaml_text import shown
 
 Refusals = list[tuple[str, str]]
@@ -43,6 +45,8 @@ class Check:
     def __init__(self, name: str, values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
         self.name, self.values, self.origins = name, values, origins
         self.problems: dict[str, None] = {}  # lines in order, none twice
+        if not all(_known(kind, chosen) for kind, chosen in self._named()):
+            load_installed()
         self.kind = self._kind()
         self.models = self._models()
         self.keys = [key.name for section, model in self.models.items() for key in model_keys(model, f"{section}.")]
@@ -55,8 +59,18 @@ class Check:
         self.parts |= dict(head or {})
         for section, model in self.models.items():
             self._section(section, model)
-        for key, reason in refusals(self.parts, [name for name in self.models if values.get(name) is not None]):
+        for key, reason in refusals(self.parts, [name for name in self.models if values.get(name) is not None], name):
             self._refuse(key, reason)
+
+    def _named(self) -> Iterator[tuple[str, Any]]:
+        """(kind, name) of everything that the recipe names and plug-ins may have registered."""
+        for section in ("data", "space", "method"):
+            values = self.values.get(section)
+            values = values if isinstance(values, dict) else {}
+            named = {"name": section, "base": "method"}
+            yield from ((kind, values[key]) for key, kind in named.items() if key in values)
+            if section == "space" and isinstance(values.get("ops"), list):
+                yield from (("op", op) for op in values["ops"])
 
     def _kind(self) -> str:
         """What the recipe's data are; where their name is not known, what the space reads."""
@@ -97,7 +111,8 @@ class Check:
             name, registry = values.get("name"), REGISTRIES[section]
             if not (isinstance(name, str) and name in registry):
                 said = "must say which" if name is None else f"{shown(name)} is unknown{nearest(str(name), registry)}"
-                self._refuse(f"{section}.name", f"{said}; known: {', '.join(registry)}")
+                own = "" if name is None else plugin_hint(section, name, self.name)
+                self._refuse(f"{section}.name", f"{said}; known: {', '.join(registry)}{own}")
             elif found is not None and self._sound_base(found):
                 self.parts[section] = _complete(choice_class(section, name)(**dict(found)))
 
@@ -129,6 +144,12 @@ class Check:
         # an override says its key itself, unless it holds a whole section
         says = origin.startswith("--set ") and origin[6:].partition("=")[0].strip() == key
         self.problems[sentence(origin if says else f"{origin}: {key}", reason)] = None
+
+
+def _known(kind: str, name: Any) -> bool:
+    """Whether something of that kind has that name; what is no name is not asked for."""
+    known = {"data": {*DATA, *TEXTS}, "op": SEARCHED_OPS}.get(kind) or REGISTRIES[kind]
+    return not isinstance(name, str) or name in known
 
 
 def _complete(choice: Any) -> Any:
@@ -205,8 +226,8 @@ def _image_shape(data: sections.Images) -> Shape:
     return Shape(info.classes or 2, info.channels, data.side or info.side or 32)
 
 
-def refusals(parts: Mapping[str, Any], named: list[str]) -> Refusals:
-    """What does not go together in `parts`, the sound sections by name; `named` are the sections that the recipe has."""
+def refusals(parts: Mapping[str, Any], named: list[str], recipe: str = "") -> Refusals:
+    """What does not go together in `parts`, the sound sections by name; `named` are the sections that the `recipe` has."""
     found: Refusals = []
     data, space, method = parts.get("data"), parts.get("space"), parts.get("method")
     search, train = parts.get("search"), parts.get("train")
@@ -215,8 +236,9 @@ def refusals(parts: Mapping[str, Any], named: list[str]) -> Refusals:
     if method is not None:
         found += [(f"method.{key}", reason) for key, reason in method.refusals()]
     if data is not None and data.name not in (known := sorted({*DATA, *TEXTS})):
+        own = plugin_hint("data", data.name, recipe)
         found.append(
-            ("data.name", f"{shown(data.name)} is unknown{nearest(data.name, known)}; known: {', '.join(known)}")
+            ("data.name", f"{shown(data.name)} is unknown{nearest(data.name, known)}; known: {', '.join(known)}{own}")
         )
         data = None
     if search is not None and method is not None and method.twice and search.supernet != "plain":

@@ -59,6 +59,26 @@ Resume = Annotated[
     Path | None, typer.Option("--resume", metavar="RUN", help="Go on with this run after a stop or a kill.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only warnings and the result.")]
+
+
+def _load_plugins(names: list[str] | None) -> list[str] | None:
+    if names:
+        from diffnas.plugins import load_plugins
+
+        load_plugins(names)
+    return names
+
+
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE|MODULE",
+        callback=_load_plugins,
+        is_eager=True,
+        help="Load methods, spaces, data sets or ops of your own (may be repeated; see docs/plugins.md).",
+    ),
+]
 TrainName = Annotated[
     str | None, typer.Option("--train", metavar="NAME", help="Which training of the run, where it holds several.")
 ]
@@ -71,6 +91,7 @@ def search(
     resume: Resume = None,
     overrides: Set = None,
     quiet: Quiet = False,
+    plugins: Plugins = None,
 ) -> None:
     """Search for a cell: which operations a network is built of, and how they are joined.
 
@@ -127,6 +148,7 @@ def train(
     ] = False,
     overrides: Set = None,
     quiet: Quiet = False,
+    plugins: Plugins = None,
 ) -> None:
     """Train the network of a cell from scratch: of one that a search found, or of a published one.
 
@@ -179,6 +201,7 @@ def test(
         typer.Option("--set", "-s", metavar="KEY=VALUE", help="Set data.path or device; nothing else may change."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print test.json instead of sentences.")] = False,
+    plugins: Plugins = None,
 ) -> None:
     """Test a trained network on the images or the text held out.
 
@@ -208,6 +231,7 @@ def predict(
     top: Annotated[int, typer.Option(metavar="N", help="How many classes or words to name.")] = 5,
     overrides: Set = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a list of JSON objects instead of lines.")] = False,
+    plugins: Plugins = None,
 ) -> None:
     """Say what a trained network makes of your files.
 
@@ -254,6 +278,7 @@ def show(
         str | None, typer.Option(metavar="RECIPE", help="With --stats: count at this recipe's size.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the genotype as JSON and draw nothing.")] = False,
+    plugins: Plugins = None,
 ) -> None:
     """Draw a genotype's cells as SVG and PNG, and print them.
 
@@ -270,6 +295,7 @@ def show(
     start_console()
     found = _genotype(genotype)
     _say_unfinished(genotype)
+    _say_changed_plugins(genotype)
     if as_json:
         _print(*found.to_json().splitlines())
         return
@@ -326,6 +352,7 @@ def lookup(
         typer.Option(metavar="FILE", help="Latencies besides: csv or parquet, columns arch_str, latency_ms_DEVICE."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    plugins: Plugins = None,
 ) -> None:
     """Look up how good a cell of NAS-Bench-201 is, without training it.
 
@@ -403,7 +430,10 @@ class Listing(StrEnum):
 
 
 @app.command(name="list")
-def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> None:
+def list_(
+    what: Annotated[Listing, typer.Argument(help="What to list.")],
+    plugins: Plugins = None,
+) -> None:
     """List methods, spaces, data sets, recipes, published genotypes, or every recipe key."""
     from diffnas.listing import listing
 
@@ -439,8 +469,13 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    no_plugins: Annotated[bool, typer.Option("--no-plugins", help="Load no plug-ins of installed packages.")] = False,
 ) -> None:
     """Differentiable neural architecture search: search, derive, train, test."""
+    if no_plugins:
+        from diffnas.plugins import leave_out_installed
+
+        leave_out_installed()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -505,8 +540,18 @@ def _mistyped(error: Any) -> int:
 def _failed(error: Exception) -> int:
     """Writes the traceback of a failure of ours to a file and names it."""
     reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    say(f"diffnas: failed: {reason}; {_written(error)}", error=True)
+    own = _plugin_place(error)
+    say(f"diffnas: {f'plug-in {own}' if own else 'failed'}: {reason}; {_written(error)}", error=True)
     return DiffnasError.exit_code
+
+
+def _plugin_place(error: Exception) -> str | None:
+    """`FILE line N`, the last line of a plug-in that led to `error`; None where none did."""
+    from diffnas.registry import OWNERS
+
+    files = {owner.file for owner in OWNERS.values()}
+    places = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+    return f"{places[-1].filename} line {places[-1].lineno}" if places else None
 
 
 def _written(error: Exception) -> str:
@@ -628,6 +673,21 @@ def _say_unfinished(genotype: str) -> None:
         found = unfinished(Path(genotype)) if is_folder(genotype) else None
         if found is not None:
             say(f"run {genotype}: its search has not finished ({found[0]} of {found[1]} epochs)", error=True)
+
+
+def _say_changed_plugins(genotype: str) -> None:
+    """A line for each plug-in of a run whose file is not what it was."""
+    from diffnas.pipeline.environment import recorded
+    from diffnas.plugins import changed
+    from diffnas.recipe import read_recipe
+    from diffnas.run import Run
+    from diffnas.runtime.files import is_folder
+
+    with contextlib.suppress(UserError):  # a cell can be shown whatever is wrong beside it
+        part = Run(Path(genotype)).search
+        if is_folder(genotype) and part.recipe.is_file():
+            for line in changed(read_recipe(part.recipe), recorded(part).get("plugins") or []):
+                say(line, error=True)
 
 
 def _after_search(recipe: Recipe, run: Run) -> str:

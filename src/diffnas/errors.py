@@ -8,6 +8,7 @@
     │   ├── RunError         a run folder
     │   ├── CheckpointError  no checkpoint that can be trusted
     │   ├── WeightsError     weights that do not fit a module
+    │   ├── PluginError      a plug-in that cannot be loaded, or what it registers
     │   └── ResourceError    no room left on disk or in memory
     ├── Diverged             a loss that is no longer finite; exit code 1
     └── Interrupted          stopped by a signal after a checkpoint was written; exit code 130
@@ -68,6 +69,10 @@ class CheckpointError(UserError):
 
 class WeightsError(UserError):
     """A state dict does not fit the module that it is loaded into."""
+
+
+class PluginError(UserError):
+    """A plug-in cannot be loaded, registers what cannot be used, or is not at hand."""
 
 
 class ResourceError(UserError):

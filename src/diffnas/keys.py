@@ -25,7 +25,7 @@ from diffnas.methods import METHODS
 from diffnas.sections import SECTIONS, Section
 from diffnas.spaces import SPACES
 
-REGISTRIES = {"space": SPACES, "method": METHODS}
+REGISTRIES: dict[str, dict[str, Any]] = {"space": SPACES, "method": METHODS}
 ONE = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 MANY = {int: "whole numbers", float: "numbers", str: "names"}
 LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "min_length": "of length"}
@@ -63,7 +63,10 @@ def kind_keys(kind: str) -> list[Key]:
 
 def choice_class(section: str, name: str) -> Any:
     """The class registered as `name` in the registry of `section`; raises `KeyError` for another name."""
-    module, _, attribute = REGISTRIES[section][name].partition(":")
+    found = REGISTRIES[section][name]
+    if not isinstance(found, str):  # of a plug-in
+        return found
+    module, _, attribute = found.partition(":")
     return getattr(import_module(module), attribute)
 
 

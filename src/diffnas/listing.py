@@ -14,6 +14,7 @@ from diffnas.data import DATA
 from diffnas.data.texts import TEXTS
 from diffnas.keys import Key, choice_class, model_keys, recipe_keys, settings_model
 from diffnas.methods import METHODS
+from diffnas.plugins import load_installed
 from diffnas.recipe import read_recipe, recipe_names
 from diffnas.spaces import SPACES
 from diffnas.yaml_text import flow
@@ -31,6 +32,7 @@ def listing(what: str) -> Iterator[str]:
         "genotypes": lambda: [(name, entry[0]) for name, entry in PUBLISHED.items()],
         "keys": _keys,
     }
+    load_installed()
     rows = lists[what]()
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]) - 1)]
     for row in rows:
@@ -55,7 +57,8 @@ def _methods() -> Rows:
         cls = choice_class("method", name)
         paper = (inspect.getdoc(inspect.getmodule(cls)) or "").split("\n\n")[0].replace("\n", " ").rstrip(".")
         settings = ", ".join(f"{key.name.removeprefix('method.')}={_plain(key.default)}" for key in _settings(cls))
-        rows.append((name, f"{_line(cls)} {paper}.{f' [{settings}]' if settings else ''}"))
+        about = f"{_line(cls)} {paper}." if paper else _line(cls)
+        rows.append((name, f"{about}{f' [{settings}]' if settings else ''}"))
     return rows
 
 

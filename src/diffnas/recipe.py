@@ -19,6 +19,7 @@ from diffnas.checks import Check, kind_of, shape_of
 from diffnas.core.space import Shape, Space, Words
 from diffnas.errors import RecipeError
 from diffnas.keys import REGISTRIES, choice_class, nearest
+from diffnas.plugins import load_plugins
 from diffnas.runtime.files import read_bytes
 from diffnas.sections import SECTIONS, Head
 from diffnas.yaml_text import parse_yaml, shown, yaml_lines
@@ -93,11 +94,13 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
-def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = (), plugins: Sequence[str | Path] = ()) -> Recipe:
     """The recipe of that name or at that path, with `overrides` ("section.key=value") on top.
 
-    Raises `RecipeError` with one line per mistake, all of them at once.
+    `plugins` are files or modules of methods, spaces, data sets and ops of one's own, loaded first (docs/plugins.md).
+    Raises `RecipeError` with one line per mistake, all of them at once, and `PluginError`.
     """
+    load_plugins(plugins)
     overrides = (overrides,) if isinstance(overrides, str) else overrides
     values, origins = _read_with_base(str(name_or_path))
     problems: list[str] = []

@@ -33,6 +33,7 @@ class DataInfo:
     flip: bool
     crop: int
     hub: str | None
+    read: Callable[[str, Path | None, int | None], Listed] | None = None  # of a plug-in's data set
 
 
 @dataclass(frozen=True)

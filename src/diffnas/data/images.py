@@ -154,11 +154,12 @@ def load_images(
 
 def _list(name: str, path: str | Path | None, side: int | None, whole: bool) -> Listed:
     """The splits of a data set, in which the classes are the same; raises `DataError` for an unknown name."""
-    if name not in SOURCES:
+    own = DATA[name].read if name in DATA else None
+    if own is None and name not in SOURCES:
         close = get_close_matches(name, SOURCES, 1)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(SOURCES)}"
         raise DataError(f"data set {name} is unknown; {hint}")
-    source = folder.read_test if whole and name == "folder" else SOURCES[name]
+    source = own or (folder.read_test if whole and name == "folder" else SOURCES[name])
     found = source(name, None if path is None else Path(path).expanduser(), side)
     listed = found if isinstance(found, Listed) else Listed(*found)
     if listed.train is not None and listed.train.names != listed.test.names:

@@ -34,11 +34,10 @@ class Wrapper(Method):
     @cached_property
     def inner(self) -> Method:
         """The method within; raises `KeyError` for a name and `TypeError` for settings it does not have."""
-        module, _, attribute = import_module("diffnas.methods").METHODS[self.base].partition(":")
         settings = {
             key: tuple(value) if isinstance(value, list) else value for key, value in self.base_settings.items()
         }
-        found: Method = getattr(import_module(module), attribute)(**settings)
+        found: Method = import_module("diffnas.methods").method_class(self.base)(**settings)
         return found
 
     def refusals(self) -> list[tuple[str, str]]:

@@ -1,6 +1,11 @@
 """The methods, by the name recipes use; each is one file that reads like its paper's algorithm."""
 
-METHODS = {
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+METHODS: dict[str, Any] = {
     "darts": "diffnas.methods.darts:DARTS",
     "drnas": "diffnas.methods.drnas:DrNAS",
     "pcdarts": "diffnas.methods.pcdarts:PCDARTS",
@@ -21,3 +26,13 @@ METHODS = {
     "robust-darts": "diffnas.methods.robust_darts:RobustDARTS",
     "budget": "diffnas.methods.budget:Budget",
 }
+"""A class, as plug-ins register it, or where it is: `module:class`."""
+
+
+def method_class(name: str) -> Any:
+    """The class of the method of that name; raises `KeyError` for another name."""
+    found = METHODS[name]
+    if not isinstance(found, str):
+        return found
+    module, _, attribute = found.partition(":")
+    return getattr(import_module(module), attribute)

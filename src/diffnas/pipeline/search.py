@@ -18,6 +18,7 @@ from diffnas.pipeline.searcher import Searcher
 from diffnas.pipeline.session import Session, resumed_source
 from diffnas.pipeline.source import Source, load_source
 from diffnas.recipe import Recipe
+from diffnas.registry import require_named
 from diffnas.run import Run, claim, new_run, require_empty, unclaim
 from diffnas.runtime.console import log
 from diffnas.runtime.device import pick_device
@@ -96,4 +97,5 @@ def _run(where: Run, held: Held, found: Resumed, source: Source, feeds: dict[str
 def _require_search(recipe: Recipe | None) -> Recipe:
     if recipe is None or recipe.search is None:
         raise RecipeError("the recipe has no search section; name one that has (diffnas list recipes)")
+    require_named(recipe)
     return recipe

@@ -16,6 +16,7 @@ from diffnas.errors import CheckpointError, Diverged, Interrupted
 from diffnas.pipeline.environment import makers, record_attempt
 from diffnas.pipeline.source import Source, Task, load_source
 from diffnas.recipe import Recipe, flat_values
+from diffnas.registry import recorded as recorded_plugins
 from diffnas.run import Part
 from diffnas.runtime.checkpoint import save_checkpoint
 from diffnas.runtime.console import log
@@ -154,7 +155,9 @@ class Session:
 
     def begin(self, at: str, epoch: int, facts: Mapping[str, Any]) -> None:
         """Records that an attempt begins `at` some place, with `facts`; rows of `epoch` and later are dropped."""
-        record_attempt(self.part, self.device, self.recipe.seed, at, facts, data=self.source.about)
+        plugins = recorded_plugins(self.recipe)
+        kept = {"data": self.source.about, **({"plugins": plugins} if plugins else {})}
+        record_attempt(self.part, self.device, self.recipe.seed, at, facts, **kept)
         self.part.drop_metrics(epoch)
 
     def restore(self, checkpoint: Mapping[str, Any], state: Stateful) -> None:

@@ -27,6 +27,7 @@ from diffnas.errors import RecipeError, RunError, WeightsError
 from diffnas.pipeline.environment import record, recorded
 from diffnas.pipeline.network import build
 from diffnas.pipeline.source import load_source
+from diffnas.plugins import changed as changed_plugins
 from diffnas.recipe import LIMITS, Recipe, changed_keys, leaves, read_recipe
 from diffnas.run import Part
 from diffnas.runtime.console import log
@@ -70,6 +71,8 @@ def trained_recipe(part: Part, overrides: Sequence[str], may: str) -> Recipe:
     Raises `RecipeError` with a line per key.
     """
     recipe = read_recipe(part.recipe, overrides)
+    for line in changed_plugins(recipe, recorded(part).get("plugins") or []):
+        log.warning("%s", line)
     changed = changed_keys(read_recipe(part.recipe), recipe)
     if changed:
         raise RecipeError(*(f"--set {key}: {may}" for key in changed))

@@ -31,7 +31,7 @@ OPS = (
 )
 KINDS = ("normal", "reduce")
 PUBLISHED_OPS = (*OPS, "sep_conv_7x7", "conv_7x1_1x7")  # what published cells use besides
-SEARCHED_OPS = (*PUBLISHED_OPS, "auxiliary_skip", "noise")  # what supernets may hold
+SEARCHED_OPS = [*PUBLISHED_OPS, "auxiliary_skip", "noise"]  # what supernets may hold; plug-ins add theirs
 
 
 def reductions(layers: int) -> tuple[int, ...]:

@@ -1,0 +1,299 @@
+"""Names in recipes that others give: `register` makes a method, space, data set or op of one's own known.
+
+A module that calls `register` is a plug-in (`diffnas.plugins` loads it).  Nothing that a recipe or a run folder holds is ever
+imported: they name things, and a name that no module has registered is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from diffnas.data import DATA, DataInfo, Listed, Split
+from diffnas.data.texts import TEXTS
+from diffnas.engine.method import Method
+from diffnas.errors import PluginError
+from diffnas.keys import REGISTRIES, settings_model
+from diffnas.spaces.darts_cnn.space import SEARCHED_OPS
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from diffnas.recipe import Recipe
+
+T = TypeVar("T")
+Kind = Literal["method", "space", "data", "op"]
+NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
+LONGEST = 50
+NEEDED = ("reads", "size", "cells", "supernet", "network", "costs", "refusals", "narrow")  # what a space must have
+
+
+@dataclass(frozen=True)
+class Op:
+    """An op of one's own for the cells of `space`.
+
+    `build(channels, stride, affine)` makes the module [N, channels, H, W] -> [N, channels, H/stride, W/stride]; its
+    normalisations have learnt scales where `affine` (in networks; not in supernets).
+    """
+
+    name: str
+    build: Callable[[int, int, bool], nn.Module]
+    about: str = ""
+    space: Literal["darts-cnn"] = "darts-cnn"
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A data set of one's own.
+
+    `read(path)` gives `{"train": (images, labels), "test": ...}`, and "valid" where there is one: images uint8
+    [M, channels, side, side], labels int64 [M] that number `classes`; `path` is the recipe's `data.path`, or None.  `mean` and
+    `std` are per channel, of pixels scaled to [0, 1] (None: measured on the training images).  Searches and trainings pad by
+    `crop` and cut at random, and `flip`, unless the recipe says otherwise.
+    """
+
+    name: str
+    read: Callable[[Path | None], Mapping[str, tuple[Tensor, Tensor]]]
+    classes: tuple[str, ...]
+    side: int
+    channels: int = 3
+    about: str = ""
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    crop: int = 0
+    flip: bool = False
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who registered something: the module, its file (None: none, as in a notebook), and the SHA-256 of its text then."""
+
+    module: str
+    file: str | None
+    digest: str | None
+
+    @property
+    def label(self) -> str:
+        """The file, or the module where there is none."""
+        return self.file or f"module {self.module}"
+
+
+OWNERS: dict[tuple[Kind, str], Owner] = {}
+"""What others have registered, and who."""
+
+
+def register(thing: T) -> T:
+    """Makes a method or space (a class), an `Op` or an `ImageSet` known by its name, and gives it back: a decorator as well.
+
+    The same module may register a name again.  Raises `PluginError` for a name that is taken, and for a thing that commands
+    could not use.
+    """
+    frame = sys._getframe(1)
+    return register_for(owner_of(frame.f_globals), thing)
+
+
+def register_for(owner: Owner, thing: T) -> T:
+    """`register` on behalf of `owner`."""
+    kind, name = _kind_and_name(thing)
+    before = OWNERS.get((kind, name))
+    if before is None and name in _names(kind):
+        raise PluginError(f"{kind} {name!r}: is a name of diffnas's own ({owner.label}); choose another")
+    if before is not None and (before.module, before.file) != (owner.module, owner.file):
+        raise PluginError(f"{kind} {name!r}: is registered by {before.label} and by {owner.label}; use one of them")
+    _check(kind, name, thing)
+    _add(kind, name, thing)
+    OWNERS[kind, name] = owner
+    return thing
+
+
+def owner_of(module: Mapping[str, Any]) -> Owner:
+    """The owner that the globals of a `module` describe."""
+    file = module.get("__file__")
+    path = Path(str(file)).resolve() if file else None
+    if path is None or not path.is_file():
+        return Owner(str(module.get("__name__")), None, None)
+    return Owner(str(module.get("__name__")), str(path), digest_of(path))
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def used_by(recipe: Recipe) -> dict[tuple[Kind, str], Owner]:
+    """What `recipe` names that others have registered."""
+    names: list[tuple[Kind, str]] = [("data", recipe.data.name)]
+    if recipe.space is not None:
+        names.append(("space", recipe.space.name))
+        names += [("op", op) for cell in recipe.space.cells.values() for op in cell.ops]
+    method: Any = recipe.method
+    while method is not None:
+        names.append(("method", method.name))
+        method = getattr(method, "inner", None)
+    return {name: OWNERS[name] for name in dict.fromkeys(names) if name in OWNERS}
+
+
+def recorded(recipe: Recipe) -> list[dict[str, Any]]:
+    """What a run folder keeps of that: kind and name, module, file and digest of who registered it."""
+    return [
+        {"kind": kind, "name": name, **dataclasses.asdict(owner)} for (kind, name), owner in used_by(recipe).items()
+    ]
+
+
+def require_named(recipe: Recipe) -> None:
+    """Raises `PluginError` where the recipe holds a method or space that its name does not stand for.
+
+    A run could not be resumed: the name is all that its folder holds.
+    """
+    for kind, thing in (("method", recipe.method), ("space", recipe.space)):
+        if thing is None:
+            continue
+        known = REGISTRIES[kind].get(thing.name)
+        home = f"{type(thing).__module__}:{type(thing).__qualname__}"
+        if known is not type(thing) and known != home:
+            raise PluginError(
+                f"{kind} {thing.name!r}: {type(thing).__name__} is not registered under that name, so the run could not be"
+                " resumed; call diffnas.register on the class, in a module, before the recipe is read"
+            )
+
+
+def _kind_and_name(thing: Any) -> tuple[Kind, str]:
+    if isinstance(thing, Op | ImageSet):
+        kind: Kind = "op" if isinstance(thing, Op) else "data"
+    elif isinstance(thing, type) and issubclass(thing, Method):
+        kind = "method"
+    elif isinstance(thing, type) and all(hasattr(thing, name) for name in ("cells", "supernet", "network")):
+        kind = "space"
+    else:
+        raise PluginError(
+            f"register: {thing!r:.80} is no method or space (a class that derives from diffnas.Method, or has cells, supernet"
+            " and network), no diffnas.Op and no diffnas.ImageSet"
+        )
+    name = getattr(thing, "name", None)
+    if not isinstance(name, str) or not NAME.fullmatch(name) or len(name) > LONGEST:
+        said = f"its name is {name!r:.80}" if isinstance(name, str) else "it has no name"
+        raise PluginError(
+            f"register: {_called(thing)}: {said}; a name is small letters and digits, with - or _ between them,"
+            f" at most {LONGEST}"
+        )
+    return kind, name
+
+
+def _called(thing: Any) -> str:
+    return thing.__name__ if isinstance(thing, type) else type(thing).__name__
+
+
+def _names(kind: Kind) -> set[str]:
+    if kind == "data":
+        return {*DATA, *TEXTS}
+    return set(SEARCHED_OPS) if kind == "op" else set(REGISTRIES[kind])
+
+
+def _check(kind: Kind, name: str, thing: Any) -> None:
+    """Raises `PluginError` where commands could not use `thing`."""
+    if kind == "op":
+        _check_op(thing)
+    elif kind == "data":
+        if not thing.classes or len(set(thing.classes)) < len(thing.classes):
+            raise PluginError(f"data {name!r}: classes must be names, each once")
+    else:
+        lacking = [part for part in NEEDED if kind == "space" and not hasattr(thing, part)]
+        if lacking:
+            raise PluginError(f"space {name!r}: lacks {', '.join(lacking)} (see docs/add-a-space.md)")
+        _check_settings(kind, name, thing)
+
+
+def _check_settings(kind: Kind, name: str, cls: Any) -> None:
+    """Raises `PluginError` where the fields of a method or space cannot be settings of a recipe."""
+    if not dataclasses.is_dataclass(cls) or "__dataclass_params__" not in vars(cls):
+        raise PluginError(f"{kind} {name!r}: {cls.__name__} must be a dataclass: put @dataclass(frozen=True) above it")
+    try:
+        model = settings_model(cls)
+    except Exception as error:  # noqa: BLE001 (whatever an annotation that is no setting makes of it)
+        raise PluginError(f"{kind} {name!r}: its fields cannot be settings: {error}") from None
+    missing = [key for key, info in model.model_fields.items() if info.is_required()]
+    if missing:
+        raise PluginError(f"{kind} {name!r}: {', '.join(missing)}: a setting needs a default")
+
+
+def _check_op(op: Op) -> None:
+    """Raises `PluginError` where the modules that `op` builds do not keep to their shape."""
+    import torch
+
+    for stride in (1, 2):
+        for affine in (False, True):
+            called = f"op {op.name!r}: build(4, {stride}, {affine})"
+            try:
+                with torch.random.fork_rng(devices=[]), torch.no_grad():
+                    found = op.build(4, stride, affine)(torch.zeros(2, 4, 8, 8))
+            except Exception as error:  # noqa: BLE001 (it is the user's code)
+                raise PluginError(f"{called} on images [2, 4, 8, 8]: {type(error).__name__}: {error}") from None
+            expected = [2, 4, 8 // stride, 8 // stride]
+            if not isinstance(found, torch.Tensor) or list(found.shape) != expected:
+                got = list(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+                raise PluginError(f"{called} makes {got} of images [2, 4, 8, 8]; it must make {expected}")
+
+
+def _add(kind: Kind, name: str, thing: Any) -> None:
+    if kind == "op":
+        from diffnas.spaces.darts_cnn.ops import OPS
+
+        OPS[name] = lambda channels, stride, affine, norm: thing.build(channels, stride, affine)
+        if name not in SEARCHED_OPS:
+            SEARCHED_OPS.append(name)
+    elif kind == "data":
+        DATA[name] = DataInfo(
+            about=thing.about or f"images of {OWNERS[kind, name].label if (kind, name) in OWNERS else 'a plug-in'}",
+            classes=len(thing.classes),
+            channels=thing.channels,
+            side=thing.side,
+            mean=thing.mean,
+            std=thing.std,
+            flip=thing.flip,
+            crop=thing.crop,
+            hub=None,
+            read=lambda name, path, side: _listed(thing, path, side),
+        )
+    else:
+        REGISTRIES[kind][name] = thing
+
+
+def _listed(images: ImageSet, path: Path | None, side: int | None) -> Listed:
+    """The splits of a data set of one's own; raises `DataError` where they are not what the set says of itself."""
+    from diffnas.errors import DataError
+
+    at = f"data set {images.name}"
+    if side not in (None, images.side):
+        raise DataError(f"data.side {side}: {at} has images of {images.side}; leave it out")
+    try:
+        found = dict(images.read(path))
+    except Exception as error:  # noqa: BLE001 (it is the user's code)
+        raise DataError(f"{at}: read({path}) failed: {type(error).__name__}: {error}") from error
+    if not {"train", "test"} <= set(found) <= {"train", "valid", "test"}:
+        raise DataError(f"{at}: read gives {sorted(found)}; it must give train and test, and may give valid")
+    splits = {role: _split(images, role, *pair) for role, pair in found.items()}
+    return Listed(splits["train"], splits["test"], splits.get("valid"))
+
+
+def _split(images: ImageSet, role: str, pixels: Tensor, labels: Tensor) -> Split:
+    import torch
+
+    from diffnas.errors import DataError
+
+    shape = [images.channels, images.side, images.side]
+    if pixels.dtype != torch.uint8 or list(pixels.shape[1:]) != shape:
+        raise DataError(
+            f"data set {images.name}: {role} images are {pixels.dtype} {list(pixels.shape)}; they must be uint8 [M,"
+            f" {', '.join(map(str, shape))}]"
+        )
+    if labels.dtype != torch.int64 or labels.shape != pixels.shape[:1]:
+        raise DataError(
+            f"data set {images.name}: {role} labels are {labels.dtype} {list(labels.shape)}; they must be int64 [{len(pixels)}]"
+        )
+    return Split(labels, images.classes, lambda count: pixels[:count].clone())
