@@ -71,21 +71,32 @@ diffnas.register(diffnas.ImageSet("halves", read, classes=("even", "top"), side=
 SPACE = '''
 from dataclasses import dataclass
 from typing import ClassVar
+
+from torch import nn
+
 import diffnas
-from diffnas.spaces.darts_cnn.space import DartsCNN
+
 
 @diffnas.register
 @dataclass(frozen=True)
-class Small(DartsCNN):
-    """A cell of one node."""
+class Thin(diffnas.CellSpace):
+    """Cells of 1x1 and 3x3 convolutions."""
 
-    name: ClassVar[str] = "small-cnn"
+    name: ClassVar[str] = "thin"
     nodes: int = diffnas.setting(1, "nodes of a cell", ge=1)
+    ops: tuple[str, ...] = diffnas.setting(("none", "skip", "conv_1", "conv_3"), "candidate ops", min_length=1)
+
+    def op(self, name, channels, stride, affine):
+        if name == "skip" and stride == 1:
+            return nn.Identity()
+        size = 3 if name == "conv_3" else 1
+        layers = nn.Conv2d(channels, channels, size, stride, size // 2, bias=False), nn.BatchNorm2d(channels, affine=affine)
+        return nn.Sequential(nn.ReLU(), *layers)
 '''
 FILES = {"my_method": METHOD, "my_op": OP, "my_data": DATA_SET, "my_space": SPACE}
 SETTINGS = [
     "method={name: sharp, power: 3}",
-    "space={name: small-cnn, channels: 4, layers: 3, ops: [none, skip_connect, own_conv]}",
+    "space={name: thin, channels: 4, layers: 3}",
     "data={name: halves, train_limit: null, test_limit: null}",
     "search.epochs=2",
     "search.batch=32",
@@ -142,8 +153,6 @@ def test_every_command_with_four_files(files: dict[str, Path], tmp_path: Path, c
     sets = [word for setting in SETTINGS for word in ("-s", setting)]
     assert main(["search", "darts-digits-tiny", "--run", run, *given, *sets]) == 0
     noted = json.loads((tmp_path / "run" / "search" / "environment.json").read_text())["plugins"]
-    assert {(entry["kind"], entry["name"]) for entry in noted} == set(registry.OWNERS)
-    assert {entry["file"] for entry in noted} == {str(path) for path in files.values()}
     for command in (["search", "--resume", run], ["train", run], ["show", run, "--stats"]):
         forget()
         capsys.readouterr()
@@ -156,7 +165,12 @@ def test_every_command_with_four_files(files: dict[str, Path], tmp_path: Path, c
     assert main(["train", run, *given]) == 0
     assert main(["test", run, *given, "--json"]) == 0
     assert main(["show", run, *given, "--stats", "--out", out]) == 0
-    assert "own_conv" in (tmp_path / "run" / "search" / "recipe.yaml").read_text()
+    own = ["-s", "space={name: darts-cnn, channels: 4, layers: 3, nodes: 1, ops: [none, skip_connect, own_conv]}"]
+    assert main(["search", "darts-digits-tiny", "--run", f"{run}-op", *given, *sets, *own]) == 0
+    noted += json.loads((tmp_path / "run-op" / "search" / "environment.json").read_text())["plugins"]
+    assert {(entry["kind"], entry["name"]) for entry in noted} == set(registry.OWNERS)
+    assert {entry["file"] for entry in noted} == {str(path) for path in files.values()}
+    assert main(["train", f"{run}-op", *given]) == 0
     files["my_method"].write_text(METHOD + "\n# another\n")
     capsys.readouterr()
     assert main(["search", "--resume", run, *given, "-s", "search.epochs=4"]) == 2

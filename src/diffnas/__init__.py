@@ -40,11 +40,13 @@ if TYPE_CHECKING:
     from diffnas.recipe import Recipe, read_recipe
     from diffnas.registry import ImageSet, Op, register
     from diffnas.run import Run
+    from diffnas.spaces.cells.space import CellSpace
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Cell": "diffnas.core.cell",
+    "CellSpace": "diffnas.spaces.cells.space",
     "Clock": "diffnas.engine.method",
     "Counts": "diffnas.core.count",
     "Genotype": "diffnas.core.genotype",
@@ -85,6 +87,7 @@ _HOMES = {
 
 __all__ = [
     "Cell",
+    "CellSpace",
     "Clock",
     "Counts",
     "Genotype",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from torch import nn
 
-from diffnas import engine
+from diffnas import CellSpace, engine
 from diffnas.core.batch import Batch
 from diffnas.core.mixture import Mixture
 from diffnas.core.seeds import generator
@@ -24,15 +25,33 @@ from diffnas.tasks.images import ImageTask
 from diffnas.tasks.language import LanguageTask
 
 EPOCHS = 12
+
+
+@dataclass(frozen=True)
+class Own(CellSpace):
+    """A space as users derive it."""
+
+    name: ClassVar[str] = "own-cells"
+    ops: tuple[str, ...] = ("none", "skip_connect", "conv")
+
+    def op(self, name: str, channels: int, stride: int, affine: bool) -> nn.Module:
+        if name == "skip_connect" and stride == 1:
+            return nn.Identity()
+        layers = nn.Conv2d(channels, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels, affine=affine)
+        return nn.Sequential(nn.ReLU(), *layers)
+
+
+SPACE_NAMES = [*SPACES, Own.name]
 SMALL: dict[str, dict[str, Any]] = {
     "darts-cnn": {"channels": 2, "layers": 2, "nodes": 1},
     "darts-rnn": {"units": 6, "steps": 2, "dropout": 0.0, "dropouth": 0.0, "dropoutx": 0.0, "dropouti": 0.0},
     "nasbench201": {"channels": 4, "layers": 1},
+    "own-cells": {"channels": 2, "layers": 2, "nodes": 1},
     "shufflenet-blocks": {"channels": 4, "widths": (8,), "depths": (2,), "last": 8, "stem": "cifar"},
 }
 SHAPES: dict[Reads, Any] = {"images": Shape(4, 1, 8), "text": Words(9)}
 VARIANTS: dict[str, list[dict[str, Any]]] = {"darts": [{}, {"unrolled": True}, {"unrolled": True, "exact": True}]}
-ONE_FORM = {"shufflenet-blocks"}  # both names build the same module
+ONE_FORM = {"shufflenet-blocks", "own-cells"}  # both names build the same module
 NO_NONE = ("skip_connect", "sep_conv_3x3", "max_pool_3x3")
 NEEDS: dict[str, dict[str, dict[str, Any]]] = {
     "pdarts": {"darts-cnn": {"skip_dropout": True}},
@@ -41,6 +60,7 @@ NEEDS: dict[str, dict[str, dict[str, Any]]] = {
         "darts-cnn": {"ops": NO_NONE},
         "darts-rnn": {"ops": ("tanh", "identity")},
         "nasbench201": {"ops": ("skip_connect", "nor_conv_3x3")},
+        "own-cells": {"ops": ("skip_connect", "conv")},
     },
     "darts-minus": {
         "darts-cnn": {"ops": (*NO_NONE, "auxiliary_skip"), "excluded": ("auxiliary_skip",)},
@@ -58,7 +78,8 @@ def made(method: str, variant: int) -> Method:
 
 def space_for(method: str, name: str) -> Space:
     """The small space, set as the method needs it."""
-    found: Space = choice_class("space", name)(**SMALL[name] | NEEDS.get(method, {}).get(name, {}))
+    cls = Own if name == Own.name else choice_class("space", name)
+    found: Space = cls(**SMALL[name] | NEEDS.get(method, {}).get(name, {}))
     return found
 
 
@@ -66,7 +87,7 @@ PAIRS = [
     (method, variant, space, form)
     for method in METHODS
     for variant in range(len(VARIANTS.get(method, [{}])))
-    for space in SPACES
+    for space in SPACE_NAMES
     for form in ("plain", "fast")
     if (form == "plain" or not made(method, variant).twice)
     and (form == "plain" or space not in ONE_FORM)

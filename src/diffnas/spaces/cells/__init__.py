@@ -1,0 +1,1 @@
+"""A base for convolutional spaces of one's own: cells in a chain, from a few ops and a layout."""

@@ -1,0 +1,211 @@
+"""The supernet and the network of a `CellSpace`, and what its ops cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from diffnas.core.cell import Cell
+from diffnas.core.count import Resources, Unit, count, resources
+from diffnas.core.genotype import Genotype, Nodes
+from diffnas.core.mixture import Mix
+from diffnas.core.space import Shape, Size
+from diffnas.spaces.cells.space import INPUTS, CellSpace
+from diffnas.spaces.darts_cnn.ops import FactorizedReduce, ReLUConvBN
+
+NONE = "none"
+
+
+@dataclass(frozen=True)
+class Place:
+    """One cell of the chain: its kind, channels and stride, its inputs as (channels, whether they are halved), and the
+    channels that it puts out."""
+
+    kind: str
+    channels: int
+    stride: int
+    inputs: tuple[tuple[int, bool], ...]
+    outputs: int
+
+
+def places(space: CellSpace, channels: int, layers: int, outputs: Mapping[str, int]) -> Iterator[Place]:
+    """The cells of the chain; `outputs` is the number of nodes that a cell of each kind puts out."""
+    history = [(channels, 0)] * INPUTS  # channels and halvings so far
+    for kind in space.layout(layers):
+        halves = kind in space.halving
+        channels *= 2 if halves else 1
+        level = history[-1][1]
+        inputs = tuple((width, before < level) for width, before in history)
+        yield Place(kind, channels, 2 if halves else 1, inputs, outputs[kind] * channels)
+        history = [history[-1], (outputs[kind] * channels, level + halves)]
+
+
+def fits(place: Place, affine: bool) -> nn.ModuleList:
+    """What brings each input to the cell's channels and side."""
+    return nn.ModuleList(
+        FactorizedReduce(width, place.channels, affine) if halve else ReLUConvBN(width, place.channels, affine=affine)
+        for width, halve in place.inputs
+    )
+
+
+class MixedCell(nn.Module):
+    """A cell of the supernet: all allowed ops of every edge."""
+
+    def __init__(self, space: CellSpace, cell: Cell, place: Place) -> None:
+        super().__init__()
+        self.cell, self.stride = cell, place.stride
+        self.fits = fits(place, affine=False)
+        self.edges = nn.ModuleList(
+            nn.ModuleDict(
+                {
+                    name: space.op(name, place.channels, place.stride if source < INPUTS else 1, False)
+                    for name, ok in zip(cell.ops, allowed, strict=True)
+                    if ok and name != NONE
+                }
+            )
+            for allowed, (source, _) in zip(cell.allowed, cell.edges, strict=True)
+        )
+
+    def forward(self, inputs: list[Tensor], mix: Mix) -> Tensor:
+        """The outputs of the two cells before -> [N, nodes * C, H', W']."""
+        shares_EO = mix.shares() if mix.edge is None else mix.shares() * mix.edge[:, None]
+        states = [fit(x) for fit, x in zip(self.fits, inputs, strict=True)]
+        for node in self.cell.nodes:
+            flows = [
+                self._edge(e, states[self.cell.edges[e][0]], shares_EO[e], mix) for e in self.cell.edges_into(node)
+            ]
+            states.append(sum(flows[1:], flows[0]))
+        return torch.cat([states[i] for i in self.cell.concat], dim=1)
+
+    def _edge(self, e: int, x: Tensor, shares_O: Tensor, mix: Mix) -> Tensor:
+        """The ops of edge `e`, weighted; those that the mixture promises are idle do not run."""
+        ops = self.edges[e]
+        assert isinstance(ops, nn.ModuleDict)
+        flows = [
+            shares_O[column] * ops[name](x)
+            for column, name in enumerate(self.cell.ops)
+            if name in ops and (mix.live is None or mix.live[e][column])
+        ]
+        stride = self.stride if self.cell.edges[e][0] < INPUTS else 1
+        return sum(flows[1:], flows[0]) if flows else x[:, :, ::stride, ::stride] * 0.0
+
+
+class Supernet(nn.Module):
+    """`supernet(x, mixture)`: images [N, C_in, H, W] -> logits [N, classes]."""
+
+    def __init__(self, space: CellSpace, shape: Shape, size: Size) -> None:
+        super().__init__()
+        cells = space.cells
+        chain = list(places(space, size.channels, size.layers, {kind: len(cells[kind].concat) for kind in cells}))
+        self.kinds = [place.kind for place in chain]
+        self.stem = space.stem(shape.channels, size.channels)
+        self.cells = nn.ModuleList(MixedCell(space, cells[place.kind], place) for place in chain)
+        self.classifier = nn.Linear(chain[-1].outputs, shape.classes)
+
+    def forward(self, x: Tensor, mixture: Mapping[str, Mix]) -> Tensor:
+        """Spends `mixture`, a `Mix` for each kind of cell."""
+        history = [self.stem(x)] * INPUTS
+        for kind, cell in zip(self.kinds, self.cells, strict=True):
+            history = [history[-1], cell(history, mixture[kind])]
+        return self.classifier(history[-1].mean((2, 3)))
+
+
+class GenotypeCell(nn.Module):
+    """A derived cell."""
+
+    def __init__(self, space: CellSpace, nodes: Nodes, place: Place) -> None:
+        super().__init__()
+        self.nodes, self.stride = nodes, place.stride
+        self.fits = fits(place, affine=True)
+        self.names = [[(op, source) for op, source in node if op != NONE] for node in nodes.inputs]
+        self.ops = nn.ModuleList(
+            space.op(op, place.channels, place.stride if source < INPUTS else 1, True)
+            for node in self.names
+            for op, source in node
+        )
+
+    def forward(self, inputs: list[Tensor], dropped: Tensor | None) -> Tensor:
+        """`dropped` is the drop-path probability [] (None: no drop path); identities are never dropped."""
+        states = [fit(x) for fit, x in zip(self.fits, inputs, strict=True)]
+        ops = iter(self.ops)
+        for node in self.names:
+            flows = []
+            for _, source in node:
+                op = next(ops)
+                flow = op(states[source])
+                if dropped is not None and not isinstance(op, nn.Identity):
+                    flow = _thinned(flow, 1.0 - dropped)
+                flows.append(flow)
+            states.append(sum(flows[1:], flows[0]) if flows else states[0][:, :, :: self.stride, :: self.stride] * 0.0)
+        return torch.cat([states[i] for i in self.nodes.concat], dim=1)
+
+
+def _thinned(x: Tensor, keep: Tensor) -> Tensor:
+    """Images of `x` [N, C, H, W] kept with probability `keep` [], scaled up; the others zero (Larsson et al., 2017)."""
+    mask = torch.bernoulli(keep.expand(len(x), 1, 1, 1))
+    return x * (mask / keep).to(x.dtype)
+
+
+class Network(nn.Module):
+    """Images [N, C_in, H, W] -> logits [N, classes]; `drop_path` is a buffer, written each epoch, that acts with `drops`."""
+
+    def __init__(
+        self, space: CellSpace, genotype: Genotype, shape: Shape, channels: int, layers: int, drops: bool
+    ) -> None:
+        super().__init__()
+        cells, self.drops = genotype.cells, drops
+        chain = list(places(space, channels, layers, {kind: len(nodes.concat) for kind, nodes in cells.items()}))
+        self.stem = space.stem(shape.channels, channels)
+        self.cells = nn.ModuleList(GenotypeCell(space, cells[place.kind], place) for place in chain)
+        self.classifier = nn.Linear(chain[-1].outputs, shape.classes)
+        self.register_buffer("drop_path", torch.zeros(()), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The logits."""
+        dropped = self.get_buffer("drop_path") if self.training and self.drops else None
+        history = [self.stem(x)] * INPUTS
+        for cell in self.cells:
+            history = [history[-1], cell(history, dropped)]
+        return self.classifier(history[-1].mean((2, 3)))
+
+
+def op_costs(space: CellSpace, shape: Shape, unit: Unit, size: Size) -> dict[str, list[list[float]]]:
+    """[E, O] per kind: the cost of every op of every edge, summed over the cells of the kind."""
+    found = {kind: [[0.0] * len(cell.ops) for _ in cell.edges] for kind, cell in space.cells.items()}
+    for kind, edges in _edges(space, shape, size):
+        for row, (channels, stride, side) in zip(found[kind], edges, strict=True):
+            for column, name in enumerate(space.ops):
+                if name != NONE:
+                    op = _built(space, name, channels, stride, affine=True)
+                    row[column] += float(getattr(count(op, (channels, side, side)), unit))
+    return found
+
+
+def op_resources(space: CellSpace, shape: Shape, size: Size) -> dict[str, list[list[list[Resources]]]]:
+    """[cells, E, O] per kind: the cost of every op in every cell by the rule of SNAS's code."""
+    found: dict[str, list[list[list[Resources]]]] = {kind: [] for kind in space.cells}
+    for kind, edges in _edges(space, shape, size):
+        found[kind].append([[_resources(space, name, *edge) for name in space.ops] for edge in edges])
+    return found
+
+
+def _resources(space: CellSpace, name: str, channels: int, stride: int, side: int) -> Resources:
+    op = nn.Identity() if name == NONE else _built(space, name, channels, stride, affine=False)
+    return resources(op, (channels, side, side))
+
+
+def _built(space: CellSpace, name: str, channels: int, stride: int, affine: bool) -> nn.Module:
+    with torch.device("meta"):
+        return space.op(name, channels, stride, affine)
+
+
+def _edges(space: CellSpace, shape: Shape, size: Size) -> Iterator[tuple[str, list[tuple[int, int, int]]]]:
+    """For every cell of the chain, its kind and the (channels, stride, side of what they read) of its edges."""
+    cells, side = space.cells, shape.side
+    for place in places(space, size.channels, size.layers, {kind: len(cells[kind].concat) for kind in cells}):
+        within, after = (place.channels, place.stride, side), (place.channels, 1, side // place.stride)
+        yield place.kind, [within if source < INPUTS else after for source, _ in cells[place.kind].edges]
+        side //= place.stride
