@@ -34,7 +34,7 @@ def test_cells_are_drawn_uniformly(toy: Build) -> None:
         row = torch.tensor(ops, dtype=torch.float64)
         expected = torch.stack([row] * 2 + [row * 2 / 3] * 3)
         assert torch.allclose(total / 900, expected, atol=0.06)
-        assert torch.allclose(search.strength()["cell"], row.expand(5, 3))
+        assert torch.allclose(search.strength()["cell"].double(), row.expand(5, 3))
     assert torch.equal(chances(DENSE), torch.tensor([[0.0, 0.5, 0.5]] * 5))
 
 
