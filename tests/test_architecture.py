@@ -47,6 +47,7 @@ ARROWS = {
         "tasks",
         "data",
         "draw",
+        "interop",
         "runtime",
         "run",
         "core",

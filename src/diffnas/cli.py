@@ -122,6 +122,13 @@ def train(
             help="Folder of this training in RUN/train (default: RECIPE-seedSEED); with --resume, which one to go on with.",
         ),
     ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="search|FILE",
+            help="Begin with the weights of the run's search, or those in a file (default: fresh).",
+        ),
+    ] = None,
     partial: Annotated[
         bool, typer.Option("--partial", help="Train the cell of a search that has not finished, as it is now.")
     ] = False,
@@ -144,7 +151,7 @@ def train(
 
     start_console(quiet)
     if resume is not None:
-        _only_one(genotype, recipe, run)
+        _only_one(genotype, recipe, run, init)
         from diffnas.run import open_run
 
         part = open_run(resume).training(name)
@@ -159,7 +166,7 @@ def train(
         source = Path(text) if is_folder(text) else None
         chosen = read_recipe(recipe or _recipe_of(source), overrides or ())
         with named(_short(text)):
-            done = api.train(found if text == "-" else text, chosen, run or source, name=name, partial=partial)
+            done = api.train(found if text == "-" else text, chosen, run or source, False, name, partial, init)
         part = done.train(name or f"{chosen.name}-seed{chosen.seed}")
     which = ["--train", part.path.name] if len(done.trainings()) > 1 else []
     _print(
