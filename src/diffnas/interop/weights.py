@@ -145,7 +145,6 @@ def _op_place(module: nn.Module, cell: str, node: int, source: int, op: str) -> 
 
 
 SOURCES = {
-    "diffnas": Source(lambda module, key: key, "(?!)"),
     "darts": Source(_darts),
     "pdarts": Source(_pdarts),
     "pcdarts": Source(_darts),
@@ -155,6 +154,7 @@ SOURCES = {
     "drnas-nb201": Source(_nasbench201, r"_?arch_parameters"),
     "darts-rnn": Source(_darts_rnn, r"(rnns\.0\.)?_?weights"),
     "mmrazor": Source(_mmrazor, r"(mutator|architecture\.mutator)\..*"),
+    "diffnas": Source(lambda module, key: key, "(?!)"),
 }
 """Whose names are understood."""
 
