@@ -260,7 +260,9 @@ def show(
     recipe: Annotated[
         str | None, typer.Option(metavar="RECIPE", help="With --stats: count at this recipe's size.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the genotype as JSON and draw nothing.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the genotype (with --stats its sizes) as JSON and draw nothing.")
+    ] = False,
 ) -> None:
     """Draw a genotype's cells as SVG and PNG, and print them.
 
@@ -277,20 +279,23 @@ def show(
     start_console()
     found = _genotype(genotype)
     _say_unfinished(genotype)
-    if as_json:
+    if as_json and not stats:
         _print(*found.to_json().splitlines())
         return
-    from diffnas.draw import write_cells
-
-    if is_file(out):
+    if is_file(out) and not as_json:
         raise RunError(f"--out {out}: is a file; name a folder")
-    lines = []
+    lines: list[str] = []
     if stats:
-        from diffnas.pipeline.sizes import run_size, size_lines
+        from diffnas.pipeline.sizes import run_size, size_facts, size_lines
 
         by, shape = run_size(genotype) if recipe is None and is_folder(genotype) else (recipe, None)
-        with named(_short(genotype)):
-            lines = list(size_lines(found, by, shape))  # what cannot be counted is refused before anything is drawn
+        with named(_short(genotype)):  # what cannot be counted is refused before anything is drawn
+            if as_json:
+                _print(*_json_lines(size_facts(found, by, shape)))
+                return
+            lines = list(size_lines(found, by, shape))
+    from diffnas.draw import write_cells
+
     out.mkdir(parents=True, exist_ok=True)
     written = write_cells(found, out, f"{_stem(genotype)}-cells")
     _print(
