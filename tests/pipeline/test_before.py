@@ -73,14 +73,18 @@ def test_the_method_within_a_wrapper_as_well(tmp_path: Path) -> None:
 
 def test_a_resumed_run_says_what_came_later(tmp_path: Path) -> None:
     quick = ["search.epochs=1", "data.train_limit=64", "data.test_limit=64", "space.nodes=1", "space.layers=1"]
-    recipe = read_recipe("darts-digits-tiny", [*quick, "method={name: dsnas, margin: 0.4}"])
+    recipe = read_recipe("darts-digits-tiny", [*quick, "method={name: rsws, candidates: 2, finalists: 1, rounds: 1}"])
     run = diffnas.search(recipe, tmp_path / "run")
-    text = run.search.recipe.read_text().partition("\n")[2]  # without the digest, which older ones lack
-    run.search.recipe.write_text("\n".join(line for line in text.splitlines() if not line.startswith("  decide:")))
-    newest = max(run.search.checkpoints.glob("*.pt"))
-    found = read_checkpoint(newest)
-    del found["recipe"]["method.decide"]
-    save_checkpoint(run.search.checkpoints, int(newest.stem), found)
-    resumed = diffnas.search(read_recipe(run.search.recipe, ["search.epochs=2"]), run.path, resume=True)
-    assert "  decide: step  # as before there was this key" in resumed.search.recipe.read_text()
-    assert "  margin: 0.4  # --set method" in resumed.search.recipe.read_text()
+    text = run.search.recipe.read_text()
+    lines = [line for line in text.splitlines()[1:] if not line.startswith("  draw:")]  # nor was there a digest
+    run.search.recipe.write_text("\n".join(lines))
+    *others, newest = sorted(run.search.checkpoints.iterdir())
+    for path in others:
+        path.unlink()
+    state = read_checkpoint(newest)
+    del state["recipe"]  # nor were the keys in the checkpoint
+    save_checkpoint(run.search.checkpoints, int(newest.stem), state)
+    more = read_recipe(run.search.recipe, ["search.epochs=2"])
+    resumed = diffnas.search(more, run.path, resume=True)
+    assert "  draw: derivable  # as before there was this key" in resumed.search.recipe.read_text()
+    assert "  candidates: 2  # --set method" in resumed.search.recipe.read_text()

@@ -256,7 +256,7 @@ def test_settings_of_a_method_within_count_as_a_whole(tmp_path: Path, monkeypatc
     wrapped = ["method={name: smooth-darts, base: darts, base_settings: {unrolled: false}}"]
     run = interrupted(tmp_path / "run", monkeypatch, 3, *wrapped)
     recipe = run / "search" / "recipe.yaml"
-    changed = recipe.read_text().replace("unrolled: false", "exact: false\n    unrolled: false")
+    changed = recipe.read_text().replace("    unrolled: false", "    unrolled: true")
     recipe.write_text(changed)
     with pytest.raises(RecipeError, match="method.base_settings differs from the run's"):
         diffnas.search(None, run, resume=True)
@@ -467,7 +467,9 @@ def test_what_comes_after_a_search(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_the_end_of_a_method_is_asked_between_epochs_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """DSNAS ends when every edge is decided, which may happen in the middle of an epoch."""
-    recipe = tiny("method={name: dsnas, margin: 1e-9}", "data.split=1", "search.epochs=3")
+    recipe = tiny(
+        "method={name: dsnas, margin: 1e-9, decide: step, stop_when_decided: true}", "data.split=1", "search.epochs=3"
+    )
     whole = diffnas.search(recipe, tmp_path / "whole")
     with monkeypatch.context() as patch:
         at_step(patch, 2, stop, DSNAS)

@@ -23,6 +23,7 @@ from diffnas.runtime.console import log
 from diffnas.runtime.device import pick_device
 from diffnas.runtime.files import sweep
 from diffnas.runtime.lock import Held, only_one
+from diffnas.runtime.sharing import fitted_threads, sharing
 from diffnas.runtime.stop import Stop
 
 
@@ -46,7 +47,8 @@ def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = 
         sweep(where.search.path)
         where.search.write_recipe(recipe.to_yaml())
         try:
-            _run(where, held, Resumed(recipe, None, {}), source, feeds, device)
+            with fitted_threads():
+                _run(where, held, Resumed(recipe, None, {}), source, feeds, device)
         except (RecipeError, ResourceError):  # what only a supernet at hand could tell
             unclaim(where.search)
             raise
@@ -80,7 +82,7 @@ def _run(where: Run, held: Held, found: Resumed, source: Source, feeds: dict[str
     log.info("run folder: %s", where.path)
     source.say()
     go_on = shlex.join(["diffnas", "search", "--resume", str(where.path)])
-    with Stop(found.recipe.search.checkpoint_every) as stop:
+    with Stop(found.recipe.search.checkpoint_every) as stop, sharing():
         task = source.search_task()
         session = Session(where.search, held, stop, device, found.recipe, go_on, task, source)
         try:

@@ -27,6 +27,7 @@ from diffnas.runtime.console import log
 from diffnas.runtime.device import pick_device
 from diffnas.runtime.files import sweep, write_text
 from diffnas.runtime.lock import Held, only_one
+from diffnas.runtime.sharing import fitted_threads, sharing
 from diffnas.runtime.stop import Stop
 from diffnas.sections import ImageTrain, TextTrain
 
@@ -70,7 +71,8 @@ def train(
         part.write_recipe(recipe.to_yaml())  # from here on the training can be resumed
         try:
             record(part, genotype=origin_of(genotype, origin), **({} if start is None else {"init": start.facts}))
-            _run(where, part, held, Resumed(recipe, None, {}), job, facts or {})
+            with fitted_threads():
+                _run(where, part, held, Resumed(recipe, None, {}), job, facts or {})
         except ResourceError:
             unclaim(part)
             raise
@@ -105,7 +107,7 @@ def _run(where: Run, part: Part, held: Held, found: Resumed, job: Job, facts: Ma
     """One attempt, from the start or from the checkpoint that was found, to the weights."""
     log.info("run folder: %s", where.path)
     job.source.say()
-    with Stop(_require_train(found.recipe).checkpoint_every) as stop:
+    with Stop(_require_train(found.recipe).checkpoint_every) as stop, sharing():
         task, source = job.training.task, job.source
         session = Session(part, held, stop, job.device, found.recipe, _go_on(where, part), task, source)
         with explained(part, found.recipe, "train", session.resume_with):
