@@ -98,9 +98,25 @@ def test_a_training_begins_with_the_search_and_resumes(searched: diffnas.Run, mo
             diffnas.train(searched, recipe(), searched, init="search", name="part")
     assert not list(searched.train("part").path.glob("checkpoint/*"))
     diffnas.train(None, None, searched, resume=True, name="part")
+    for name, begun in (("fresh", {"from": "fresh"}), ("part", facts)):
+        assert json.loads((searched.train(name).path / "environment.json").read_text())["init"] == begun
     whole, part, fresh = (load_file(searched.train(name).weights) for name in ("whole", "part", "fresh"))
     assert all(torch.equal(part[name], whole[name]) for name in whole)
     assert not torch.equal(fresh["stem.0.weight"], whole["stem.0.weight"])
+
+
+def test_how_it_begins_is_written_before_it_can_be_resumed(searched: diffnas.Run, monkeypatch: Any) -> None:
+    def killed(part: Any, text: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("diffnas.run.Part.write_recipe", killed)
+        with pytest.raises(KeyboardInterrupt):
+            diffnas.train(searched, recipe(), searched, init="search", name="part")
+    facts = searched.train("part").path / "environment.json"
+    assert json.loads(facts.read_text())["init"]["from"] == "search"
+    diffnas.train(searched, recipe("train.epochs=1"), searched, name="part")  # what is left does not stand in the way
+    assert json.loads(facts.read_text())["init"] == {"from": "fresh"}
 
 
 def test_it_resumes_from_the_search_as_it_was_only(searched: diffnas.Run, monkeypatch: Any) -> None:

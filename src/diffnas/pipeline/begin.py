@@ -34,12 +34,6 @@ class Start:
     searched: bool
     tensors: Mapping[str, Tensor]
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What environment.json holds of it; `again` reads that."""
-        what = SEARCH if self.searched else "file"
-        return {"from": what, "path": str(self.path.absolute()), "digest": digest("", self.tensors)}
-
     def put(self, network: nn.Module) -> None:
         """Puts the weights into `network`; raises `WeightsError` by name where they do not fit, and changes nothing then."""
         said = f"search of {self.path}" if self.searched else f"file {self.path}"
@@ -51,6 +45,14 @@ class Start:
             filled, fresh = len(network.state_dict()), 0
         besides = f", {fresh} fresh (scales and shifts of normalisations, an auxiliary head)" if fresh else ""
         log.info("weights begin as those of %s: %d by name%s", said, filled, besides)
+
+
+def facts_of(start: Start | None) -> dict[str, Any]:
+    """What environment.json holds of how a training began; `again` reads that."""
+    if start is None:
+        return {"from": "fresh"}
+    what = SEARCH if start.searched else "file"
+    return {"from": what, "path": str(start.path.absolute()), "digest": digest("", start.tensors)}
 
 
 def start_of(init: str | Path | None, genotype: Genotype, folders: list[Path]) -> Start | None:
@@ -73,12 +75,12 @@ def start_of(init: str | Path | None, genotype: Genotype, folders: list[Path]) -
 
 def again(part: Part, genotype: Genotype) -> Start | None:
     """The same weights for a training that stopped before its first checkpoint; None where it began with fresh ones."""
-    facts = recorded(part).get("init")
-    if facts is None:
+    facts = recorded(part).get("init", facts_of(None))
+    if facts == facts_of(None):
         return None
     path = Path(facts["path"])
     start = _of_search(path) if facts["from"] == SEARCH else _of_file(path, genotype)
-    if start.facts["digest"] != facts["digest"]:
+    if facts_of(start)["digest"] != facts["digest"]:
         raise WeightsError(f"{path}: holds other weights than when the training began; start it anew in another folder")
     return start
 

@@ -11,7 +11,7 @@ from typing import Any
 from diffnas import draw
 from diffnas.core.genotype import Genotype
 from diffnas.errors import Diverged, RecipeError, ResourceError, RunError
-from diffnas.pipeline.begin import again, start_of
+from diffnas.pipeline.begin import again, facts_of, start_of
 from diffnas.pipeline.environment import as_begun, record, record_divergence
 from diffnas.pipeline.network import require_reads
 from diffnas.pipeline.origin import folder_of, origin_of
@@ -68,9 +68,9 @@ def train(
         require_empty(part, "train")
         sweep(part.path)
         write_text(part.genotype, genotype.to_json())
+        record(part, genotype=origin_of(genotype, origin), init=facts_of(start))
         part.write_recipe(recipe.to_yaml())  # from here on the training can be resumed
         try:
-            record(part, genotype=origin_of(genotype, origin), **({} if start is None else {"init": start.facts}))
             with fitted_threads():
                 _run(where, part, held, Resumed(recipe, None, {}), job, facts or {})
         except ResourceError:
