@@ -187,6 +187,10 @@ def test_what_is_not_there(searched: diffnas.Run, tmp_path: Path) -> None:
         diffnas.train("darts-v2", recipe(), tmp_path / "alone", init="search")
     with pytest.raises(RunError, match=r"--init nothing\.pt: is no file"):
         diffnas.train(searched, recipe(), searched, init="nothing.pt")
+    with pytest.raises(WeightsError, match="genotype.json: no weights can be read from it"):
+        diffnas.train(searched, recipe(), searched, init=searched.search.genotype)
+    with pytest.raises(WeightsError, match="is a checkpoint to resume from"):
+        diffnas.train(searched, recipe(), searched, init=max(searched.search.checkpoints.iterdir()))
     with pytest.raises(RunError, match="leave init out"):
         diffnas.train(None, None, searched, resume=True, init="search")
     assert not (tmp_path / "alone").exists()

@@ -18,7 +18,7 @@ from diffnas.pipeline.environment import recorded
 from diffnas.pipeline.weights import digest, is_ours, read_tensors
 from diffnas.recipe import Recipe, read_recipe
 from diffnas.run import Part, Run
-from diffnas.runtime.checkpoint import load_checkpoint
+from diffnas.runtime.checkpoint import MAGIC, load_checkpoint
 from diffnas.runtime.console import log
 from diffnas.runtime.files import is_file, is_folder
 
@@ -167,12 +167,25 @@ def _of_search(run: Path) -> Start:
     return Start(run, True, dict(weights))
 
 
+def _of_strangers(path: Path) -> dict[str, Tensor]:
+    """The weights in a file that another program wrote."""
+    with path.open("rb") as file:
+        own = file.read(len(MAGIC)) == MAGIC
+    if own:
+        raise WeightsError(f"--init {path}: is a checkpoint to resume from; name weights.safetensors, or {SEARCH}")
+    try:
+        return read_weights(path)
+    except WeightsError as error:
+        head = f"--init {path}: no weights can be read from it; safetensors and what torch.save writes can be read"
+        raise WeightsError(head, *error.lines) from None
+
+
 def _of_file(path: Path, genotype: Genotype) -> Start:
     """The weights in a file: ours, or of another program."""
     if not is_file(path):
         raise RunError(f"--init {path}: is no file; name a file of weights, or {SEARCH} for those of the run's search")
     if not is_ours(path):
-        return Start(path, False, read_weights(path))
+        return Start(path, False, _of_strangers(path))
     tensors, found = read_tensors(path)
     if found != genotype:
         log.warning("--init %s: these are weights of another cell; they are taken where names and shapes agree", path)
