@@ -97,8 +97,8 @@ def close() -> Callable[..., None]:
 
     def check(found: Tensor, expected: Tensor, tolerance: float | None = None) -> None:
         assert found.shape == expected.shape
-        found, expected = found.detach(), expected.detach()
         limit = tolerance or (1e-9 if expected.dtype == torch.float64 else 1e-4)
+        found, expected = found.detach(), expected.detach().to(found.dtype)
         size = float(expected.abs().max())
         off = float((found - expected).abs().max())
         assert torch.allclose(found, expected, rtol=0.0, atol=limit * max(size, 1e-30)), f"{off} of {size}"

@@ -51,6 +51,7 @@ ARROWS = {
         "tasks",
         "data",
         "draw",
+        "interop",
         "runtime",
         "run",
         "core",

@@ -86,6 +86,8 @@ def test_from_search_to_show(finished: Path, tmp_path: Path, capsys: pytest.Capt
     assert main(["show", str(finished), "--stats", "--out", "pictures"]) == 0
     shown = capsys.readouterr().out
     assert "normal 2 = " in shown and "size (recipe" in shown and len(list((tmp_path / "pictures").iterdir())) == 2
+    assert main(["show", str(finished), "--stats", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sizes"][0]["params"] == result["params"]
     assert main(["train", "--resume", str(finished)]) == 0
     assert "weights.safetensors" in capsys.readouterr().out
 

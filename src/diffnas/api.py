@@ -50,22 +50,29 @@ def train(
     resume: bool = False,
     name: str | None = None,
     partial: bool = False,
+    init: str | Path | None = None,
 ) -> Run:
     """Trains `genotype` (or what `load_genotype` makes of it) by `recipe` and returns the run folder: `diffnas train`.
 
     The weights are `RUN/train/NAME/weights.safetensors`; NAME is `name`, or the recipe's name and seed.  With `resume`, goes
     on in the folder `run` (with the training `name`, or its only one), and the rest is read from there.  Raises as `search`,
     and `RunError` for a run whose search has not finished, unless `partial` accepts its cell of now.
+
+    Weights begin fresh, or as `init` says: "search" for those of the supernet (of the run that `genotype` is, or of `run`), or
+    a file: `weights.safetensors` of another training, or a checkpoint that `interop.load_weights` reads.  Raises
+    `WeightsError` by name where they do not fit the network.
     """
     from diffnas.pipeline import train as pipeline
     from diffnas.pipeline.finished import require_finished
 
     if genotype is None or resume:
+        if init is not None:
+            raise RunError("a resumed training goes on with its own weights; leave init out")
         return pipeline.train(None, _recipe(recipe), _path(run), resume, name)
     found = load_genotype(genotype)
     source = _folder(genotype)
     facts = {} if source is None else require_finished(source, partial)
-    return pipeline.train(found, _recipe(recipe), _path(run), resume, name, genotype, facts)
+    return pipeline.train(found, _recipe(recipe), _path(run), resume, name, genotype, facts, init)
 
 
 def test(run: Run | str | Path, name: str | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -143,6 +143,13 @@ def train(
             help="Folder of this training in RUN/train (default: RECIPE-seedSEED); with --resume, which one to go on with.",
         ),
     ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="search|FILE",
+            help="Begin with the weights of the run's search, or those in a file (default: fresh).",
+        ),
+    ] = None,
     partial: Annotated[
         bool, typer.Option("--partial", help="Train the cell of a search that has not finished, as it is now.")
     ] = False,
@@ -166,7 +173,7 @@ def train(
 
     start_console(quiet)
     if resume is not None:
-        _only_one(genotype, recipe, run)
+        _only_one(genotype, recipe, run, init)
         from diffnas.run import open_run
 
         part = open_run(resume).training(name)
@@ -181,7 +188,7 @@ def train(
         source = Path(text) if is_folder(text) else None
         chosen = read_recipe(recipe or _recipe_of(source), overrides or ())
         with named(_short(text)):
-            done = api.train(found if text == "-" else text, chosen, run or source, name=name, partial=partial)
+            done = api.train(found if text == "-" else text, chosen, run or source, False, name, partial, init)
         part = done.train(name or f"{chosen.name}-seed{chosen.seed}")
     which = ["--train", part.path.name] if len(done.trainings()) > 1 else []
     _print(
@@ -277,7 +284,9 @@ def show(
     recipe: Annotated[
         str | None, typer.Option(metavar="RECIPE", help="With --stats: count at this recipe's size.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the genotype as JSON and draw nothing.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the genotype (with --stats its sizes) as JSON and draw nothing.")
+    ] = False,
     plugins: Plugins = None,
 ) -> None:
     """Draw a genotype's cells as SVG and PNG, and print them.
@@ -296,20 +305,23 @@ def show(
     found = _genotype(genotype)
     _say_unfinished(genotype)
     _say_changed_plugins(genotype)
-    if as_json:
+    if as_json and not stats:
         _print(*found.to_json().splitlines())
         return
-    from diffnas.draw import write_cells
-
-    if is_file(out):
+    if is_file(out) and not as_json:
         raise RunError(f"--out {out}: is a file; name a folder")
-    lines = []
+    lines: list[str] = []
     if stats:
-        from diffnas.pipeline.sizes import run_size, size_lines
+        from diffnas.pipeline.sizes import run_size, size_facts, size_lines
 
         by, shape = run_size(genotype) if recipe is None and is_folder(genotype) else (recipe, None)
-        with named(_short(genotype)):
-            lines = list(size_lines(found, by, shape))  # what cannot be counted is refused before anything is drawn
+        with named(_short(genotype)):  # what cannot be counted is refused before anything is drawn
+            if as_json:
+                _print(*_json_lines(size_facts(found, by, shape)))
+                return
+            lines = list(size_lines(found, by, shape))
+    from diffnas.draw import write_cells
+
     out.mkdir(parents=True, exist_ok=True)
     written = write_cells(found, out, f"{_stem(genotype)}-cells")
     _print(

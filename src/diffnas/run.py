@@ -128,7 +128,7 @@ def _remains(part: Path, path: Path) -> bool:
     """Whether `path` in the folder `part` is what a start leaves that was cut short before the recipe was written."""
     if path.is_dir():
         return not any(path.iterdir())
-    early = {".lock"} if part.name == "search" else {".lock", "genotype.json"}
+    early = {".lock"} if part.name == "search" else {".lock", "genotype.json", "environment.json"}
     return path.name in early or bool(LEFT_OVER.fullmatch(path.name))
 
 

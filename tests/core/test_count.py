@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 import diffnas
-from diffnas.core.count import Counts, count
-from diffnas.core.space import Words
+from diffnas.core.count import Counts, count, mmrazor_flops
+from diffnas.core.space import Shape, Words
 from diffnas.errors import UserError
+from diffnas.pipeline.sizes import size_facts, size_lines
 
 
 def test_a_hand_count() -> None:
@@ -62,3 +63,39 @@ def test_an_input_that_the_network_cannot_read(genotype: str, shape: Any, said: 
         count(diffnas.build_network(genotype, **size), shape)  # type: ignore[arg-type]
     (line,) = caught.value.lines
     assert line.startswith("count: the network ") and said in line
+
+
+def test_the_rule_of_openmmlab_by_hand() -> None:
+    layers = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AvgPool2d(2),
+        nn.BatchNorm2d(8, affine=False),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 10),
+    )
+    inside = 8 * 64
+    expected = 3 * 8 * 9 * 64 + 2 * inside + inside + inside + inside // 4 + inside // 4 + 80
+    assert mmrazor_flops(layers, Shape(10, 3, 8)) == expected
+
+
+@pytest.mark.parametrize(
+    ("cell", "printed", "params", "flops"),
+    [("mmrazor-cifar10", "3.42M parameters, 0.48G FLOPs", 3_422_712, 483_633_792),
+     ("darts-v2", "3.83M parameters, 0.55G FLOPs", 3_825_768, 547_473_024)],
+)  # fmt: skip
+def test_the_figures_that_openmmlab_prints(cell: str, printed: str, params: int, flops: int) -> None:
+    """3.42M and 0.48G, 3.83M and 0.55G in its tables; pools are normalised there, which adds some thousand of each."""
+    genotype = diffnas.load_genotype(cell)
+    lines = list(size_lines(genotype))
+    assert lines[1] == f"  as OpenMMLab counts: {printed}" and lines[-1].startswith("OpenMMLab: FLOPs are these")
+    found = size_facts(genotype, "cifar10-train-mmrazor", Shape(10))["sizes"]
+    assert size_facts(genotype)["sizes"][0]["openmmlab"] == {"params": params, "flops": flops}
+    assert 0 < found[0]["openmmlab"]["flops"] - flops < 1e6 and 0 < found[0]["openmmlab"]["params"] - params < 1e4
+
+
+def test_without_an_auxiliary_head_there_is_our_count_alone() -> None:
+    lines = list(size_lines(diffnas.load_genotype("darts-v2"), "darts-digits-tiny", Shape(10, 3, 8)))
+    assert len(lines) == 2 and "openmmlab" not in size_facts(diffnas.load_genotype("darts-rnn-v2"))["sizes"][0]

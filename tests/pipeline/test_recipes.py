@@ -61,6 +61,7 @@ def shrunk(name: str) -> Recipe:
         "data.train_limit=64",
     ]
     overrides += ["data.mean=null", "data.std=null", "data.test_limit=32", "search.epochs=2", "search.batch=16"]
+    overrides += ["search.cutout=2"]
     overrides += TINY[recipe.space.name] + QUICKER.get(recipe.method.name, [])
     values: dict[str, Any] = recipe.values()["space"]
     overrides += [f"space.{key}=2" for key in ("partial",) if values.get(key, 1) > 1]

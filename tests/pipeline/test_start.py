@@ -47,7 +47,11 @@ def test_what_a_start_leaves_counts_as_nothing(name: str, tmp_path: Path) -> Non
     part = Run(tmp_path).search if command == "search" else Run(tmp_path).train("a")
     assert not part.begun
     (folder / "checkpoint").mkdir(parents=True)
-    for left in (".lock", ".recipe.yaml.a1b2c3d4.tmp", *(["genotype.json"] if command == "train" else [])):
+    for left in (
+        ".lock",
+        ".recipe.yaml.a1b2c3d4.tmp",
+        *(["genotype.json", "environment.json"] if command == "train" else []),
+    ):
         (folder / left).write_text("")
     assert not part.begun and Run(tmp_path).trainings() == []
     claim(part, command)

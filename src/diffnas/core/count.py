@@ -24,8 +24,8 @@ RULE = (
 )
 
 MMRAZOR_RULE = (
-    "OpenMMLab's rule: besides, 1 for every number that a normalisation (2 if affine), ReLU or pool reads; parameters with the"
-    " auxiliary head"
+    "FLOPs are these multiply-adds, and 1 for every number that a normalisation (2 if affine), ReLU or pool reads;"
+    " parameters with the auxiliary head"
 )
 
 Unit = Literal["macs", "params"]

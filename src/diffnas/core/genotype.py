@@ -40,6 +40,12 @@ class Nodes:
         """Every op in list order."""
         return tuple(op for node in self.inputs for op, _ in node)
 
+    def places(self) -> dict[str, str]:
+        """Where op number K of a network's cell, `ops.K`, is in the supernet's, whose edges go by target, then source."""
+        before = [sum(range(self.first, self.first + k)) for k in range(len(self.inputs))]
+        found = [f"edges.{before[k] + source}.ops.{op}" for k, node in enumerate(self.inputs) for op, source in node]
+        return {f"ops.{k}": place for k, place in enumerate(found)}
+
 
 @dataclass(frozen=True)
 class Genotype:

@@ -56,7 +56,7 @@ def _fairdarts(module: nn.Module, key: str) -> str:
     op = re.match(r"^(cells\.(\d+))\._ops\.(\d+)\.(\d+)\.(\d+)\.(.*)$", key)
     if op:
         cell, number, node, source, place, rest = op.groups()
-        found = getattr(_cell(module, number), "nodes", None)
+        found = getattr(dict(module.named_modules()).get(f"cells.{number}"), "nodes", None)
         inputs = [(n, s) for n, row in enumerate(found.inputs, found.first) for _, s in row] if found else []
         same = [k for k, edge in enumerate(inputs) if edge == (int(node), int(source))]
         key = f"{cell}._ops.{same[int(place)]}.{rest}" if int(place) < len(same) else key
@@ -154,6 +154,7 @@ SOURCES = {
     "drnas-nb201": Source(_nasbench201, r"_?arch_parameters"),
     "darts-rnn": Source(_darts_rnn, r"(rnns\.0\.)?_?weights"),
     "mmrazor": Source(_mmrazor, r"(mutator|architecture\.mutator)\..*"),
+    "diffnas": Source(lambda module, key: key, "(?!)"),
 }
 """Whose names are understood."""
 
@@ -172,6 +173,12 @@ def translate(module: nn.Module, keys: Iterable[str], source: str) -> dict[str, 
     }
 
 
+def likeliest_source(module: nn.Module, keys: Iterable[str]) -> str:
+    """The program among `SOURCES` by whose names most of `keys` have a place in `module`; of equals the first."""
+    keys, own = list(keys), set(module.state_dict())
+    return max(SOURCES, key=lambda source: len(own & set(translate(module, keys, source).values())))
+
+
 def _source(name: str) -> Source:
     if name not in SOURCES:
         raise WeightsError(f"source {name!r} is unknown; known: {', '.join(SOURCES)}")
@@ -188,12 +195,15 @@ def _unwrapped(key: str) -> str:
     return re.sub(r"^((module|model|network|net|architecture|student)\.)+", "", key)
 
 
-def load_weights(module: nn.Module, state_dict: Mapping[str, Any] | str | Path, source: str) -> None:
+def load_weights(
+    module: nn.Module, state_dict: Mapping[str, Any] | str | Path, source: str, where: str | None = None
+) -> None:
     """Loads weights under the names of `source` into a supernet or network of ours.
 
     `state_dict` is that, a checkpoint that holds one, or the path of either (`.pt`, `.pth`, `.pth.tar`,
     `.safetensors`), of which nothing is run.  Every weight is used and every parameter filled, or `WeightsError` lists the
     rest and nothing is changed.  Architecture parameters, which some programs keep beside the weights, are left out.
+    `where` is what messages call them (by default, weights of `source`).
     Counters of batches (`num_batches_tracked`) may be missing: weights saved before PyTorch 0.4 have none.
     """
     _source(source)
@@ -223,11 +233,11 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any] | str | Path, 
         ],
     }
     if any(problems.values()):
-        raise WeightsError(*(f"weights of {source}: {line}" for line in _summed_up(problems)))
+        raise WeightsError(*(f"{where or f'weights of {source}'}: {line}" for line in summed_up(problems)))
     module.load_state_dict({ours: given[theirs] for theirs, ours in names.items()}, strict=False)
 
 
-def _summed_up(problems: Mapping[str, list[str]]) -> list[str]:
+def summed_up(problems: Mapping[str, list[str]]) -> list[str]:
     """All lines where they are ten or fewer, else two of each kind and how many more there are."""
     lines = [line for found in problems.values() for line in found]
     if len(lines) <= 10:

@@ -24,6 +24,14 @@ def origin_of(genotype: Genotype, given: Genotype | Run | str | Path | None) -> 
     return f"file {given}" if is_file(given) else "given as text"
 
 
+def folder_of(given: Genotype | Run | str | Path | None) -> Path | None:
+    """The run folder that `given` is or names, None where it is something else."""
+    given = given.path if isinstance(given, Run) else given
+    if given is None or isinstance(given, Genotype) or given in PUBLISHED:
+        return None
+    return Path(given) if is_folder(given) else None
+
+
 def _origin_in(run: Run, genotype: Genotype) -> str:
     """The same of a run's genotype: each epoch of a search leaves a copy of what it found."""
     if not is_folder(run.search.path):

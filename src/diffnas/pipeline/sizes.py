@@ -1,13 +1,15 @@
-"""How large a genotype's network is, in words."""
+"""How large a genotype's network is, in words and as data, by our rule and by OpenMMLab's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
-from diffnas.core.count import RULE, count
+from diffnas.core.count import MMRAZOR_RULE, RULE, count, mmrazor_flops
 from diffnas.core.genotype import Genotype
 from diffnas.core.space import Shape, Words
 from diffnas.keys import space_of
@@ -28,11 +30,28 @@ def size_lines(
 
     `shape` is what the recipe's networks read, where that is known without a look at the data.
     """
-    sizes = dict(_usual(genotype) if recipe is None else _of_recipe(genotype, recipe, shape))
-    for name, (params, macs, auxiliary) in sizes.items():
-        head = f", auxiliary head {auxiliary:,} besides" if auxiliary else ""
-        yield f"size ({name}): {params:,} parameters{head}, {macs / 1e6:.1f}M multiply-adds"
+    rows = _sizes(genotype, recipe, shape)
+    for row in rows:
+        head = f", auxiliary head {row['auxiliary_params']:,} besides" if row["auxiliary_params"] else ""
+        yield f"size ({row['size']}): {row['params']:,} parameters{head}, {row['macs'] / 1e6:.1f}M multiply-adds"
+        if "openmmlab" in row:
+            params, flops = row["openmmlab"]["params"], row["openmmlab"]["flops"]
+            yield f"  as OpenMMLab counts: {params / 1e6:.2f}M parameters, {flops / 1e9:.2f}G FLOPs"
     yield f"counted: {RULE}"
+    if any("openmmlab" in row for row in rows):
+        yield f"OpenMMLab: {MMRAZOR_RULE}"
+
+
+def size_facts(
+    genotype: Genotype, recipe: str | Recipe | None = None, shape: Shape | Words | None = None
+) -> dict[str, Any]:
+    """The same as data: of every size `params`, `macs`, `auxiliary_params`; `openmmlab` where there is an auxiliary head."""
+    rows = _sizes(genotype, recipe, shape)
+    return {"sizes": rows, "counting_rule": RULE, "openmmlab_rule": MMRAZOR_RULE}
+
+
+def _sizes(genotype: Genotype, recipe: str | Recipe | None, shape: Shape | Words | None) -> list[dict[str, Any]]:
+    return list(_usual(genotype) if recipe is None else _of_recipe(genotype, recipe, shape))
 
 
 def run_size(run: str | Path) -> tuple[Recipe, Shape | Words]:
@@ -56,18 +75,15 @@ def _stored_shape(run: Run, part: Part, recipe: Recipe) -> Shape | Words | None:
     return None if stored is None else stored.shape
 
 
-def _usual(genotype: Genotype) -> Iterator[tuple[str, tuple[int, int, int]]]:
+def _usual(genotype: Genotype) -> Iterator[dict[str, Any]]:
     space = space_of(genotype)
     for name, (shape, settings) in space.usual_sizes.items():
         with torch.device("meta"):
             network = space.network(genotype, shape, **settings)
-        counts = count(network, shape)
-        yield name, (counts.params, counts.macs, counts.auxiliary)
+        yield _row(name, network, shape)
 
 
-def _of_recipe(
-    genotype: Genotype, recipe: str | Recipe, shape: Shape | Words | None
-) -> Iterator[tuple[str, tuple[int, int, int]]]:
+def _of_recipe(genotype: Genotype, recipe: str | Recipe, shape: Shape | Words | None) -> Iterator[dict[str, Any]]:
     recipe = read_recipe(recipe) if isinstance(recipe, str) else recipe
     if recipe.train is None:
         yield from _usual(genotype)
@@ -76,10 +92,17 @@ def _of_recipe(
     shape = shape or read_shape(recipe)
     with torch.device("meta"):
         network = build(genotype, recipe, shape)
-    counts = count(network, shape)
     train, size = recipe.train, f"recipe {recipe.name}"
     if isinstance(train, ImageTrain) and isinstance(shape, Shape):
         size += f", C={train.channels} L={train.layers}, {shape.side}x{shape.side}, {shape.classes:,} classes"
     elif isinstance(train, TextTrain) and isinstance(shape, Words):
         size += f", {shape.vocabulary:,} words, {train.units} units"
-    yield size, (counts.params, counts.macs, counts.auxiliary)
+    yield _row(size, network, shape)
+
+
+def _row(name: str, network: nn.Module, shape: Shape | Words) -> dict[str, Any]:
+    counts = count(network, shape)
+    row = {"size": name, "params": counts.params, "macs": counts.macs, "auxiliary_params": counts.auxiliary}
+    if counts.auxiliary and isinstance(shape, Shape):
+        row["openmmlab"] = {"params": counts.params + counts.auxiliary, "flops": mmrazor_flops(network, shape)}
+    return row

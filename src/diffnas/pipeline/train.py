@@ -11,9 +11,10 @@ from typing import Any
 from diffnas import draw
 from diffnas.core.genotype import Genotype
 from diffnas.errors import Diverged, RecipeError, ResourceError, RunError
+from diffnas.pipeline.begin import again, facts_of, start_of
 from diffnas.pipeline.environment import as_begun, record, record_divergence
 from diffnas.pipeline.network import require_reads
-from diffnas.pipeline.origin import origin_of
+from diffnas.pipeline.origin import folder_of, origin_of
 from diffnas.pipeline.resources import explained
 from diffnas.pipeline.resume import Resumed, require_recipe, require_run, resumed
 from diffnas.pipeline.session import Session, resumed_source
@@ -39,11 +40,13 @@ def train(
     name: str | None = None,
     origin: Genotype | Run | str | Path | None = None,
     facts: Mapping[str, Any] | None = None,
+    init: str | Path | None = None,
 ) -> Run:
     """Trains `genotype` as `recipe` says and returns the run folder, with RUN/train/NAME/weights.safetensors in it.
 
     NAME is `name`, or the recipe's name and seed; `origin`, what the genotype was read from, is recorded, and `facts` with the
-    attempt.  With `resume`, goes on in the folder `run` (with the training `name`, or its only one); `genotype` and `recipe`
+    attempt.  `init` is what the weights begin as: "search" (of the run that the genotype is from, or of `run`), a file, or
+    fresh.  With `resume`, goes on in the folder `run` (with the training `name`, or its only one); `genotype` and `recipe`
     are then read from it.  Raises `UserError` for input that cannot be used, `Interrupted` after a signal, with a checkpoint
     written, and `Diverged` where a number is no longer finite.
     """
@@ -55,7 +58,9 @@ def train(
         raise RunError("nothing to train: give a genotype")
     device = pick_device(recipe.device)
     require_reads(genotype, recipe)
-    job = Job(genotype, recipe, load_source(recipe), device)
+    folders = [Path(path) for path in (folder_of(origin), run) if path is not None]
+    start = start_of(init, genotype, folders)
+    job = Job(genotype, recipe, load_source(recipe), device, start)
     where = Run(Path(run)) if run is not None else new_run(None, recipe.name)
     part = where.train(name or f"{recipe.name}-seed{recipe.seed}")
     claim(part, "train")
@@ -63,9 +68,9 @@ def train(
         require_empty(part, "train")
         sweep(part.path)
         write_text(part.genotype, genotype.to_json())
+        record(part, genotype=origin_of(genotype, origin), init=facts_of(start))
         part.write_recipe(recipe.to_yaml())  # from here on the training can be resumed
         try:
-            record(part, genotype=origin_of(genotype, origin))
             with fitted_threads():
                 _run(where, part, held, Resumed(recipe, None, {}), job, facts or {})
         except ResourceError:
@@ -93,7 +98,8 @@ def _resume(run: str | Path | None, recipe: Recipe | None, name: str | None) -> 
         with as_begun(part, found.checkpoint, device):
             require_reads(genotype, found.recipe)
             source = resumed_source(found.recipe, part, found.checkpoint)
-            _run(where, part, held, found, Job(genotype, found.recipe, source, device), {})
+            start = again(part, genotype) if found.checkpoint is None else None
+            _run(where, part, held, found, Job(genotype, found.recipe, source, device, start), {})
     return where
 
 

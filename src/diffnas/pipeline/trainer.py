@@ -13,6 +13,7 @@ from torch import Tensor
 from diffnas.core.genotype import Genotype
 from diffnas.core.seeds import stream_seed
 from diffnas.engine.optim import load_optimizer_state, optimizer_state, set_learning_rate
+from diffnas.pipeline.begin import Start
 from diffnas.pipeline.network import build
 from diffnas.pipeline.resources import require_memory
 from diffnas.pipeline.resume import Resumed
@@ -25,12 +26,16 @@ from diffnas.runtime.device import PRECISIONS, place
 
 
 class Job:
-    """What is trained: the network of `genotype`, by `recipe`, on the data of `source`."""
+    """What is trained: the network of `genotype`, by `recipe`, on the data of `source`, from fresh weights or from `start`."""
 
-    def __init__(self, genotype: Genotype, recipe: Recipe, source: Source, device: torch.device) -> None:
+    def __init__(
+        self, genotype: Genotype, recipe: Recipe, source: Source, device: torch.device, start: Start | None = None
+    ) -> None:
         self.genotype, self.device, self.source = genotype, device, source
         require_memory(lambda: build(genotype, recipe, source.shape), recipe, "train", device)
         network = build(genotype, recipe, source.shape, stream_seed(recipe.seed, "weights"))
+        if start is not None:
+            start.put(network)
         self.network = place(network, device)
         self.training = source.training(self.network, device)
 

@@ -107,6 +107,29 @@ def read_weights(part: Part, recipe: Recipe) -> Weights:
     if not path.is_file():
         run = quote(str(part.path.parents[1]))
         raise RunError(f"{path}: is missing; finish the training with: diffnas train --resume {run}")
+    tensors, inside = _read_whole(path)
+    genotype, _, inputs = _described(path, inside)
+    _require_own(part, recipe, genotype, inside)
+    return Weights(path, tensors, genotype, inputs or _computed_inputs(path, recipe, inside))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], Genotype]:
+    """The tensors in weights that diffnas wrote, and whose they are; raises `WeightsError` where they are damaged."""
+    tensors, inside = _read_whole(path)
+    return tensors, _described(path, inside)[0]
+
+
+def is_ours(path: Path) -> bool:
+    """Whether the file at `path` is one of weights that diffnas wrote; damaged ones are not known for what they were."""
+    try:
+        with safe_open(path, "pt") as file:
+            return "diffnas" in (file.metadata() or {})
+    except (SafetensorError, OSError, ValueError):
+        return False
+
+
+def _read_whole(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors at `path` and what is said of them; raises `WeightsError` where they are damaged."""
     text, inside = _read_metadata(path)
     try:
         tensors = load_file(path)
@@ -114,9 +137,7 @@ def read_weights(part: Part, recipe: Recipe) -> Weights:
         raise WeightsError(f"{path}: cannot be read: {error}") from None
     if "digest" in inside and inside["digest"] != digest(text.rpartition(MARK)[0] + "}", tensors):
         raise WeightsError(f"{path}: damaged: its contents do not match its digest; restore a copy, or train again")
-    genotype, _, inputs = _described(path, inside)
-    _require_own(part, recipe, genotype, inside)
-    return Weights(path, tensors, genotype, inputs or _computed_inputs(path, recipe, inside))
+    return tensors, inside
 
 
 def _read_metadata(path: Path) -> tuple[str, dict[str, Any]]:

@@ -115,8 +115,13 @@ def test_first_order(form: Form, oracle: Any, close: Any) -> None:
     close(next(iter(search.arch.parameters())).detach(), call.found["alphas_after_adam"])
 
 
-def restated(search: Search, alphas: Tensor, train: Batch, valid: Batch, clip: float) -> Tensor:
-    """The alphas' second-order gradient as the original's code goes about it, on the plain supernet."""
+def restated(
+    search: Search, alphas: Tensor, train: Batch, valid: Batch, clip: float, stays: tuple[str, ...] = ()
+) -> Tensor:
+    """The alphas' second-order gradient as the original's code goes about it, on the plain supernet.
+
+    The look-ahead leaves the weights that `stays` names where they are.
+    """
     weights, space = search.weights, search.space
 
     def loss(at: list[Tensor], alphas: Tensor, data: Batch) -> Tensor:
@@ -135,7 +140,9 @@ def restated(search: Search, alphas: Tensor, train: Batch, valid: Batch, clip: f
     eta = 2.0 * train.scale
     start = [w.detach().clone().requires_grad_() for w in weights]
     slopes, kappa = clipped(list(torch.autograd.grad(loss(start, alphas, train), start)))
-    ahead = [(w - eta * (g + 5e-7 * w)).detach().requires_grad_() for w, g in zip(start, slopes, strict=True)]
+    rates = [0.0 if name in stays else eta for name, _ in search.supernet.named_parameters()]
+    steps = zip(rates, start, slopes, strict=True)
+    ahead = [(w - rate * (g + 5e-7 * w)).detach().requires_grad_() for rate, w, g in steps]
     alphas = alphas.detach().requires_grad_()
     direct, *vector = torch.autograd.grad(loss(ahead, alphas, valid), [alphas, *ahead])
     vector, _ = clipped(vector)
@@ -168,6 +175,62 @@ def test_second_order_with_its_clips(clip: float, form: Form, oracle: Any, close
     unrolled_arch_step(search, search.relax("arch"), train, valid, clip=clip)
     slope = expected + 1e-3 * before  # Adam's first step
     close(search.arch.alpha[KIND].detach(), before - 3e-3 * slope / (slope.abs() + 1e-8), 1e-6)
+
+
+class Tied(torch.nn.Module):
+    """The original's model as far as names go: the decoder's weight is the encoder's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = torch.nn.Embedding(5, 3)
+        self.cell = torch.nn.Parameter(torch.randn(3, 3))
+        self.decoder = torch.nn.Linear(3, 5)
+        self.decoder.weight = self.encoder.weight
+
+
+def constructed(model: Tied, theta: Tensor) -> Tied:
+    """The model at the weights `theta`, as `_construct_model_from_theta` of the original makes it."""
+    made, state, offset = Tied(), model.state_dict(), 0
+    for name, parameter in model.named_parameters():
+        state[name] = theta[offset : offset + parameter.numel()].view_as(parameter)
+        offset += parameter.numel()
+    assert offset == len(theta)
+    made.load_state_dict(state)
+    return made
+
+
+def test_the_originals_look_ahead_leaves_the_tied_embedding_where_it_is() -> None:
+    """Its state dict has the matrix twice; the decoder's copy, which is read last, is the old one."""
+    model = Tied()
+    ahead = constructed(model, torch.cat([p.detach().flatten() for p in model.parameters()]) - 1.0)
+    assert torch.equal(ahead.encoder.weight, model.encoder.weight)
+    assert torch.equal(ahead.cell, model.cell - 1.0) and torch.equal(ahead.decoder.bias, model.decoder.bias - 1.0)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_our_look_ahead_moves_the_tied_embedding(form: Form, oracle: Any, close: Any, monkeypatch: Any) -> None:
+    """The gradient is that of a look-ahead of all weights, and another than with the embedding where it was."""
+    call = oracle("h_rnn_search_first_f64")
+    search, train, valid = loaded(call, form), batch(call, scale=0.5), batch(call, "_valid")
+    before, seen = search.supernet.embedding.weight.detach().clone(), []
+    loss = search.task.loss
+
+    def watched(network: Any, data: Batch) -> Any:
+        seen.append((data is valid, search.supernet.embedding.weight.detach().clone()))
+        return loss(network, data)
+
+    monkeypatch.setattr(search, "task", type("Watching", (), {"loss": staticmethod(watched)})())
+    mixture = search.relax("arch")
+    slope = hypergradient(search, mixture, train, valid, clip=0.25)[1]
+    (found,) = torch.autograd.grad(mixture.tensors(), list(search.arch.parameters()), slope)
+    (ahead,) = [weight for is_ahead, weight in seen if is_ahead]
+    assert float((ahead - before).abs().max()) > 1e-4 and torch.equal(search.supernet.embedding.weight, before)
+    moved, left = (
+        restated(loaded(call, "plain"), call.given["alphas"].clone(), train, valid, 0.25, stays)
+        for stays in ((), ("embedding.weight",))
+    )
+    close(found, moved, 1e-8)
+    assert float((moved - left).abs().max()) > 1e-3 * float(moved.abs().max())
 
 
 def test_the_exact_product_takes_the_same_clips(oracle: Any, close: Any) -> None:

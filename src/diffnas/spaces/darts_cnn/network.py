@@ -38,6 +38,7 @@ class GenotypeCell(nn.Module):
             for node in nodes.inputs
             for op, source in node
         )
+        self.searched = nodes.places()
         self.empty = Zero(plan.stride)  # the value of a node that reads nothing
 
     def forward(self, inputs: list[Tensor], dropped: Tensor | None) -> Tensor:

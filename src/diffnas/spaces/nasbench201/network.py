@@ -19,6 +19,7 @@ class GenotypeCell(nn.Module):
         super().__init__()
         self.nodes = nodes
         self.ops = nn.ModuleList(OPS[op](channels, True, True) for op in nodes.ops)
+        self.searched = nodes.places()
         self.empty = Zero()  # the value of a node that reads nothing
 
     def forward(self, x: Tensor) -> Tensor:

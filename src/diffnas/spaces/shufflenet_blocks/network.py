@@ -25,6 +25,7 @@ class Network(nn.Module):
         chain = zip(ops, places(space, shape.side), strict=True)
         self.blocks = nn.Sequential(*(OPS[op](place, norm_eps) for op, place in chain))
         self.head = head(space, shape, norm_eps)
+        self.searched = {f"blocks.{e}": f"blocks.{e}.ops.{op}" for e, op in enumerate(ops)}
         initialise(self.stem, [self.blocks, self.head])
 
     def forward(self, x: Tensor) -> Tensor:
