@@ -34,7 +34,7 @@ from benchmarks.measure import (
 )
 from diffnas.core.batch import Batch
 from diffnas.core.seeds import generator
-from diffnas.core.space import Form, Words
+from diffnas.core.space import Form, TextShape
 from diffnas.engine.search import Search
 from diffnas.methods.darts import DARTS
 from diffnas.spaces.darts_rnn.space import DartsRNN
@@ -129,7 +129,7 @@ class Ours:
     def _search(self, device: torch.device) -> Step:
         columns, units = self.size or SEARCH
         space, method = DartsRNN(units=units), DARTS(unrolled=self.unrolled)
-        supernet = space.supernet(Words(WORDS), form=self.form).to(device)
+        supernet = space.supernet(TextShape(WORDS), form=self.form).to(device)
         arch = method.arch(space, generator(0, "arch")).to(device)
         search = Search(
             method=method,

@@ -26,9 +26,9 @@ from torch import Tensor, nn
 
 import diffnas
 from benchmarks.measure import environment, table, write_json
-from diffnas.core.batch import Spoken
+from diffnas.core.batch import LanguageModelOutput
 from diffnas.core.seeds import stream_seed
-from diffnas.core.space import Words
+from diffnas.core.space import TextShape
 from diffnas.engine.optim import set_learning_rate
 from diffnas.pipeline.network import build
 from diffnas.pipeline.source import load_test_set
@@ -52,7 +52,7 @@ class LSTM(LanguageModel):
         self.out = nn.Parameter(torch.empty(CELLS, units).uniform_(-bound, bound))
         self.gates = nn.Parameter(torch.empty(4 * CELLS).uniform_(-bound, bound))
 
-    def forward(self, inputs: tuple[Tensor, Tensor | None]) -> Spoken:
+    def forward(self, inputs: tuple[Tensor, Tensor | None]) -> LanguageModelOutput:
         """What it says of the tokens; its carry [1, N, H + C] holds the hidden state and the cells."""
         tokens, carry = inputs
         units, cells = self.embedding.embedding_dim, None
@@ -108,7 +108,7 @@ def trained(job: Job) -> Result:
     assert isinstance(train, TextTrain)
     network = build(diffnas.load_genotype(MODELS[0]), recipe, source.shape, stream_seed(job.seed, "weights"))
     if job.model == "lstm":
-        assert isinstance(network, LanguageModel) and isinstance(source.shape, Words)
+        assert isinstance(network, LanguageModel) and isinstance(source.shape, TextShape)
         network = LSTM(source.shape.vocabulary, train.units, network.dropouts)
     training, weights, valid = source.training(network, CPU), list(network.parameters()), math.inf
     for epoch in range(job.epochs):

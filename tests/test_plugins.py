@@ -250,7 +250,7 @@ def test_an_own_op_is_the_same_in_both_forms(files: dict[str, Path]) -> None:
         (DATA_SET.replace('("even", "top")', '("top", "top")'), "data 'halves': classes must be names, each once"),
         (
             "import diffnas\nclass S:\n    name = 's'\n    cells = supernet = network = None\ndiffnas.register(S)",
-            "lacks reads",
+            "lacks modality",
         ),
     ],
 )

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from diffnas.core.genotype import Genotype
     from diffnas.core.mixture import Mix, Mixture
     from diffnas.core.settings import setting
-    from diffnas.core.space import Shape, Size, Space, Words
-    from diffnas.engine.method import Clock, Method, Phase, Stage, Turn
+    from diffnas.core.space import Shape, Size, Space, TextShape
+    from diffnas.engine.method import Clock, Method, Phase, Stage, Transition
     from diffnas.engine.search import Search
     from diffnas.engine.wrapper import Wrapper
     from diffnas.recipe import Recipe, read_recipe
@@ -63,8 +63,8 @@ _HOMES = {
     "Size": "diffnas.core.space",
     "Space": "diffnas.core.space",
     "Stage": "diffnas.engine.method",
-    "Turn": "diffnas.engine.method",
-    "Words": "diffnas.core.space",
+    "TextShape": "diffnas.core.space",
+    "Transition": "diffnas.engine.method",
     "Wrapper": "diffnas.engine.wrapper",
     "best_cells": "diffnas.api",
     "build_network": "diffnas.api",
@@ -104,8 +104,8 @@ __all__ = [
     "Size",
     "Space",
     "Stage",
-    "Turn",
-    "Words",
+    "TextShape",
+    "Transition",
     "Wrapper",
     "best_cells",
     "build_network",

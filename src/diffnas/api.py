@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from diffnas.checks import read_settings, sentence
 from diffnas.core.genotype import Genotype
 from diffnas.core.known import ALIASES, PUBLISHED, published, published_name
-from diffnas.core.space import Form, Shape, Space, Words
+from diffnas.core.space import Form, Shape, Space, TextShape
 from diffnas.errors import GenotypeError, RecipeError, RunError
 from diffnas.interop.genotypes import cell_text, is_text, read_genotype, read_genotype_file, read_text
 from diffnas.keys import choice_class, nearest, settings_model, space_of
@@ -250,7 +250,7 @@ def build_network(
 
     A recurrent genotype gives a language model instead, of `vocabulary` words and `units`, which drops with the probabilities
     `dropouts` (of dropout, dropouth, dropoutx, dropouti, dropoute): tokens [T, N] and a carry [1, N, units] or None ->
-    `Spoken`.
+    `LanguageModelOutput`.
 
     What is left out is as in the run, where `genotype` is a run: the size that it trains, and the classes or words of its data.
     Elsewhere it is as in papers: `channels` and `layers` 36 and 20 (darts-cnn) or 16 and 5 (nasbench201), 10 `classes`,
@@ -278,11 +278,13 @@ def build_network(
     if found.space not in SPACES:
         load_installed()
     space, known = _size_of_run(genotype, found)
-    strangers = images if space.reads == "text" else text
-    reason = f"is for networks of {'images' if strangers is images else 'text'}, and {space.name} reads {space.reads}"
+    strangers = images if space.modality == "text" else text
+    reason = (
+        f"is for networks of {'images' if strangers is images else 'text'}, and {space.name} reads {space.modality}"
+    )
     _refuse([(name, f"{reason}; leave it out") for name, value in strangers.items() if value is not None])
     given = {name: value for name, value in {**images, **text}.items() if value is not None}
-    return (_build_text if space.reads == "text" else _build_images)(found, space, known | given)
+    return (_build_text if space.modality == "text" else _build_images)(found, space, known | given)
 
 
 def _size_of_run(genotype: Genotype | Run | str | Path, found: Genotype) -> tuple[Space, dict[str, Any]]:
@@ -300,7 +302,7 @@ def _size_of_run(genotype: Genotype | Run | str | Path, found: Genotype) -> tupl
         size["dropouts"] = train.model_dump(include=set(RATES))
     if isinstance(train, ImageTrain):
         size |= {"auxiliary": train.auxiliary, "pool_norm": train.pool_norm, "drop_path": train.drop_path > 0}
-    if isinstance(shape, Words):
+    if isinstance(shape, TextShape):
         return space, size | {"vocabulary": shape.vocabulary}
     return space, size | {"classes": shape.classes, "in_channels": shape.channels, "side": shape.side}
 
@@ -320,7 +322,7 @@ def _build_images(genotype: Genotype, space: Space, size: Mapping[str, Any]) -> 
     side = size.get("side", 32 if settings["stem"] == "cifar" else 224)
     shape = Shape(size.get("classes", 10), size.get("in_channels", 3), side)
     _refuse(read_settings(ImageTrain, settings, settings)[1])
-    _refuse(space.network_refusals(shape, settings))
+    _refuse(space.check_network(shape, settings))
     return space.network(
         genotype,
         shape,
@@ -342,7 +344,7 @@ def build_supernet(
 ) -> nn.Module:
     """The supernet of `space` with fresh weights: `supernet(images, mixture) -> logits [N, classes]`.
 
-    That of `darts-rnn` reads words, numbered below `vocabulary`: `supernet((tokens, carry), mixture) -> Spoken`.
+    That of `darts-rnn` reads words, numbered below `vocabulary`: `supernet((tokens, carry), mixture) -> LanguageModelOutput`.
 
     `form` is "plain" (every edge for itself, differentiable twice) or "fast" (the same values, gradients and names in less
     time and memory; searches use it).  `size` sets fields of the space: `channels`, `layers`, `nodes`, `ops`, `partial`, ...
@@ -357,15 +359,15 @@ def build_supernet(
     found, mistakes = read_settings(settings_model(type(chosen)), size, names)
     _refuse(mistakes)
     sized: Space = dataclasses.replace(chosen, **{key: getattr(found, key) for key in size})
-    shape = _words(vocabulary) if sized.reads == "text" else Shape(classes, in_channels, side)
-    _refuse(sized.refusals(shape))
+    shape = _words(vocabulary) if sized.modality == "text" else Shape(classes, in_channels, side)
+    _refuse(sized.check_size(shape))
     return sized.supernet(shape, form=form)
 
 
-def _words(vocabulary: int) -> Words:
+def _words(vocabulary: int) -> TextShape:
     if not isinstance(vocabulary, int) or vocabulary < 1:
         raise RecipeError(f"vocabulary: must be a whole number of at least 1; got {vocabulary}")
-    return Words(vocabulary)
+    return TextShape(vocabulary)
 
 
 def _refuse(found: list[tuple[str, str]]) -> None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from diffnas import sections
-from diffnas.core.space import Shape, Words
+from diffnas.core.space import Shape, TextShape
 from diffnas.data import DATA
 from diffnas.data.texts import TEXTS
 from diffnas.errors import MOST
@@ -79,7 +79,7 @@ class Check:
         chosen = space.get("name") if isinstance(space, dict) else None
         unknown = name is not None and not (isinstance(name, str) and name in {*DATA, *TEXTS})
         if unknown and isinstance(chosen, str) and chosen in REGISTRIES["space"]:
-            return str(choice_class("space", chosen).reads)
+            return str(choice_class("space", chosen).modality)
         return kind_of(name)
 
     def _models(self) -> dict[str, type[BaseModel]]:
@@ -214,10 +214,10 @@ def _mistake(
     return dotted, f"must {verb} {must_be(info)}{large}; got {shown(value)}{quote}"
 
 
-def shape_of(data: sections.Images | sections.Text) -> Shape | Words:
+def shape_of(data: sections.Images | sections.Text) -> Shape | TextShape:
     """What its networks read, as far as a recipe tells; a folder's classes or words are known once it is read."""
     if isinstance(data, sections.Text):
-        return Words(TEXTS[data.name].words or 2)
+        return TextShape(TEXTS[data.name].words or 2)
     return _image_shape(data)
 
 
@@ -234,14 +234,14 @@ def refusals(parts: Mapping[str, Any], named: list[str], recipe: str = "") -> Re
     if "search" in named:
         found += [(f"{key}.name", "must be there: a search needs one") for key in REGISTRIES if key not in named]
     if method is not None:
-        found += [(f"method.{key}", reason) for key, reason in method.refusals()]
+        found += [(f"method.{key}", reason) for key, reason in method.check_settings()]
     if data is not None and data.name not in (known := sorted({*DATA, *TEXTS})):
         own = plugin_hint("data", data.name, recipe)
         found.append(
             ("data.name", f"{shown(data.name)} is unknown{nearest(data.name, known)}; known: {', '.join(known)}{own}")
         )
         data = None
-    if search is not None and method is not None and method.twice and search.supernet != "plain":
+    if search is not None and method is not None and method.needs_double_backward and search.supernet != "plain":
         found.append(("search.supernet", f"must be plain: method {method.name} as set here differentiates twice"))
     if search is not None:
         found += _rates("search.weights", search.weights) + _betas(search.arch.betas)
@@ -251,13 +251,13 @@ def refusals(parts: Mapping[str, Any], named: list[str], recipe: str = "") -> Re
     if data is None:
         return found
     found += _text(data) if isinstance(data, sections.Text) else _data(data)
-    if space is not None and space.reads != kind_of(data.name):
-        return [*found, ("space.name", f"{space.name} reads {space.reads}, and {data.name} is {kind_of(data.name)}")]
+    if space is not None and space.modality != kind_of(data.name):
+        return [*found, ("space.name", f"{space.name} reads {space.modality}, and {data.name} is {kind_of(data.name)}")]
     if search is not None and space is not None:
         found += _searched(search, data, space, method)
     if train is not None and space is not None:
         settings = train.model_dump()
-        found += [(f"train.{key}", reason) for key, reason in space.network_refusals(shape_of(data), settings)]
+        found += [(f"train.{key}", reason) for key, reason in space.check_network(shape_of(data), settings)]
     for name, section in (("search", search), ("train", train)):
         if isinstance(data, sections.Images) and section is not None:
             found += _cutout(f"{name}.cutout", section.cutout, _image_shape(data).side)
@@ -270,21 +270,21 @@ def _cutout(key: str, cutout: int, side: int) -> Refusals:
 
 def _searched(search: sections.Search, data: sections.Images | sections.Text, space: Any, method: Any) -> Refusals:
     """What does not go together in a search; a method is asked about spaces that can be built only."""
-    found = [(f"space.{key}", reason) for key, reason in space.refusals(shape_of(data), space.size)]
+    found = [(f"space.{key}", reason) for key, reason in space.check_size(shape_of(data), space.size)]
     if found or method is None:
         return found
-    misfits = [(f"space.{key}", reason) for key, reason in method.misfits(space)]
-    if any(key == "space.name" for key, _ in misfits):
-        return misfits  # nothing about this space would do
+    check_space = [(f"space.{key}", reason) for key, reason in method.check_space(space)]
+    if any(key == "space.name" for key, _ in check_space):
+        return check_space  # nothing about this space would do
     stages = method.stages(search.epochs, space.size)
     for size in dict.fromkeys(stage.size for stage in stages):
-        found += [(f"space.{key}", reason) for key, reason in space.refusals(shape_of(data), size)]
-    found += misfits
+        found += [(f"space.{key}", reason) for key, reason in space.check_size(shape_of(data), size)]
+    found += check_space
     feeds = {feed for stage in stages for phase in stage.phases for feed in phase.feeds}
     if isinstance(data, sections.Images) and data.split == 1.0:
         if feeds & {"valid", "score"}:
             found.append(("data.split", f"must be below 1: method {method.name} trains the architecture on the rest"))
-        elif method.measures:
+        elif method.uses_score_feed:
             found.append(("data.split", f"must be below 1: method {method.name} measures the supernet on the rest"))
     return found
 
@@ -324,7 +324,7 @@ def _nesterov(weights: sections.Weights | sections.TextWeights, method: Any) -> 
     key = "search.weights.nesterov"
     if weights.nesterov and not weights.momentum:
         return [(key, "needs search.weights.momentum above 0")]
-    if weights.nesterov and method is not None and method.looks_ahead:
+    if weights.nesterov and method is not None and method.uses_lookahead:
         return [(key, f"must be false: method {method.name} as set here looks one step of plain SGD ahead")]
     return []
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from diffnas import sections
 from diffnas.checks import Check, kind_of, shape_of
-from diffnas.core.space import Shape, Space, Words
+from diffnas.core.space import Shape, Space, TextShape
 from diffnas.errors import RecipeError
 from diffnas.keys import REGISTRIES, choice_class, nearest
 from diffnas.plugins import load_plugins
@@ -84,7 +84,7 @@ class Recipe:
         return kind_of(self.data.name)
 
     @property
-    def shape(self) -> Shape | Words:
+    def shape(self) -> Shape | TextShape:
         """What its networks read, as far as the recipe tells; a folder's classes or words are known once it is read."""
         return shape_of(self.data)
 

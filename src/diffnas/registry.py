@@ -31,7 +31,7 @@ T = TypeVar("T")
 Kind = Literal["method", "space", "data", "op"]
 NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 LONGEST = 50
-NEEDED = ("reads", "size", "cells", "supernet", "network", "costs", "refusals", "narrow")  # what a space must have
+NEEDED = ("modality", "size", "cells", "supernet", "network", "costs", "check_size", "narrow")  # what a space must have
 
 
 @dataclass(frozen=True)

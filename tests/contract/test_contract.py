@@ -15,9 +15,9 @@ from diffnas import CellSpace, engine
 from diffnas.core.batch import Batch
 from diffnas.core.mixture import Mixture
 from diffnas.core.seeds import generator
-from diffnas.core.space import Form, Reads, Shape, Size, Space, Words
+from diffnas.core.space import Form, Modality, Shape, Size, Space, TextShape
 from diffnas.engine import Search
-from diffnas.engine.method import Clock, Method, Stage, Turn
+from diffnas.engine.method import Clock, Method, Stage, Transition
 from diffnas.keys import choice_class
 from diffnas.methods import METHODS
 from diffnas.spaces import SPACES
@@ -49,7 +49,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "own-cells": {"channels": 2, "layers": 2, "nodes": 1},
     "shufflenet-blocks": {"channels": 4, "widths": (8,), "depths": (2,), "last": 8, "stem": "cifar"},
 }
-SHAPES: dict[Reads, Any] = {"images": Shape(4, 1, 8), "text": Words(9)}
+SHAPES: dict[Modality, Any] = {"images": Shape(4, 1, 8), "text": TextShape(9)}
 VARIANTS: dict[str, list[dict[str, Any]]] = {"darts": [{}, {"unrolled": True}, {"unrolled": True, "exact": True}]}
 ONE_FORM = {"shufflenet-blocks", "own-cells"}  # both names build the same module
 NO_NONE = ("skip_connect", "sep_conv_3x3", "max_pool_3x3")
@@ -89,9 +89,9 @@ PAIRS = [
     for variant in range(len(VARIANTS.get(method, [{}])))
     for space in SPACE_NAMES
     for form in ("plain", "fast")
-    if (form == "plain" or not made(method, variant).twice)
+    if (form == "plain" or not made(method, variant).needs_double_backward)
     and (form == "plain" or space not in ONE_FORM)
-    and not made(method, variant).misfits(space_for(method, space))
+    and not made(method, variant).check_space(space_for(method, space))
 ]
 Pair = tuple[str, int, str, Form]
 
@@ -101,11 +101,11 @@ class Feed:
     """The same batches every epoch."""
 
     first: int
-    reads: Reads
+    modality: Modality
     steps: int = 2
 
     def epoch(self, epoch: int) -> list[Batch]:
-        return [batch(self.first + step, self.reads) for step in range(self.steps)]
+        return [batch(self.first + step, self.modality) for step in range(self.steps)]
 
 
 def build(pair: Pair, seed: int = 0) -> Search:
@@ -114,7 +114,7 @@ def build(pair: Pair, seed: int = 0) -> Search:
     space = space_for(method_name, space_name)
     stage = stage_of(method, space)
     torch.manual_seed(seed)
-    supernet = space.supernet(SHAPES[space.reads], stage.size, form)
+    supernet = space.supernet(SHAPES[space.modality], stage.size, form)
     arch = method.arch(space, generator(seed, "arch"))
     search = Search(
         method=method,
@@ -123,14 +123,14 @@ def build(pair: Pair, seed: int = 0) -> Search:
         arch=arch,
         weights_optimizer=torch.optim.SGD(supernet.parameters(), 0.05, 0.9, weight_decay=3e-4),
         arch_optimizer=torch.optim.Adam([{"params": list(arch.parameters())}], 3e-2, (0.5, 0.999)),
-        task=ImageTask() if space.reads == "images" else LanguageTask(),
+        task=ImageTask() if space.modality == "images" else LanguageTask(),
         seed=seed,
         clip=5.0,
         clock=Clock(epochs=stage.epochs, epoch=stage.warmup, stage_epoch=stage.warmup, total=stage.warmup),
-        feeds={name: Feed(first, space.reads) for name, first in (("train", 100), ("valid", 200), ("score", 300))},
+        feeds={name: Feed(first, space.modality) for name, first in (("train", 100), ("valid", 200), ("score", 300))},
     )
     buffers = dict(supernet.named_buffers(recurse=False))
-    for name, value in method.dials(search.clock).items():
+    for name, value in method.supernet_buffers(search.clock).items():
         buffers[name].fill_(value)
     return search
 
@@ -140,10 +140,10 @@ def stage_of(method: Method, space: Space) -> Stage:
     return method.stages(EPOCHS, space.size)[0]
 
 
-def batch(number: int, reads: Reads = "images") -> Batch:
+def batch(number: int, modality: Modality = "images") -> Batch:
     """Images whose class is their brightest quarter, or words that mostly follow their order: there is something to learn."""
     draw = torch.Generator().manual_seed(number)
-    if reads == "text":
+    if modality == "text":
         noise = torch.randint(0, 5, (7, 3), generator=draw) // 4
         words = (torch.randint(0, 9, (1, 3), generator=draw) + torch.arange(7)[:, None] + noise) % 9
         return Batch(words[:-1], words[1:])
@@ -163,7 +163,7 @@ def walk(search: Search, steps: range) -> list[float]:
     losses = []
     for step in steps:
         for phase in stage_of(search.method, search.space).phases:
-            given = {name: batch(2 * step + (name == "valid"), search.space.reads) for name in phase.feeds}
+            given = {name: batch(2 * step + (name == "valid"), search.space.modality) for name in phase.feeds}
             found = search.method.step(search, given)
             losses += [float(found["train"].value)] if "train" in found else []
     return losses
@@ -201,14 +201,14 @@ class TestContract:
             not torch.equal(a, b) for a, b in zip(before, search.arch.parameters(), strict=True)
         )
         if not single_level(pair):
-            search.method.step(search, {"train": batch(0, search.space.reads)})
+            search.method.step(search, {"train": batch(0, search.space.modality)})
             assert not moved()
         walk(search, range(2))
         assert moved() == any(p.requires_grad for p in search.arch.parameters())
 
     def test_idle_weights_have_zero_gradients_not_missing_ones(self, pair: Pair) -> None:
         search = build(pair)
-        given = batch(0, search.space.reads)
+        given = batch(0, search.space.modality)
         mixture = search.relax("weights", given)
         grads = engine.gradients(search, mixture, given, {"weights"})
         assert len(grads.weights) == len(search.weights)
@@ -229,8 +229,8 @@ class TestContract:
     def test_turns_are_taken_between_epochs(self, pair: Pair) -> None:
         search = build(pair)
         for _ in range(3):
-            turn = search.method.turn(search, search.clock.stage_epoch)
-            assert isinstance(turn, Turn) and not turn.stop
+            turn = search.method.on_epoch_boundary(search, search.clock.stage_epoch)
+            assert isinstance(turn, Transition) and not turn.stop
             walk(search, range(1))
             clock = search.clock
             search.advance(stage_epoch=clock.stage_epoch + 1, epoch=clock.epoch + 1, total=clock.total + 1)
@@ -258,8 +258,8 @@ class TestContract:
         walk(search, range(1))
         genotype = search.derive()
         assert genotype is not None and genotype.space == search.space.name
-        if search.space.reads == "text":
-            model = search.space.network(genotype, Words(9), units=4)
+        if search.space.modality == "text":
+            model = search.space.network(genotype, TextShape(9), units=4)
             assert model((batch(0, "text").inputs, None)).log_probs.shape == (6, 3, 9)
             return
         network = search.space.network(genotype, Shape(4, 1, 8), channels=2, layers=2)
@@ -282,7 +282,7 @@ def test_plain_and_fast_go_the_same_way(pair: Pair) -> None:
         search.arch.double()
         for step in range(2):
             inputs = {
-                name: precise(batch(2 * step + k, search.space.reads)) for k, name in enumerate(("train", "valid"))
+                name: precise(batch(2 * step + k, search.space.modality)) for k, name in enumerate(("train", "valid"))
             }
             for phase in stage_of(search.method, search.space).phases:
                 search.method.step(search, {k: b for k, b in inputs.items() if k in phase.feeds})

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from diffnas.core.batch import Batch
 from diffnas.core.seeds import generator
-from diffnas.core.space import Shape, Words
+from diffnas.core.space import Shape, TextShape
 from diffnas.data.augment import Augment
 from diffnas.data.feeds import Feed
 from diffnas.data.images import Images
@@ -106,8 +106,8 @@ def space_for(name: str, method: str = "", **settings: Any) -> Any:
 
 def step_of(method: Any, space: Any, form: Any) -> Callable[[], Any]:
     stage = method.stages(12, space.size)[0]
-    images = space.reads == "images"
-    supernet = space.supernet(Shape(4) if images else Words(9), stage.size, form).to(META)
+    images = space.modality == "images"
+    supernet = space.supernet(Shape(4) if images else TextShape(9), stage.size, form).to(META)
     arch = method.arch(space, generator(0, "arch")).to(META)
     search = Search(
         method=method,

@@ -10,7 +10,7 @@ from torch import nn
 
 import diffnas
 from diffnas.core.count import Counts, count, mmrazor_flops
-from diffnas.core.space import Shape, Words
+from diffnas.core.space import Shape, TextShape
 from diffnas.errors import UserError
 from diffnas.pipeline.sizes import size_facts, size_lines
 
@@ -46,14 +46,14 @@ def test_a_smaller_input_costs_less() -> None:
 def test_a_language_model_is_counted_for_one_word() -> None:
     network = diffnas.build_network("darts-rnn-v2", vocabulary=50, units=8)
     cell = 16 * 16 + 8 * 8 * 16
-    assert count(network, Words(50)) == Counts(cell + 50 * 8 + 50, cell + 50 * 8, 0)
+    assert count(network, TextShape(50)) == Counts(cell + 50 * 8 + 50, cell + 50 * 8, 0)
 
 
 @pytest.mark.parametrize(
     ("genotype", "shape", "said"),
     [
         ("darts-rnn-v2", [3, 32, 32], "cannot read an image [3, 32, 32]; give [C, H, W] for images, or Words(V) for"),
-        ("darts-v2", Words(50), "cannot read 50 words; give [C, H, W]"),
+        ("darts-v2", TextShape(50), "cannot read 50 words; give [C, H, W]"),
         ("darts-v2", [1, 32, 32], "cannot read an image [1, 32, 32]"),
     ],
 )

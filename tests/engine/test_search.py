@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from diffnas.core.batch import Batch
-from diffnas.core.space import Words
+from diffnas.core.space import TextShape
 from diffnas.engine import Search, score
 from diffnas.engine.optim import load_optimizer_state, optimizer_state, set_learning_rate
 from diffnas.methods.darts import DARTS
@@ -96,7 +96,7 @@ def test_score_is_the_mean_over_images_and_leaves_no_trace(make_search: Callable
 
 def test_score_hands_the_hidden_state_from_batch_to_batch() -> None:
     space = DartsRNN(units=6, steps=2, dropout=0.0, dropouth=0.0, dropoutx=0.0, dropouti=0.0)
-    supernet = space.supernet(Words(9)).double()
+    supernet = space.supernet(TextShape(9)).double()
     method = DARTS()
     arch = method.arch(space, torch.Generator()).double()
     optimizers = (torch.optim.SGD(supernet.parameters(), 1.0), torch.optim.Adam(arch.parameters()))
@@ -114,4 +114,4 @@ def test_score_hands_the_hidden_state_from_batch_to_batch() -> None:
     parts = [Batch(rows[:4], rows[1:5], carry="not this one"), Batch(rows[4:8], rows[5:])]
     found, expected = (score(search, search.relax("eval"), batches, "running") for batches in (parts, [whole]))
     assert torch.allclose(found.loss, expected.loss, rtol=1e-5) and torch.equal(found.accuracy, expected.accuracy)
-    assert torch.allclose(found.worth, 80.0 * (-expected.loss).exp(), rtol=1e-5)  # sums are float32
+    assert torch.allclose(found.reward, 80.0 * (-expected.loss).exp(), rtol=1e-5)  # sums are float32

@@ -14,7 +14,7 @@ from diffnas.core.mixture import Mixture
 from diffnas.core.seeds import generator
 from diffnas.core.space import Size
 from diffnas.engine import Search
-from diffnas.engine.method import Clock, Turn, Use
+from diffnas.engine.method import Clock, Transition, Use
 from diffnas.engine.wrapper import Wrapper
 from diffnas.methods.darts import DARTS
 from diffnas.spaces.darts_cnn.space import DartsCNN
@@ -56,14 +56,19 @@ def test_every_hook_is_passed_on() -> None:
         DartsCNN(channels=4, layers=2),
     )
     assert wrapper.inner == DARTS(True, True) and wrapper.inner is wrapper.inner
-    assert wrapper.twice and wrapper.rewinds == 0 and wrapper.dials(Clock()) == {} and wrapper.misfits(space) == []
+    assert (
+        wrapper.needs_double_backward
+        and wrapper.max_rewind == 0
+        and wrapper.supernet_buffers(Clock()) == {}
+        and wrapper.check_space(space) == []
+    )
     assert wrapper.stages(3, size) == DARTS().stages(3, size)
-    assert Wrapper("darts", {"exact": True}).refusals() == [("base_settings.exact", "needs method.unrolled=true")]
+    assert Wrapper("darts", {"exact": True}).check_settings() == [("base_settings.exact", "needs method.unrolled=true")]
     ours, theirs = (m.arch(space, generator(0, "arch")).state_dict() for m in (wrapper, DARTS()))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     late = Wrapper("pdarts")
     assert late.stages(25, size) == late.inner.stages(25, size) and len(late.stages(25, size)) == 3
-    assert late.dials(Clock(stage=1, epochs=25)) == {"skip_dropout": pytest.approx(0.4 * 24 / 25)}
+    assert late.supernet_buffers(Clock(stage=1, epochs=25)) == {"skip_dropout": pytest.approx(0.4 * 24 / 25)}
 
 
 def test_what_it_overrides_reaches_the_steps_of_the_method_within(make_search: Callable[..., Search]) -> None:
@@ -71,14 +76,14 @@ def test_what_it_overrides_reaches_the_steps_of_the_method_within(make_search: C
     ours, theirs = search.method.step(search, data), plain.method.step(plain, data)
     assert torch.equal(ours["valid"].value, theirs["valid"].value)
     assert not torch.equal(ours["train"].value, theirs["train"].value)
-    assert search.method.turn(search, 0) == Turn() and search.penalty(search.relax("arch")) is None
+    assert search.method.on_epoch_boundary(search, 0) == Transition() and search.penalty(search.relax("arch")) is None
 
 
 def test_wrappers_hold_wrappers() -> None:
     outer = Wrapper("smooth-darts", {"base": "pcdarts", "base_settings": {"warmup": 3}})
     assert outer.stages(9, Size(4, 2))[0].warmup == 3
     bad = Wrapper("smooth-darts", {"base_settings": {"exact": True}})
-    assert ("base_settings.base_settings.exact", "needs method.unrolled=true") in bad.refusals()
+    assert ("base_settings.base_settings.exact", "needs method.unrolled=true") in bad.check_settings()
 
 
 def test_wrong_names_are_errors() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import diffnas
 from diffnas.core.mixture import Mix, allowed_mask
-from diffnas.core.space import Form, Shape, Words
+from diffnas.core.space import Form, Shape, TextShape
 from diffnas.errors import WeightsError
 from diffnas.interop import load_weights, translate
 from diffnas.spaces.darts_cnn.space import OPS, DartsCNN
@@ -114,7 +114,7 @@ def test_names_of_pdarts() -> None:
 
 def test_names_of_the_recurrent_cell() -> None:
     """The decoder's weight is the encoder's: both must be the same."""
-    supernet = DartsRNN(units=2, steps=1).supernet(Words(3))
+    supernet = DartsRNN(units=2, steps=1).supernet(TextShape(3))
     names = {
         "encoder.weight": "embedding.weight",
         "decoder.weight": "embedding.weight",

@@ -28,7 +28,7 @@ class Toy:
 
     cell: Cell = CHAIN
     name: str = "toy"
-    reads: str = "images"
+    modality: str = "images"
 
     @property
     def cells(self) -> dict[str, Cell]:
@@ -40,7 +40,7 @@ class Toy:
     def cell_costs(self, shape: Any) -> dict[str, list[list[list[Resources]]]]:
         return {"cell": [[[Resources(int(p), int(k * p), 7) for p in row] for row in PRICES] for k in (1, 3)]}
 
-    def fixed(self, shape: Any, unit: str) -> float:
+    def fixed_cost(self, shape: Any, unit: str) -> float:
         return 5.0
 
 
@@ -60,7 +60,7 @@ class Task:
         value = net(batch.inputs)
         return Loss(value, value.detach(), 1)
 
-    def worth(self, loss: Tensor, accuracy: Tensor) -> Tensor:
+    def reward(self, loss: Tensor, accuracy: Tensor) -> Tensor:
         return accuracy
 
 

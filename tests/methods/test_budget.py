@@ -19,7 +19,7 @@ from diffnas.core.count import count
 from diffnas.core.genotype import Nodes
 from diffnas.core.space import Shape
 from diffnas.engine import Search, strongest
-from diffnas.engine.method import Turn
+from diffnas.engine.method import Transition
 from diffnas.errors import RecipeError
 from diffnas.keys import choice_class
 from diffnas.methods.budget import Budget
@@ -57,7 +57,7 @@ def cost(search: Search, unit: str = "macs") -> int:
 def test_the_expected_cost_by_hand(make_search: Any, unit: Any) -> None:
     search = build(make_search, Budget(unit=unit, target=1e5, weight=0.5))
     costs, mixture = SPACE.costs(SHAPE, unit), search.relax("arch")
-    expected = SPACE.fixed(SHAPE, unit)
+    expected = SPACE.fixed_cost(SHAPE, unit)
     for kind, cell in SPACE.cells.items():
         for e, (_, node) in enumerate(cell.edges):
             kept = 2 / node  # node n has n inputs, and keeps two
@@ -94,7 +94,7 @@ def test_the_network_counted_may_be_another_one(make_search: Any) -> None:
     wide = build(make_search, Budget(target=1.0, channels=8, layers=4, side=16))
     shape, size = replace(SHAPE, side=16), replace(SPACE.size, channels=8, layers=4)
     mixture = wide.relax("arch").map(torch.zeros_like)
-    assert wide.method.expected(wide, mixture).item() == SPACE.fixed(shape, "macs", size)
+    assert wide.method.expected(wide, mixture).item() == SPACE.fixed_cost(shape, "macs", size)
     odd = build(make_search, Budget(channels=5))
     with pytest.raises(RecipeError, match="method.channels: must be even, not 5.* in the network that is counted"):
         odd.penalty(odd.relax("arch"))
@@ -188,12 +188,12 @@ def test_without_a_limit_it_is_the_usual_derivation() -> None:
 @pytest.mark.parametrize("unit", ["macs", "params"])
 def test_no_derived_network_passes_the_limit(make_search: Any, unit: Any) -> None:
     free = build(make_search, Budget(unit=unit), scale=3.0)
-    usual, cheapest = cost(free, unit), SPACE.fixed(SHAPE, unit)  # skip connections of stride 1 cost nothing
+    usual, cheapest = cost(free, unit), SPACE.fixed_cost(SHAPE, unit)  # skip connections of stride 1 cost nothing
     found = []
     for share in (1.0, 0.8, 0.6):
         limit = cheapest + share * (usual - cheapest)
         search = build(make_search, Budget(unit=unit, limit=limit), scale=3.0)
-        assert search.method.turn(search, 0) == Turn()
+        assert search.method.on_epoch_boundary(search, 0) == Transition()
         found.append(cost(search, unit))
         assert found[-1] <= limit
     assert found[0] == usual and free.derive() == build(make_search, Budget(unit=unit, limit=usual), scale=3.0).derive()
@@ -203,8 +203,8 @@ def test_no_derived_network_passes_the_limit(make_search: Any, unit: Any) -> Non
 def test_a_limit_below_the_cheapest_network_is_refused(make_search: Any) -> None:
     search = build(make_search, Budget(limit=100.0))
     with pytest.raises(RecipeError, match=r"method.limit: must be at least \d+ macs, what the cheapest network costs"):
-        search.method.turn(search, 0)
-    least = float(search.space.fixed(SHAPE, "macs"))
+        search.method.on_epoch_boundary(search, 0)
+    least = float(search.space.fixed_cost(SHAPE, "macs"))
     assert build(make_search, Budget(limit=100.0)).derive() is not None  # the cheapest there is
     assert cost(build(make_search, Budget(limit=100.0))) >= least
 
@@ -268,32 +268,32 @@ def test_every_mistake_of_a_table_has_a_line(tmp_path: Path) -> None:
 def test_a_budget_of_latency(make_search: Any, tmp_path: Path) -> None:
     table = written(tmp_path, "op,cost\nskip_connect,1\nsep_conv_3x3,10\ndil_conv_3x3,5\n")
     search = build(make_search, Budget(unit="latency", table=table, limit=12.0), scale=2.0)
-    assert search.method.refusals() == [] and search.method.misfits(SPACE) == []
+    assert search.method.check_settings() == [] and search.method.check_space(SPACE) == []
     ops = [op for nodes in search.derive().cells.values() for op in nodes.ops]
     assert len(ops) == 12 and set(ops) == {"skip_connect"}  # twelve ops at 1 each
     loose = build(make_search, Budget(unit="latency", table=table, limit=40.0), scale=2.0)
     ops = [op for nodes in loose.derive().cells.values() for op in nodes.ops]
     assert sum({"skip_connect": 1, "sep_conv_3x3": 10, "dil_conv_3x3": 5}[op] for op in ops) <= 40 < 60
     short = written(tmp_path, "op,cost\nskip_connect,1\n", "short.csv")
-    assert Budget(unit="latency", table=short).misfits(SPACE) == [
+    assert Budget(unit="latency", table=short).check_space(SPACE) == [
         ("ops", f"dil_conv_3x3 has no cost in {short}"),
         ("ops", f"sep_conv_3x3 has no cost in {short}"),
     ]
 
 
 def test_refusals_and_misfits(tmp_path: Path) -> None:
-    assert Budget().refusals() == [] and Budget().misfits(SPACE) == []
-    assert [key for key, _ in Budget(unit="latency").refusals()] == ["table"]
+    assert Budget().check_settings() == [] and Budget().check_space(SPACE) == []
+    assert [key for key, _ in Budget(unit="latency").check_settings()] == ["table"]
     bad = written(tmp_path, "op,cost\nx,y\n")
-    found = Budget(table=bad).refusals()
+    found = Budget(table=bad).check_settings()
     assert [key for key, _ in found] == ["table", "table"] and "line 2" in found[1][1]
-    assert Budget(table=bad, unit="latency").misfits(SPACE) == []  # refused already
+    assert Budget(table=bad, unit="latency").check_space(SPACE) == []  # refused already
 
     class Silent:
-        name, reads = "silent", "text"
+        name, modality = "silent", "text"
         cells = SPACE.cells
 
-    assert "silent does not tell what its ops cost" in dict(Budget().misfits(Silent()))["name"]
+    assert "silent does not tell what its ops cost" in dict(Budget().check_space(Silent()))["name"]
     with pytest.raises(RecipeError, match="method.table: .*line 2: cost must be a number"):
         diffnas.read_recipe("darts-digits-tiny", [f"method={{name: budget, unit: latency, table: {bad}}}"])
 

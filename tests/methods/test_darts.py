@@ -10,7 +10,7 @@ from diffnas.core.batch import Batch
 from diffnas.core.space import Size
 from diffnas.engine import Search
 from diffnas.engine.bilevel import hypergradient
-from diffnas.engine.method import Clock, Stage, Turn
+from diffnas.engine.method import Clock, Stage, Transition
 from diffnas.methods.darts import DARTS
 
 
@@ -22,8 +22,8 @@ def batches() -> dict[str, Batch]:
 def test_defaults() -> None:
     method = DARTS()
     assert method.stages(50, Size(16, 8)) == (Stage(50, Size(16, 8)),)
-    assert method.dials(Clock()) == {} and method.refusals() == []
-    assert DARTS(exact=True).refusals() == [("exact", "needs method.unrolled=true")]
+    assert method.supernet_buffers(Clock()) == {} and method.check_settings() == []
+    assert DARTS(exact=True).check_settings() == [("exact", "needs method.unrolled=true")]
 
 
 def test_the_mixture_is_a_softmax_of_alpha(make_search: Callable[..., Search]) -> None:
@@ -32,7 +32,7 @@ def test_the_mixture_is_a_softmax_of_alpha(make_search: Callable[..., Search]) -
         assert torch.equal(mix.op, search.arch.alpha[kind].softmax(-1)) and mix.edge is None
         assert torch.equal(search.strength()[kind], mix.op) and not search.strength()[kind].requires_grad
     assert make_search().arch.alpha["normal"].abs().max() < 1e-2  # 1e-3 N(0, 1)
-    assert search.method.turn(search, 0) == Turn() and search.penalty(search.relax("arch")) is None
+    assert search.method.on_epoch_boundary(search, 0) == Transition() and search.penalty(search.relax("arch")) is None
 
 
 def test_a_step_moves_the_architecture_first(make_search: Callable[..., Search]) -> None:

@@ -85,25 +85,25 @@ def test_the_fast_supernet_spends_it_alike(
 
 
 def test_nasbench201_takes_it_and_never_derives_it(make_search: Callable[..., Search]) -> None:
-    assert DARTSMinus().misfits(BENCH) == [] and BENCH.refusals(Shape(10, 3, 32)) == []
+    assert DARTSMinus().check_space(BENCH) == [] and BENCH.check_size(Shape(10, 3, 32)) == []
     search = make_search(BENCH, DARTSMinus())
     with torch.no_grad():
         search.arch.alpha["cell"][:, 3] = 9.0
     genotype = search.derive()
     assert genotype is not None and len(genotype.cells["cell"].ops) == 6
     assert "auxiliary_skip" not in genotype.cells["cell"].ops
-    assert NASBench201(ops=("auxiliary_skip",)).refusals(Shape(10, 3, 32))
+    assert NASBench201(ops=("auxiliary_skip",)).check_size(Shape(10, 3, 32))
     assert not NASBench201().cells["cell"].excluded
 
 
 def test_misfits_give_the_setting_to_write() -> None:
     method = DARTSMinus()
-    assert method.misfits(SPACE) == [] and SPACE.refusals(Shape(10, 3, 32)) == []
-    assert method.misfits(DartsCNN()) == [
+    assert method.check_space(SPACE) == [] and SPACE.check_size(Shape(10, 3, 32)) == []
+    assert method.check_space(DartsCNN()) == [
         ("ops", f"must hold auxiliary_skip; write [{', '.join(OPS)}, auxiliary_skip]")
     ]
     derivable = DartsCNN(ops=SPACE.ops)
-    assert method.misfits(derivable) == [("excluded", "must hold auxiliary_skip; write [none, auxiliary_skip]")]
+    assert method.check_space(derivable) == [("excluded", "must hold auxiliary_skip; write [none, auxiliary_skip]")]
     rows = [["skip_connect", "sep_conv_3x3"]] * 14
     narrow = DartsCNN(ops=SPACE.ops, excluded=SPACE.excluded, edge_ops={"normal": rows, "reduce": rows})
-    assert method.misfits(narrow) == [("edge_ops", "must hold auxiliary_skip for every edge")]
+    assert method.check_space(narrow) == [("edge_ops", "must hold auxiliary_skip for every edge")]

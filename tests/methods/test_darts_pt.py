@@ -19,7 +19,7 @@ from diffnas.core.mixture import Mix, Mixture
 from diffnas.core.seeds import generator
 from diffnas.core.space import Shape, Size
 from diffnas.engine import Search
-from diffnas.engine.method import Clock, Stage, Turn
+from diffnas.engine.method import Clock, Stage, Transition
 from diffnas.errors import Diverged, Interrupted
 from diffnas.keys import choice_class
 from diffnas.methods.darts_plus import DARTSPlus
@@ -214,12 +214,14 @@ def test_a_whole_tuning_decides_everything(form: Any) -> None:
     method = DARTSPT(interval=2, tuning=21, criterion="loss")
     search = build(method, form=form)
     cell = SPACE.cells["normal"]
-    assert decisions(cell) == 11 and method.misfits(SPACE) == []
+    assert decisions(cell) == 11 and method.check_space(SPACE) == []
     counts, draw = [], torch.Generator().manual_seed(1)
     for epoch in range(method.tuning):
         advance(search, epoch)
         before = choices(search)
-        assert search.method.turn(search, epoch) == search.method.turn(search, epoch)  # the second time in vain
+        assert search.method.on_epoch_boundary(search, epoch) == search.method.on_epoch_boundary(
+            search, epoch
+        )  # the second time in vain
         counts.append(sum(a != b for a, b in zip(before["normal"], choices(search)["normal"], strict=True)))
         images = torch.randn(4, 3, 8, 8, generator=draw, dtype=DOUBLE)
         data = Batch(images, torch.randint(0, 10, (4,), generator=draw))
@@ -228,7 +230,7 @@ def test_a_whole_tuning_decides_everything(form: Any) -> None:
     assert counts[:18:2] == [1] * 9 and not any(counts[1::2])  # nine edges, ...
     assert sum(counts[18:]) == 1 + 2  # ... then the nodes of three and four inputs, which keep two
     advance(search, method.tuning)
-    search.method.turn(search, method.tuning)
+    search.method.on_epoch_boundary(search, method.tuning)
     genotype = search.derive()
     for kind, row in choices(search).items():
         kept = {(SPACE.ops[o], *cell.edges[e]) for e, o in enumerate(row) if o >= 0}
@@ -243,7 +245,7 @@ def test_decisions_are_random_but_repeat() -> None:
         search = build(DARTSPT(), seed=0)
         search.seed = seed
         before = search.shared.get_state()
-        search.method.turn(search, 0)
+        search.method.on_epoch_boundary(search, 0)
         assert torch.equal(before, search.shared.get_state())
         found.append(choices(search))
     assert found[0] == found[1] and len({str(each) for each in found}) > 1
@@ -301,17 +303,19 @@ def test_the_method_within_does_not_begin_its_annealing_anew() -> None:
         assert around.epsilon(clock) == pytest.approx(0.3)
     minus = DARTSPT("darts-minus")
     space = DartsCNN(channels=2, layers=1, nodes=1, ops=(*OPS, "auxiliary_skip"), excluded=("none", "auxiliary_skip"))
-    assert minus.misfits(space) == []
+    assert minus.check_space(space) == []
     search = build(minus, space)
     assert search.relax("arch")["reduce"].op[:, -1].tolist() == [0.0] * 2  # faded out
 
 
 def test_refusals_and_misfits() -> None:
-    assert DARTSPT().refusals() == [] and DARTSPT("darts-pt").refusals()[-1][0] == "base"
-    assert DARTSPT(base_settings={"exact": True}).refusals() == [("base_settings.exact", "needs method.unrolled=true")]
-    assert DARTSPT().misfits(DartsCNN()) == [] and decisions(DartsCNN().cells["normal"]) == 17
-    assert DARTSPT(tuning=80).misfits(DartsCNN()) == []  # the last one before the last epoch
-    short = dict(DARTSPT(tuning=75).misfits(DartsCNN()))["name"]
+    assert DARTSPT().check_settings() == [] and DARTSPT("darts-pt").check_settings()[-1][0] == "base"
+    assert DARTSPT(base_settings={"exact": True}).check_settings() == [
+        ("base_settings.exact", "needs method.unrolled=true")
+    ]
+    assert DARTSPT().check_space(DartsCNN()) == [] and decisions(DartsCNN().cells["normal"]) == 17
+    assert DARTSPT(tuning=80).check_space(DartsCNN()) == []  # the last one before the last epoch
+    short = dict(DARTSPT(tuning=75).check_space(DartsCNN()))["name"]
     assert "17 decisions" in short and "method.tuning to 81" in short
     for name in SPACES:
         space = choice_class("space", name)()
@@ -319,7 +323,7 @@ def test_refusals_and_misfits() -> None:
     small = choice_class("space", "nasbench201")()
     assert decisions(small.cells["cell"]) == 6
     method = DARTSPT(tuning=25)
-    assert method.misfits(small) == [] and [e for e in range(25) if due(e, method.interval, method.tuning)] == [
+    assert method.check_space(small) == [] and [e for e in range(25) if due(e, method.interval, method.tuning)] == [
         0,
         5,
         10,
@@ -331,12 +335,14 @@ def test_refusals_and_misfits() -> None:
 
 def test_wrappers_between_two_of_them_are_seen_through() -> None:
     between = {"base": "budget", "base_settings": {"base": "darts-pt"}}
-    assert [key for key, _ in DARTSPT("smooth-darts", between).refusals()] == ["base"]
-    assert DARTSPT("smooth-darts", {"base": "budget"}).refusals() == []
+    assert [key for key, _ in DARTSPT("smooth-darts", between).check_settings()] == ["base"]
+    assert DARTSPT("smooth-darts", {"base": "budget"}).check_settings() == []
 
 
 def test_where_the_method_within_stops_deciding_begins(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(DARTSPlus, "turn", lambda self, search, epoch: Turn(stop=epoch > 0, genotype_epoch=1))
+    monkeypatch.setattr(
+        DARTSPlus, "on_epoch_boundary", lambda self, search, epoch: Transition(stop=epoch > 0, genotype_epoch=1)
+    )
     run = diffnas.search(tiny(DARTSPT("darts-plus", tuning=6, interval=1)), tmp_path / "run")
     assert [row["stage"] for row in run.search.metrics()] == [0] + [1] * 6
     assert diffnas.load_genotype(run).provenance["epoch"] == 7
@@ -346,7 +352,7 @@ def test_a_search_without_batches_to_score_says_so(make_search: Callable[..., Se
     search = build(DARTSPT())
     search.feeds = {}
     with pytest.raises(ValueError, match='darts-pt measures the supernet .* feeds={"score"'):
-        search.method.turn(search, 0)
+        search.method.on_epoch_boundary(search, 0)
 
 
 # -- whole searches

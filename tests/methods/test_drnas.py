@@ -54,8 +54,8 @@ def test_one_stage_or_two_on_one_schedule() -> None:
     assert DrNAS(progressive=True).stages(50, size) == (Stage(25, size, warmup=10), late)
     assert [s.epochs for s in DrNAS(progressive=True).stages(7, size)] == [3, 4]
     assert [s.epochs for s in DrNAS(progressive=True).stages(1, size)] == [1, 1]
-    assert [key for key, _ in DrNAS(progressive=True).misfits(DartsCNN(partial=2))] == ["partial"]
-    assert DrNAS(progressive=True).misfits(DartsCNN(partial=6)) == [] == DrNAS().misfits(DartsCNN(partial=2))
+    assert [key for key, _ in DrNAS(progressive=True).check_space(DartsCNN(partial=2))] == ["partial"]
+    assert DrNAS(progressive=True).check_space(DartsCNN(partial=6)) == [] == DrNAS().check_space(DartsCNN(partial=2))
 
 
 def test_concentrations_start_near_one(make_search: Build) -> None:

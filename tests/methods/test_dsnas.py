@@ -12,7 +12,7 @@ from diffnas.core.batch import Batch
 from diffnas.core.mixture import Mixture
 from diffnas.core.space import Shape, Size
 from diffnas.engine import Search, gradients
-from diffnas.engine.method import Phase, Turn
+from diffnas.engine.method import Phase, Transition
 from diffnas.methods.dsnas import DSNAS, _scored_sample
 from diffnas.methods.log_alphas import OpenAlphas
 from diffnas.spaces.shufflenet_blocks.space import ShuffleNetBlocks
@@ -80,10 +80,10 @@ def test_edges_are_decided_once_and_for_good(toy: Build, table: Batch) -> None:
     search.method.step(search, {"train": table})
     assert bool(arch.get_buffer("allowed_cell").all())  # nothing falls within an epoch
     search.advance(step=3)
-    search.method.turn(search, 1)  # asked by a search that resumes there
+    search.method.on_epoch_boundary(search, 1)  # asked by a search that resumes there
     assert bool(arch.get_buffer("allowed_cell").all())
     search.advance(step=0)
-    assert search.method.turn(search, 1) == Turn()
+    assert search.method.on_epoch_boundary(search, 1) == Transition()
     assert arch.get_buffer("allowed_cell").tolist() == [[True, False, False], [True, True, True]]
     at(search, torch.tensor([[0.0, 5.0, 0.0], [0.0, 0.0, 9.0]]))  # an edge does not go back
     state = search.arch.state_dict()
@@ -93,16 +93,18 @@ def test_edges_are_decided_once_and_for_good(toy: Build, table: Batch) -> None:
     assert mixture["cell"].op[0].tolist() == [1.0, 0.0, 0.0]
     slopes = gradients(search, mixture, table, {"mixture"}).mixture
     assert not torch.autograd.grad(mixture["cell"].op, search.arch.alpha["cell"], slopes[0])[0][0].any()
-    assert search.method.turn(search, 1) == Turn()
+    assert search.method.on_epoch_boundary(search, 1) == Transition()
     assert [node[0][0] for node in search.derive().cells["cell"].inputs] == ["a", "c"]
     object.__setattr__(search, "method", DSNAS(stop_when_decided=True))
-    assert search.method.turn(search, 0) == Turn()
-    assert search.method.turn(search, 1) == Turn(stop=True, reason="every edge is decided")
+    assert search.method.on_epoch_boundary(search, 0) == Transition()
+    assert search.method.on_epoch_boundary(search, 1) == Transition(stop=True, reason="every edge is decided")
 
 
 def test_edges_may_be_decided_after_every_step(toy: Build, table: Batch) -> None:
     search = at(toy(DSNAS(decide="step")), torch.tensor([[3.0, 0.0, 0.0], [0.0, 0.1, 0.0]]))
-    assert search.method.turn(search, 0) == Turn() and bool(search.arch.get_buffer("allowed_cell").all())
+    assert search.method.on_epoch_boundary(search, 0) == Transition() and bool(
+        search.arch.get_buffer("allowed_cell").all()
+    )
     search.method.step(search, {"train": table})
     assert search.arch.get_buffer("allowed_cell")[0].tolist() == [True, False, False]
 
@@ -143,5 +145,5 @@ def test_a_margin_that_is_not_reached_decides_nothing(toy: Build) -> None:
 
 def test_costs_are_needed_where_they_count() -> None:
     space: Any = type("Uncounted", (), {"name": "plain", "reads": "text"})()
-    assert DSNAS().misfits(space) == [] == DSNAS(cost_weight=1.0).misfits(ShuffleNetBlocks())
-    assert [key for key, _ in DSNAS(cost_weight=1.0).misfits(space)] == ["name"]
+    assert DSNAS().check_space(space) == [] == DSNAS(cost_weight=1.0).check_space(ShuffleNetBlocks())
+    assert [key for key, _ in DSNAS(cost_weight=1.0).check_space(space)] == ["name"]

@@ -83,6 +83,6 @@ def test_a_node_that_keeps_all_edges_keeps_them_below_the_threshold(make_search:
 
 
 def test_none_is_refused_with_the_ops_to_write() -> None:
-    assert FairDARTS().misfits(SPACE) == []
-    ((key, reason),) = FairDARTS().misfits(DartsCNN())
+    assert FairDARTS().check_space(SPACE) == []
+    ((key, reason),) = FairDARTS().check_space(DartsCNN())
     assert key == "ops" and reason.endswith(f"write [{', '.join(OPS[1:])}]")

@@ -237,7 +237,7 @@ def test_sgas_decisions(oracle: Any) -> None:
     for epoch in range(50):
         take(search, {kind: call.given[f"alphas_{kind}"][epoch] for kind in KINDS})
         search.advance(total=epoch + 1, stage_epoch=epoch + 1)
-        search.method.turn(search, epoch + 1)
+        search.method.on_epoch_boundary(search, epoch + 1)
         for kind, expected in zip(KINDS, call.found["selected"][epoch].tolist(), strict=True):
             assert told(search, kind) == expected, (epoch, kind)
 

@@ -35,7 +35,7 @@ def given(make_search: Build, space: Any, scale: float = 1.0, **settings: Any) -
 def test_defaults() -> None:
     method, size = PCDARTS(), Size(16, 8, 4)
     assert method.stages(50, size) == (Stage(50, size, warmup=15),)
-    assert method.misfits(DartsCNN()) == [] == method.misfits(DartsCNN(partial=4))
+    assert method.check_space(DartsCNN()) == [] == method.check_space(DartsCNN(partial=4))
     arch = method.arch(DartsCNN(), generator(0, "arch"))
     assert {name: p.shape for name, p in arch.named_parameters()} == {
         "alpha.normal": (14, 8),

@@ -46,20 +46,20 @@ def test_three_fresh_stages() -> None:
 def test_skip_dropout_fades_twice() -> None:
     method = PDARTS()
     for stage, first in enumerate((0.1, 0.4, 0.7)):
-        found = [method.dials(Clock(stage, epoch, epoch, 25))["skip_dropout"] for epoch in range(25)]
+        found = [method.supernet_buffers(Clock(stage, epoch, epoch, 25))["skip_dropout"] for epoch in range(25)]
         line = [first * (25 - e - 1) / 25 for e in range(10)]
         assert found == pytest.approx(line + [first * math.exp(-0.2 * (e - 10)) for e in range(10, 25)])
-    assert PDARTS(rates=(0.0, 0.0, 0.0)).dials(Clock()) == {}
+    assert PDARTS(rates=(0.0, 0.0, 0.0)).supernet_buffers(Clock()) == {}
 
 
 def test_what_does_not_go_together() -> None:
-    assert PDARTS().misfits(DartsCNN(skip_dropout=True)) == []
-    assert PDARTS(rates=(0.0, 0.0, 0.0)).misfits(NASBench201()) == []
-    assert [key for key, _ in PDARTS().misfits(DartsCNN())] == ["skip_dropout"]
-    assert [key for key, _ in PDARTS().misfits(NASBench201())] == ["name"]
-    assert PDARTS().refusals() == []
+    assert PDARTS().check_space(DartsCNN(skip_dropout=True)) == []
+    assert PDARTS(rates=(0.0, 0.0, 0.0)).check_space(NASBench201()) == []
+    assert [key for key, _ in PDARTS().check_space(DartsCNN())] == ["skip_dropout"]
+    assert [key for key, _ in PDARTS().check_space(NASBench201())] == ["name"]
+    assert PDARTS().check_settings() == []
     wrong = PDARTS(added_layers=(6, 3), kept_ops=(3, 5), rates=(0.1, 1.0, 0.0))
-    assert [key for key, _ in wrong.refusals()] == ["added_layers", "kept_ops", "rates"]
+    assert [key for key, _ in wrong.check_settings()] == ["added_layers", "kept_ops", "rates"]
 
 
 def test_the_weakest_skip_goes_first_and_edges_are_chosen_anew() -> None:

@@ -18,7 +18,7 @@ from diffnas import engine
 from diffnas.core.batch import Batch
 from diffnas.core.seeds import generator
 from diffnas.engine import Search, largest_eigenvalue
-from diffnas.engine.method import Turn
+from diffnas.engine.method import Transition
 from diffnas.errors import Interrupted
 from diffnas.methods.robust_darts import RobustDARTS, grown
 from diffnas.runtime.checkpoint import load_checkpoint
@@ -62,13 +62,13 @@ def told(series: list[float], monkeypatch: Any) -> list[float]:
     return decays
 
 
-def turns(search: Search, epochs: int) -> tuple[int, Turn] | None:
+def turns(search: Search, epochs: int) -> tuple[int, Transition] | None:
     """The first turn that asks for something, and after how many epochs."""
     for done in range(epochs + 1):
         search.clock = replace(search.clock, epoch=done, stage_epoch=done, total=done)
-        found = search.method.turn(search, done)
-        assert found == search.method.turn(search, done)  # asked again
-        if found != Turn():
+        found = search.method.on_epoch_boundary(search, done)
+        assert found == search.method.on_epoch_boundary(search, done)  # asked again
+        if found != Transition():
             return done, found
     return None
 
@@ -106,7 +106,9 @@ def test_the_eigenvalue_is_that_of_the_first_batch_with_the_decay_of_alpha(make_
     for done in range(5):
         search.clock = replace(search.clock, epoch=done, stage_epoch=done, total=done)
         state = search.shared.get_state()
-        assert search.method.turn(search, done) == Turn() and torch.equal(state, search.shared.get_state())
+        assert search.method.on_epoch_boundary(search, done) == Transition() and torch.equal(
+            state, search.shared.get_state()
+        )
     kept = search.arch.get_buffer("eigenvalues")
     assert kept.isinf().tolist() == [True] * 7 + [False] * 2 and kept.dtype == torch.float64  # after epochs 1 and 4
     assert kept[-1] == largest_eigenvalue(search, _Feed().epoch(0)[0], 1e-3)
@@ -120,8 +122,8 @@ def test_a_saved_series_goes_on(make_search: Any, monkeypatch: Any) -> None:
     second.arch.load_state_dict(first.arch.state_dict())
     for done in range(13, 30):
         second.clock = replace(second.clock, epoch=done, stage_epoch=done, total=done)
-        found = second.method.turn(second, done)
-        if found != Turn():
+        found = second.method.on_epoch_boundary(second, done)
+        if found != Transition():
             break
     assert (done, found.genotype_epoch) == (23, 11)
 
@@ -133,21 +135,21 @@ def test_the_adaptive_form_goes_back_while_it_may(make_search: Any, monkeypatch:
             told(RISING, monkeypatch)
             search = build(make_search, RobustDARTS(adaptive=True, stop_at_largest=stops))
             search.weights_optimizer.param_groups[0]["weight_decay"] = decay
-            found.append((turns(search, 28) or (28, Turn()))[1])
+            found.append((turns(search, 28) or (28, Transition()))[1])
         assert [turn.rewind for turn in found] == [11, 11, None, None]
         assert [turn.stop for turn in found] == [False, False, stops, stops]  # published: the search goes on to its end
         assert found[0].decay_factor == 10.0 and found[2].genotype_epoch == (11 if stops else None)
-    assert RobustDARTS().rewinds == 0 and RobustDARTS(adaptive=True).rewinds == 12
-    assert RobustDARTS("robust-darts", {"adaptive": True, "every": 3}).rewinds == 18
+    assert RobustDARTS().max_rewind == 0 and RobustDARTS(adaptive=True).max_rewind == 12
+    assert RobustDARTS("robust-darts", {"adaptive": True, "every": 3}).max_rewind == 18
 
 
 def test_what_the_method_within_asks_for_comes_first(make_search: Any, monkeypatch: Any) -> None:
     told([], monkeypatch)
     search = build(make_search, RobustDARTS())
-    monkeypatch.setattr(type(search.method.inner), "turn", lambda *_: Turn(next_stage=True))
+    monkeypatch.setattr(type(search.method.inner), "on_epoch_boundary", lambda *_: Transition(next_stage=True))
     search.clock = replace(search.clock, total=1)
-    assert search.method.turn(search, 1) == Turn(next_stage=True)
-    assert "window" in dict(RobustDARTS(window=4).refusals()) and RobustDARTS().refusals() == []
+    assert search.method.on_epoch_boundary(search, 1) == Transition(next_stage=True)
+    assert "window" in dict(RobustDARTS(window=4).check_settings()) and RobustDARTS().check_settings() == []
 
 
 # -- whole searches: an eigenvalue after every epoch, averages of one

@@ -16,7 +16,7 @@ from diffnas.core.space import Size
 from diffnas.engine import Search
 from diffnas.engine.method import Phase
 from diffnas.methods.rsws import RSWS
-from diffnas.methods.selection import Podium, chances, discrete, genotype_of, mixture_of
+from diffnas.methods.selection import TopK, chances, discrete, genotype_of, mixture_of
 
 Build = Callable[..., Search]
 DENSE = Cell.dense(("none", "a", "b"), 2, 2, in_degree=2, excluded=("none",))
@@ -56,7 +56,7 @@ def test_stages() -> None:
     assert search.phases == (Phase(("train",)),) and (search.epochs, selection.epochs) == (150, 3)
     assert selection.phases == (Phase(("valid",), 24, 10),) and not selection.fresh and selection.restart
     assert RSWS(rounds=3, candidates=20, finalists=4, batches=0).stages(9, Size(16, 8))[1].phases[0].feeds == ("score",)
-    assert [key for key, _ in RSWS(candidates=5).refusals()] == ["finalists"] and RSWS().refusals() == []
+    assert [key for key, _ in RSWS(candidates=5).check_settings()] == ["finalists"] and RSWS().check_settings() == []
 
 
 def rounds(search: Search, steps: range, count: int = 7) -> None:
@@ -130,11 +130,11 @@ def test_what_is_derived_before_there_is_a_winner(toy: Build, table: Batch) -> N
 
 def test_podium_keeps_the_best_in_order(toy: Build) -> None:
     cells = {"cell": DENSE}
-    podium, made = Podium(cells, 2), RSWS().arch(toy(RSWS(), DENSE).space, torch.Generator())
+    podium, made = TopK(cells, 2), RSWS().arch(toy(RSWS(), DENSE).space, torch.Generator())
     assert podium.best() is None and made.best() is None  # type: ignore[operator, union-attr]
     shares = [torch.full((5, 3), float(k)) for k in range(4)]
     for k, accuracy in enumerate((0.5, 0.7, 0.7, 0.1)):
-        podium.offer({"cell": discrete(shares[k])}, torch.tensor(accuracy))
+        podium.insert({"cell": discrete(shares[k])}, torch.tensor(accuracy))
     assert podium.accuracy.tolist() == pytest.approx([0.7, 0.7])
     assert [float(podium.best(place)["cell"].op[0, 0]) for place in range(2)] == [1.0, 2.0]  # type: ignore[index]
     podium.clear()

@@ -89,7 +89,7 @@ def test_scores_by_hand(make: Callable[..., Search], close: Callable[..., None])
         close(first, torch.tensor(plain, dtype=torch.float64))
         close(second, torch.tensor([p * s for p, s in zip(plain, stability, strict=True)], dtype=torch.float64))
         search.advance(total=epoch)
-        search.method.turn(search, epoch)
+        search.method.on_epoch_boundary(search, epoch)
 
 
 def test_ops_that_are_never_derived_or_not_allowed_do_not_count(
@@ -100,7 +100,7 @@ def test_ops_that_are_never_derived_or_not_allowed_do_not_count(
         channels=4, layers=2, nodes=2, edge_ops={"normal": rows, "reduce": rows}, excluded=("none", "skip_connect")
     )
     search = make(space=space)
-    importance, certainty, _ = decisions(search).measures("normal")
+    importance, certainty, _ = decisions(search).uses_score_feed("normal")
     for e, row in enumerate(search.arch.alpha["normal"].tolist()):
         shares = softmax([row[0], row[3], row[4], row[6]])
         p = shares[2] / (shares[2] + shares[3])
@@ -121,7 +121,7 @@ def run(search: Search, epochs: int, start: int = 0) -> list[int]:
     for epoch in range(start, epochs + 1):
         search.advance(epoch=epoch, total=epoch, epochs=epochs)
         shuffle(search, epoch)
-        search.method.turn(search, epoch)
+        search.method.on_epoch_boundary(search, epoch)
         counts.append(int(decisions(search).get_buffer("chosen_normal").sum()))
     return counts
 
@@ -146,7 +146,7 @@ def test_a_decision_fixes_the_best_edge_and_drops_what_a_full_node_has_left(make
         scores = decisions(search).scores("normal", stable=False).masked_fill(~was_open, -1.0)
         alpha = search.arch.alpha["normal"].detach().clone()
         search.advance(total=epoch)
-        search.method.turn(search, epoch)
+        search.method.on_epoch_boundary(search, epoch)
         edge = int(scores.argmax())
         fixed.append(edge)
         mix = search.relax("arch")["normal"]
@@ -171,7 +171,7 @@ def test_a_decision_fixes_the_best_edge_and_drops_what_a_full_node_has_left(make
 def test_fixed_edges_have_no_gradient_and_open_ones_have(make: Callable[..., Search]) -> None:
     search = make(SGAS(first=0))
     search.advance(total=1)
-    search.method.turn(search, 1)
+    search.method.on_epoch_boundary(search, 1)
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     loss = search.supernet(x, search.relax("arch")).square().sum()
     for kind, slope in zip(search.arch.alpha, torch.autograd.grad(loss, list(search.arch.parameters())), strict=True):
@@ -183,7 +183,7 @@ def test_a_turn_told_twice_counts_once(make: Callable[..., Search]) -> None:
     search = make(SGAS(first=0, every=1, criterion=2))
     assert run(search, 1) == [0, 1]
     state = {name: t.clone() for name, t in search.arch.state_dict().items()}
-    search.method.turn(search, 1)
+    search.method.on_epoch_boundary(search, 1)
     assert all(torch.equal(t, state[name]) for name, t in search.arch.state_dict().items())
 
 
@@ -205,7 +205,7 @@ def test_a_node_that_keeps_all_edges_loses_none(make: Callable[..., Search]) -> 
     for epoch in range(1, 9):
         shuffle(search, epoch)
         search.advance(total=epoch)
-        search.method.turn(search, epoch)
+        search.method.on_epoch_boundary(search, epoch)
     genotype = search.derive()
     assert genotype is not None
     ops = genotype.cells["cell"].ops

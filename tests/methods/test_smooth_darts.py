@@ -183,5 +183,5 @@ def test_the_worst_is_worse_on_a_real_supernet_and_leaves_no_trace(make_search: 
 
 
 def test_refusals() -> None:
-    assert SmoothDARTS().refusals() == [] and SmoothDARTS("drnas").refusals() == []
-    assert "apart from weight steps" in dict(SmoothDARTS("snas").refusals())["base"]
+    assert SmoothDARTS().check_settings() == [] and SmoothDARTS("drnas").check_settings() == []
+    assert "apart from weight steps" in dict(SmoothDARTS("snas").check_settings())["base"]

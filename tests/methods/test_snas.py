@@ -80,8 +80,8 @@ def test_phases(toy: Build, table: Batch) -> None:
 
 def test_costs_are_needed_where_they_count() -> None:
     space: Any = type("Uncounted", (), {"name": "plain", "reads": "text"})()
-    assert SNAS().misfits(space) == [] == SNAS(resource_weight=1.0).misfits(DartsCNN())
-    ((key, reason),) = SNAS(resource_weight=1.0).misfits(space)
+    assert SNAS().check_space(space) == [] == SNAS(resource_weight=1.0).check_space(DartsCNN())
+    ((key, reason),) = SNAS(resource_weight=1.0).check_space(space)
     assert key == "name" and "method.resource_weight" in reason
 
 
@@ -90,7 +90,7 @@ def test_costs_are_those_of_the_space(toy: Build) -> None:
     mixture = search.relax("arch")
     assert search.penalty(mixture).item() == pytest.approx(2.0 * (COSTS * mixture["cell"].op).sum().item())
     assert toy(SNAS()).penalty(mixture) is None
-    ((key, reason),) = SNAS(resource_sum="network").refusals()
+    ((key, reason),) = SNAS(resource_sum="network").check_settings()
     assert key == "resource_unit" and reason.startswith("must be params or macs")
 
 

@@ -14,7 +14,7 @@ import diffnas
 from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.mixture import Mix
-from diffnas.core.space import Shape, Words
+from diffnas.core.space import Shape, TextShape
 from diffnas.errors import RunError, UserError, WeightsError
 from diffnas.pipeline import begin
 from diffnas.spaces.darts_cnn.space import DartsCNN
@@ -64,7 +64,7 @@ def test_the_network_computes_what_the_supernet_did(space: Any, settings: dict[s
 
 def test_a_language_model_has_the_matrices_of_its_supernet() -> None:
     space = DartsRNN(units=6, steps=8)
-    supernet, words = space.supernet(Words(20)), Words(20)
+    supernet, words = space.supernet(TextShape(20)), TextShape(20)
     network = space.network(diffnas.load_genotype("darts-rnn-v2"), words, units=6)
     own = len(network.state_dict())
     assert begin.put_searched(network, supernet.state_dict(), Path("run")) == (own, 0)

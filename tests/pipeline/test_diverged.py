@@ -111,7 +111,7 @@ def test_the_sharing_of_edges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_a_method_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffnas.engine.score", lambda *a: replace(SCORE, worth=torch.tensor(math.nan)))
+    monkeypatch.setattr("diffnas.engine.score", lambda *a: replace(SCORE, reward=torch.tensor(math.nan)))
     method = "method={name: rsws, rounds: 1, candidates: 2, finalists: 1}"
     with pytest.raises(Diverged, match="after epoch 2 what the method remembers are not finite"):
         diffnas.search(tiny(method, "search.epochs=1"), tmp_path / "run")

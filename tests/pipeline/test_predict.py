@@ -18,7 +18,7 @@ from PIL import Image
 
 import diffnas
 from diffnas.cli import main
-from diffnas.core.space import Words
+from diffnas.core.space import TextShape
 from diffnas.data.inputs import ImageInputs
 from diffnas.errors import DataError, UserError
 from diffnas.pipeline.images import load_data
@@ -256,7 +256,7 @@ def test_a_network_is_built_as_in_the_run(run: diffnas.Run, spoken: diffnas.Run)
     assert diffnas.build_network(str(run.path), classes=7).eval()(torch.zeros(1, 3, SIDE, SIDE)).shape == (1, 7)
     model = diffnas.build_network(spoken.path)
     model.load_state_dict(language_model(spoken).network.state_dict())
-    assert diffnas.count(model, Words(1345)) == diffnas.count(language_model(spoken).network, Words(1345))
+    assert diffnas.count(model, TextShape(1345)) == diffnas.count(language_model(spoken).network, TextShape(1345))
     assert model.dropouts.dropout == 0.3  # type: ignore[union-attr]
 
 

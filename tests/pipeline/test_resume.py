@@ -15,7 +15,7 @@ import torch
 
 import diffnas
 from diffnas.cli import main
-from diffnas.engine.method import Turn
+from diffnas.engine.method import Transition
 from diffnas.engine.search import Search
 from diffnas.errors import Interrupted, RecipeError, RunError
 from diffnas.methods.darts import DARTS
@@ -29,7 +29,7 @@ from diffnas.tasks.images import ImageTask
 NAME = "darts-digits-tiny-seed0"
 SMALL = ["space.channels=2", "space.layers=1", "space.nodes=1", "data.train_limit=128", "data.test_limit=100"]
 SMALL += ["search.validate_every=0", "train.layers=1", "train.channels=2", "train.test_every=0"]
-ENOUGH = Turn(stop=True, reason="enough")
+ENOUGH = Transition(stop=True, reason="enough")
 Step = Callable[[int], None]
 
 
@@ -137,7 +137,7 @@ def test_without_its_recipe_nobody_can_tell(finished: Path, tmp_path: Path) -> N
 
 
 def test_a_search_that_ends_early_has_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(DARTS, "turn", lambda self, search, epoch: ENOUGH if epoch == 1 else Turn())
+    monkeypatch.setattr(DARTS, "on_epoch_boundary", lambda self, search, epoch: ENOUGH if epoch == 1 else Transition())
     run = diffnas.search(tiny("search.epochs=5"), tmp_path / "run")
     mark = json.loads((run.search.path / "finished.json").read_text())
     assert (mark["epochs"], mark["search.epochs"], mark["reason"]) == (1, 5, "enough")
@@ -168,11 +168,11 @@ def test_fewer_epochs_than_were_begun_end_with_the_last_whole_one(
 def test_within_an_epoch_the_method_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def turn(self: DARTS, search: Search, epoch: int) -> Any:
+    def on_epoch_boundary(self: DARTS, search: Search, epoch: int) -> Any:
         asked.append((epoch, search.clock.step))
-        return Turn()
+        return Transition()
 
-    monkeypatch.setattr(DARTS, "turn", turn)
+    monkeypatch.setattr(DARTS, "on_epoch_boundary", on_epoch_boundary)
     run = interrupted(tmp_path / "run", monkeypatch, 3)
     diffnas.search(None, run, resume=True)
     assert asked == [(0, 0), (1, 0), (2, 0)]

@@ -16,7 +16,7 @@ import torch
 import diffnas
 from diffnas.core.space import Size
 from diffnas.engine import Search
-from diffnas.engine.method import Method, Phase, Stage, Turn
+from diffnas.engine.method import Method, Phase, Stage, Transition
 from diffnas.errors import CheckpointError, Diverged, Interrupted, RecipeError, RunError
 from diffnas.methods.darts import DARTS
 from diffnas.methods.darts_pt import DARTSPT
@@ -163,8 +163,8 @@ class Staged(Method):
             Stage(2, Size(size.channels, 2), keep=2, phases=alone),
         )
 
-    def turn(self, search: Search, epoch: int) -> Turn:
-        return Turn(stop=search.clock.stage == 2 and epoch == 1)
+    def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
+        return Transition(stop=search.clock.stage == 2 and epoch == 1)
 
 
 def staged(tmp_path: Path, name: str) -> tuple[diffnas.Run, list[Search]]:
@@ -197,10 +197,10 @@ def test_a_narrowed_stage_keeps_weights_and_momentum(tmp_path: Path) -> None:
 
     @dataclass(frozen=True)
     class Watched(Staged):
-        def turn(self, search: Search, epoch: int) -> Turn:
+        def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
             momenta = search.weights_optimizer.state_dict()["state"]
             seen[search.clock.stage, epoch] = (flat(search.supernet.state_dict()), len(momenta), flat(momenta.get(0)))
-            return super().turn(search, epoch)
+            return super().on_epoch_boundary(search, epoch)
 
         def step(self, search: Search, batches: Any) -> Any:
             key = (search.clock.stage, "first step")
@@ -220,7 +220,7 @@ def test_a_narrowed_stage_keeps_weights_and_momentum(tmp_path: Path) -> None:
 
 def test_a_dial_that_the_supernet_lacks_is_refused_by_name(tmp_path: Path) -> None:
     class Dialled(DARTS):
-        def dials(self, clock: Any) -> dict[str, float]:
+        def supernet_buffers(self, clock: Any) -> dict[str, float]:
             return {"skip_dropout": 0.5}
 
     recipe = tiny()

@@ -18,7 +18,7 @@ import diffnas
 from diffnas import engine
 from diffnas.cli import main
 from diffnas.core.batch import Batch, Loss
-from diffnas.core.space import Words
+from diffnas.core.space import TextShape
 from diffnas.data.texts import TEXTS
 from diffnas.engine import Search, score
 from diffnas.engine.method import Method
@@ -83,7 +83,7 @@ class Stopping(LanguageTask):
 def test_the_feeds_of_a_search_read_two_texts_side_by_side() -> None:
     source = load_source(tiny())
     feeds = source.search_feeds(CPU)
-    assert source.shape == Words(len(source.names)) and source.names[0] != "<eos>" and "<eos>" in source.names
+    assert source.shape == TextShape(len(source.names)) and source.names[0] != "<eos>" and "<eos>" in source.names
     train, valid, score = (feeds[name].epoch(0) for name in ("train", "valid", "score"))
     assert len(train) == len(valid) and train[0].inputs.shape == (16, 4) and score[0].inputs.shape[1] == 10
     assert feeds["train"].epoch(1)[0].carry is None
@@ -388,7 +388,7 @@ def test_a_test_text_that_is_too_short_is_refused_before_the_training(tmp_path: 
 
 def test_sizes_are_those_of_the_text() -> None:
     source = load_source(tiny())
-    assert isinstance(source.shape, Words) and TEXTS["embedded"].words == source.shape.vocabulary
+    assert isinstance(source.shape, TextShape) and TEXTS["embedded"].words == source.shape.vocabulary
     network = diffnas.build_network("darts-rnn-v2", vocabulary=source.shape.vocabulary, units=8)
     lines = list(size_lines(diffnas.load_genotype("darts-rnn-v2"), tiny()))
     assert f"1,345 words, 8 units): {diffnas.count(network, source.shape).params:,} parameters" in lines[0]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffnas.core.batch import Batch, Spoken
+from diffnas.core.batch import Batch, LanguageModelOutput
 from diffnas.tasks.language import LanguageTask, perplexity
 
 # two rows of two columns, three words
@@ -18,11 +18,11 @@ BATCH = Batch(torch.tensor([[0, 1], [1, 2]]), torch.tensor([[0, 2], [2, 1]]), ca
 STATES = torch.tensor([[[1.0, 2.0], [0.0, 1.0]], [[2.0, 4.0], [0.0, 4.0]]], dtype=torch.float64, requires_grad=True)
 
 
-def net(given: tuple[Tensor, Any]) -> Spoken:
+def net(given: tuple[Tensor, Any]) -> LanguageModelOutput:
     tokens, carry = given
     assert torch.equal(tokens, BATCH.inputs[: len(tokens)]) and carry == "before"
     rows = len(tokens)
-    return Spoken(SHARES[:rows].log(), STATES[rows - 1 : rows], STATES[:rows], 2 * STATES[:rows])
+    return LanguageModelOutput(SHARES[:rows].log(), STATES[rows - 1 : rows], STATES[:rows], 2 * STATES[:rows])
 
 
 def test_likelihood_right_answers_and_carry() -> None:
@@ -55,8 +55,8 @@ def test_a_single_row_has_no_differences() -> None:
 
 
 def test_no_answer_is_right_where_nothing_is_a_number() -> None:
-    def lost(given: tuple[Tensor, Any]) -> Spoken:
-        return Spoken(torch.full((2, 2, 3), math.nan), *net(given)[1:])
+    def lost(given: tuple[Tensor, Any]) -> LanguageModelOutput:
+        return LanguageModelOutput(torch.full((2, 2, 3), math.nan), *net(given)[1:])
 
     assert int(LanguageTask().loss(lost, BATCH).correct) == 0
 
@@ -90,7 +90,10 @@ def test_what_is_recorded_and_said() -> None:
     found = task.metrics(math.log(50.0), 0.25)
     assert found == {"loss": math.log(50.0), "perplexity": pytest.approx(50.0), "accuracy": 25.0}
     row = {f"valid_{name}": value for name, value in found.items()}
-    assert task.said("valid", row) == "valid perplexity 50.00" and task.said("valid", row, short=True) == "valid 50.00"
+    assert (
+        task.format_metrics("valid", row) == "valid perplexity 50.00"
+        and task.format_metrics("valid", row, short=True) == "valid 50.00"
+    )
     loss = torch.tensor(math.log(50.0), dtype=torch.float64)
-    assert float(task.worth(loss, torch.tensor(0.25))) == pytest.approx(1.6)
+    assert float(task.reward(loss, torch.tensor(0.25))) == pytest.approx(1.6)
     assert 1e300 < task.metrics(1e6, 0.0)["perplexity"] < math.inf  # which JSON can hold

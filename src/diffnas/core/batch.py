@@ -22,7 +22,7 @@ class Batch:
     carry: Any = None
 
 
-class Spoken(NamedTuple):
+class LanguageModelOutput(NamedTuple):
     """What a language model gives for tokens [T, N] and a carry [1, N, H].
 
     `log_probs` [T, N, V] of the next token; `carry` [1, N, H], the last hidden state, part of the graph; `states` [T, N, H],

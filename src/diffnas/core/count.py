@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffnas.core.space import Shape, Words
+from diffnas.core.space import Shape, TextShape
 from diffnas.errors import UserError
 
 RULE = (
@@ -44,7 +44,7 @@ class Counts:
     auxiliary: int
 
 
-def count(network: nn.Module, shape: Shape | Words | Sequence[int]) -> Counts:
+def count(network: nn.Module, shape: Shape | TextShape | Sequence[int]) -> Counts:
     """The size of `network` for one input of `shape`, [C, H, W] or [1, C, H, W] as numbers; the network is left untouched.
 
     Of a language model it is the size for one word.  Raises `UserError` where the network cannot read such an input.
@@ -56,7 +56,7 @@ def count(network: nn.Module, shape: Shape | Words | Sequence[int]) -> Counts:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             twin(_sample(shape))
     except (TypeError, ValueError, RuntimeError, IndexError) as error:
-        what = f"{shape.vocabulary} words" if isinstance(shape, Words) else f"an image {shape}"
+        what = f"{shape.vocabulary} words" if isinstance(shape, TextShape) else f"an image {shape}"
         raise UserError(
             f"count: the network cannot read {what}; give [C, H, W] for images, or Words(V) for a language model"
         ) from error
@@ -115,9 +115,9 @@ def _mmrazor(layer: nn.Module, x: Tensor, y: Tensor) -> int:
     return x.numel() if isinstance(layer, (nn.ReLU, *POOLS)) else 0
 
 
-def _sample(shape: Shape | Words | Sequence[int]) -> Any:
+def _sample(shape: Shape | TextShape | Sequence[int]) -> Any:
     """One input on the meta device: what counts is its form."""
-    if isinstance(shape, Words):
+    if isinstance(shape, TextShape):
         return torch.zeros(1, 1, dtype=torch.int64, device="meta"), None
     sizes = (shape.channels, shape.side, shape.side) if isinstance(shape, Shape) else tuple(shape)[-3:]
     return torch.empty(1, *sizes, device="meta")

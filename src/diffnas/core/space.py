@@ -29,14 +29,14 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Words:
+class TextShape:
     """What a language model reads and answers, in place of a `Shape`: words numbered from 0 to `vocabulary` - 1."""
 
     vocabulary: int
 
 
-Reads = Literal["images", "text"]
-"""What the networks of a space read: a `Shape` is asked of the first, `Words` of the second."""
+Modality = Literal["images", "text"]
+"""What the networks of a space read: a `Shape` is asked of the first, `TextShape` of the second."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ differentiable; `plain` is written to be read."""
 
 
 class Space(Protocol):
-    """A search space; `spaces/NAME/space.py` holds one.  A `shape` is a `Shape` or `Words`, as `reads` says."""
+    """A search space; `spaces/NAME/space.py` holds one.  A `shape` is a `Shape` or `TextShape`, as `modality` says."""
 
     @property
     def name(self) -> str:
         """The name recipes and genotypes use."""
 
     @property
-    def reads(self) -> Reads:
+    def modality(self) -> Modality:
         """What its networks read."""
 
     @property
@@ -74,7 +74,7 @@ class Space(Protocol):
         """What may be chosen, by kind of cell."""
 
     def supernet(self, shape: Any, size: Size | None = None, form: Form = "plain") -> nn.Module:
-        """The module `supernet(inputs, mixture)` with fresh weights, for logits [N, classes] or what is `Spoken`."""
+        """The module `supernet(inputs, mixture)` with fresh weights, for logits [N, classes] or `LanguageModelOutput`."""
 
     def network(self, genotype: Genotype, shape: Any, **settings: Any) -> nn.Module:
         """The network of `genotype` with fresh weights; raises `GenotypeError` where the genotype is not legal."""
@@ -89,16 +89,16 @@ class Space(Protocol):
     def cell_costs(self, shape: Any, size: Size | None = None) -> dict[str, list[list[list[Resources]]]]:
         """[cells, E, O] per kind: what every op costs in the supernet, cell by cell, by the rule of SNAS's code."""
 
-    def fixed(self, shape: Any, unit: Unit, size: Size | None = None) -> float:
+    def fixed_cost(self, shape: Any, unit: Unit, size: Size | None = None) -> float:
         """What every network of `size` costs; with the costs of the chosen ops, the `count` of a genotype's network."""
 
     def narrow(self, keep: Mapping[str, Tensor]) -> Space:
         """The same space with only the [E, O] entries that are allowed and kept."""
 
-    def refusals(self, shape: Any, size: Size | None = None) -> list[tuple[str, str]]:
+    def check_size(self, shape: Any, size: Size | None = None) -> list[tuple[str, str]]:
         """What is impossible about a supernet of this size: (setting, reason) pairs; empty where it can be built."""
 
-    def network_refusals(self, shape: Any, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def check_network(self, shape: Any, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         """What is impossible about a network of these settings: (setting, reason) pairs."""
 
     def lookup(self, genotype: Genotype) -> dict[str, dict[str, float]] | None:

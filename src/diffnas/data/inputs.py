@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
-from diffnas.core.space import Shape, Words
+from diffnas.core.space import Shape, TextShape
 from diffnas.data.decode import Scale
 
 
@@ -78,9 +78,9 @@ class TextInputs:
         return self.words
 
     @property
-    def shape(self) -> Words:
+    def shape(self) -> TextShape:
         """What networks read and answer."""
-        return Words(len(self.words))
+        return TextShape(len(self.words))
 
 
 Inputs = ImageInputs | TextInputs

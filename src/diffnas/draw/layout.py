@@ -180,15 +180,15 @@ def _lines(nodes: Nodes, names: list[str], output: str) -> list[_Line]:
 def _line(nodes: Nodes, names: list[str], ranks: list[list[int]], is_first: bool, output: str) -> _Line:
     """One line of the nodes in `ranks`; `output` is empty in all lines but the last."""
     inside = {state: column for column, rank in enumerate(ranks, 1) for state in rank}
-    reads = [(op, source, state) for state in sorted(inside) for op, source in nodes.inputs[state - nodes.first]]
-    needed = {source for _, source, _ in reads} - set(inside)
+    modality = [(op, source, state) for state in sorted(inside) for op, source in nodes.inputs[state - nodes.first]]
+    needed = {source for _, source, _ in modality} - set(inside)
     left = range(nodes.first) if is_first else sorted(needed)
     items = {state: _box(0, names[state]) for state in left}
     for state, column in inside.items():
         rows = len(nodes.inputs[state - nodes.first])
         items[state] = _box(column, names[state], PITCH * (rows - 1) + LABEL + 6, PITCH)
     columns = [[items[state] for state in left], *([items[state] for state in rank] for rank in ranks)]
-    pairs: list[tuple[str | None, _Item, _Item]] = [(op, items[source], items[state]) for op, source, state in reads]
+    pairs: list[tuple[str | None, _Item, _Item]] = [(op, items[source], items[state]) for op, source, state in modality]
     if output:
         rest = sorted(set(nodes.concat) - set(items))  # one box for all states that only the output needs
         columns[0] += [_box(0, ", ".join(names[state] for state in rest))][: len(rest)]
@@ -196,7 +196,7 @@ def _line(nodes: Nodes, names: list[str], ranks: list[list[int]], is_first: bool
         columns.append([_box(len(columns), output, LANE * len(ends) + 4, LANE)])
         pairs += [(None, item, columns[-1][0]) for item in ends]
     labels = [0.0] * len(columns)
-    for op, _, state in reads:
+    for op, _, state in modality:
         labels[inside[state]] = max(labels[inside[state]], text_width(clean(op), OP_SIZE) + 12)
     widths = [max((item.width for item in column), default=0.0) for column in columns]
     widths = [width + (name and name + ARROW) for width, name in zip(widths, labels, strict=True)]

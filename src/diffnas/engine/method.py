@@ -66,11 +66,11 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Turn:
+class Transition:
     """What a method asks for between two epochs: to end the stage (`next_stage`) or the search (`stop`), or to go back.
 
     With `stop`, `genotype_epoch` names the epoch whose genotype is the result (1: that after the first; None: the last).
-    `rewind` takes everything back to the end of that epoch, which the method's `rewinds` must reach; the weights' decay is
+    `rewind` takes everything back to the end of that epoch, which the method's `max_rewind` must reach; the weights' decay is
     then what it was now times `decay_factor`.  `reason` says why, in a few words.
     """
 
@@ -104,31 +104,31 @@ class Method:
 
     name: ClassVar[str] = "method"
 
-    def refusals(self) -> list[tuple[str, str]]:
+    def check_settings(self) -> list[tuple[str, str]]:
         """Hyper-parameters that do not go together: (setting, reason) pairs."""
         return []
 
-    def misfits(self, space: Space) -> list[tuple[str, str]]:
+    def check_space(self, space: Space) -> list[tuple[str, str]]:
         """What about `space` does not suit the method: (setting, reason) pairs."""
         return []
 
     @property
-    def twice(self) -> bool:
+    def needs_double_backward(self) -> bool:
         """Whether its steps differentiate the supernet twice."""
         return False
 
     @property
-    def looks_ahead(self) -> bool:
+    def uses_lookahead(self) -> bool:
         """Whether its steps look one step of plain SGD ahead."""
         return False
 
     @property
-    def measures(self) -> bool:
+    def uses_score_feed(self) -> bool:
         """Whether it reads feed "score" between epochs, besides what its phases read."""
         return False
 
     @property
-    def rewinds(self) -> int:
+    def max_rewind(self) -> int:
         """How many epochs back its turn may ask to go: the loop keeps as many states."""
         return 0
 
@@ -152,7 +152,7 @@ class Method:
         """[]: what the architecture loss gains besides the validation loss; None for nothing."""
         return None
 
-    def dials(self, clock: Clock) -> dict[str, float]:
+    def supernet_buffers(self, clock: Clock) -> dict[str, float]:
         """Numbers that the supernet takes each epoch, by name; a supernet refuses a dial it does not have."""
         return {}
 
@@ -165,9 +165,9 @@ class Method:
             losses["train"] = engine.weight_step(search, search.relax("weights", batches["train"]), batches["train"])
         return losses
 
-    def turn(self, search: Search, epoch: int) -> Turn:
+    def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
         """Asked before every epoch of a stage and after the last one."""
-        return Turn()
+        return Transition()
 
     def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
         """`count` genotypes from what the search believes now: an op per edge drawn by strength, then derived."""

@@ -16,11 +16,11 @@ from diffnas.engine.search import Search
 
 @dataclass(frozen=True)
 class Scores:
-    """Mean `loss` [] and `accuracy` [] (a share, 0 to 1), and `worth` [], what the task maximises, on the device."""
+    """Mean `loss` [] and `accuracy` [] (a share, 0 to 1), and `reward` [], what the task maximises, on the device."""
 
     loss: Tensor
     accuracy: Tensor
-    worth: Tensor
+    reward: Tensor
 
 
 @torch.no_grad()
@@ -40,4 +40,4 @@ def score(search: Search, mixture: Mixture, batches: Iterable[Batch], norm: Norm
             correct += found.correct
             count += found.count
     loss, accuracy = loss / count, correct / count
-    return Scores(loss, accuracy, search.task.worth(loss, accuracy))
+    return Scores(loss, accuracy, search.task.reward(loss, accuracy))

@@ -16,7 +16,7 @@ from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype
 from diffnas.core.mixture import Mix, Mixture, allowed_mask, softmax_allowed
 from diffnas.core.seeds import generator, stream_seed
-from diffnas.core.space import Shape, Space, Words
+from diffnas.core.space import Shape, Space, TextShape
 from diffnas.engine.method import Clock, Method, Use
 from diffnas.engine.optim import load_optimizer_state, optimizer_state
 from diffnas.engine.precision import full_float32
@@ -28,7 +28,7 @@ class Task(Protocol):
     def loss(self, net: Any, batch: Batch) -> Loss:
         """The loss of `net` (a function of the inputs) on `batch`."""
 
-    def worth(self, loss: Tensor, accuracy: Tensor) -> Tensor:
+    def reward(self, loss: Tensor, accuracy: Tensor) -> Tensor:
         """[]: what selections maximise, above 0, given the mean loss [] and the share of right answers [] of a mixture."""
 
 
@@ -86,7 +86,7 @@ class Search:
         precision: torch.dtype = torch.float32,
         clock: Clock | None = None,
         feeds: Mapping[str, Feed] | None = None,
-        shape: Shape | Words | None = None,
+        shape: Shape | TextShape | None = None,
         ahead_clip: float | None = None,
     ) -> None:
         self.method, self.space, self.task, self.seed = method, space, task, seed

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from diffnas.core.genotype import Genotype
 from diffnas.core.settings import setting
 from diffnas.core.space import Size, Space
-from diffnas.engine.method import Clock, Method, Stage, Turn, Use
+from diffnas.engine.method import Clock, Method, Stage, Transition, Use
 
 if TYPE_CHECKING:
     import torch
@@ -40,33 +40,33 @@ class Wrapper(Method):
         found: Method = import_module("diffnas.methods").method_class(self.base)(**settings)
         return found
 
-    def refusals(self) -> list[tuple[str, str]]:
+    def check_settings(self) -> list[tuple[str, str]]:
         """Those of the method within."""
-        return [(f"base_settings.{key}", reason) for key, reason in self.inner.refusals()]
+        return [(f"base_settings.{key}", reason) for key, reason in self.inner.check_settings()]
 
-    def misfits(self, space: Space) -> list[tuple[str, str]]:
+    def check_space(self, space: Space) -> list[tuple[str, str]]:
         """Those of the method within."""
-        return self.inner.misfits(space)
+        return self.inner.check_space(space)
 
     @property
-    def twice(self) -> bool:
+    def needs_double_backward(self) -> bool:
         """Whether the method within differentiates twice."""
-        return self.inner.twice
+        return self.inner.needs_double_backward
 
     @property
-    def looks_ahead(self) -> bool:
+    def uses_lookahead(self) -> bool:
         """Whether the method within looks a step ahead."""
-        return self.inner.looks_ahead
+        return self.inner.uses_lookahead
 
     @property
-    def measures(self) -> bool:
+    def uses_score_feed(self) -> bool:
         """Whether the method within reads feed "score" between epochs."""
-        return self.inner.measures
+        return self.inner.uses_score_feed
 
     @property
-    def rewinds(self) -> int:
+    def max_rewind(self) -> int:
         """How far the method within may go back."""
-        return self.inner.rewinds
+        return self.inner.max_rewind
 
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
         """The stages of the method within."""
@@ -88,17 +88,17 @@ class Wrapper(Method):
         """Its penalty."""
         return self.inner.penalty(search, mixture)
 
-    def dials(self, clock: Clock) -> dict[str, float]:
+    def supernet_buffers(self, clock: Clock) -> dict[str, float]:
         """Its dials."""
-        return self.inner.dials(clock)
+        return self.inner.supernet_buffers(clock)
 
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
         """Its step."""
         return self.inner.step(search, batches)
 
-    def turn(self, search: Search, epoch: int) -> Turn:
+    def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
         """Its turn."""
-        return self.inner.turn(search, epoch)
+        return self.inner.on_epoch_boundary(search, epoch)
 
     def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
         """Its samples."""

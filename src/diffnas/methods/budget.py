@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from diffnas.core.genotype import Genotype
 from diffnas.core.settings import setting
 from diffnas.core.space import Shape, Space
-from diffnas.engine.method import Turn
+from diffnas.engine.method import Transition
 from diffnas.engine.wrapper import Wrapper
 from diffnas.errors import RecipeError
 from diffnas.methods.cost_table import read_cost_table
@@ -52,9 +52,9 @@ class Budget(Wrapper):
         None, "side of the images that it is counted for (null: that of the data)", ge=1, le=1024
     )
 
-    def refusals(self) -> list[tuple[str, str]]:
+    def check_settings(self) -> list[tuple[str, str]]:
         """A table goes with latency, and must be sound."""
-        found = super().refusals()
+        found = super().check_settings()
         if (self.unit == "latency") != (self.table is not None):
             found.append(("table", "goes with method.unit=latency: set both, or neither"))
         if self.table is not None:
@@ -64,22 +64,22 @@ class Budget(Wrapper):
                 found += [("table", line) for line in error.lines]
         return found
 
-    def misfits(self, space: Space) -> list[tuple[str, str]]:
+    def check_space(self, space: Space) -> list[tuple[str, str]]:
         """Every op that may be derived has a cost."""
-        found = super().misfits(space)
+        found = super().check_space(space)
         if self.table is None:
             reason = f"{space.name} does not tell what its ops cost; give a table of latencies (method.table)"
-            return found + [("name", reason)] * (space.reads == "text")
+            return found + [("name", reason)] * (space.modality == "text")
         try:
             missing = read_cost_table(self.table).missing(space.cells)
         except RecipeError:
             return found  # refused already
         return found + [("ops", f"{op} has no cost in {self.table}") for op in missing]
 
-    def turn(self, search: Search, epoch: int) -> Turn:
+    def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
         """That of the method within; raises `RecipeError` where no network is within the limit."""
         self._prices(search)
-        return super().turn(search, epoch)
+        return super().on_epoch_boundary(search, epoch)
 
     def expected(self, search: Search, mixture: Mixture) -> Tensor:
         """[]: the expected cost over the target, differentiable in the shares.
@@ -148,7 +148,7 @@ class Budget(Wrapper):
         shape = search.shape
         if self.side is not None and isinstance(shape, Shape):
             shape = replace(shape, side=self.side)
-        refused = space.refusals(shape, size)
+        refused = space.check_size(shape, size)
         if refused:
             raise RecipeError(*(f"method.{key}: {reason}, in the network that is counted" for key, reason in refused))
-        return space.costs(shape, self.unit, size), space.fixed(shape, self.unit, size)
+        return space.costs(shape, self.unit, size), space.fixed_cost(shape, self.unit, size)

@@ -31,17 +31,17 @@ class DARTS(Method):
         False, "with unrolled: differentiate twice instead of a central difference (slow; for small nets)"
     )
 
-    def refusals(self) -> list[tuple[str, str]]:
+    def check_settings(self) -> list[tuple[str, str]]:
         """`exact` is a way to compute the second order."""
         return [("exact", "needs method.unrolled=true")] if self.exact and not self.unrolled else []
 
     @property
-    def twice(self) -> bool:
+    def needs_double_backward(self) -> bool:
         """`exact` does."""
         return self.unrolled and self.exact
 
     @property
-    def looks_ahead(self) -> bool:
+    def uses_lookahead(self) -> bool:
         """The second order does."""
         return self.unrolled
 

@@ -32,9 +32,9 @@ class DARTSMinus(Method):
 
     beta: float = setting(1.0, "share of the auxiliary skip at the first epoch; it falls linearly to 0", ge=0)
 
-    def misfits(self, space: Space) -> list[tuple[str, str]]:
+    def check_space(self, space: Space) -> list[tuple[str, str]]:
         """Every edge needs the auxiliary skip, and no cell may be derived with it."""
-        if space.reads == "text":
+        if space.modality == "text":
             return [("name", f"{space.name} has no skip connections that darts-minus could help; take another method")]
         cell, *_ = cells = list(space.cells.values())
         if AUXILIARY not in cell.ops:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from diffnas.core.settings import setting
 from diffnas.core.space import Space
 from diffnas.engine.collapse import skips
-from diffnas.engine.method import Turn
+from diffnas.engine.method import Transition
 from diffnas.engine.wrapper import Wrapper
 
 if TYPE_CHECKING:
@@ -26,15 +26,15 @@ class DARTSPlus(Wrapper):
 
     skips: int = setting(2, "skip connections of a cell, other than the reduction cell, that end the search", ge=1)
 
-    def misfits(self, space: Space) -> list[tuple[str, str]]:
+    def check_space(self, space: Space) -> list[tuple[str, str]]:
         """Skip connections are what is counted."""
         reason = f"{space.name} has no skip connections to count; take another method than darts-plus"
-        return super().misfits(space) + [("name", reason)] * (space.reads == "text")
+        return super().check_space(space) + [("name", reason)] * (space.modality == "text")
 
-    def turn(self, search: Search, epoch: int) -> Turn:
+    def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
         """Stops by criterion 1 of the paper, with the genotype as it stands."""
         genotype = search.derive() if epoch else None
         for kind, count in ({} if genotype is None else skips(genotype)).items():
             if kind != "reduce" and count >= self.skips:
-                return Turn(stop=True, reason=f"{count} ops of the {kind} cell are skip connections")
-        return super().turn(search, epoch)
+                return Transition(stop=True, reason=f"{count} ops of the {kind} cell are skip connections")
+        return super().on_epoch_boundary(search, epoch)

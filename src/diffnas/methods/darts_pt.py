@@ -16,7 +16,7 @@ from diffnas import engine
 from diffnas.core.genotype import Genotype
 from diffnas.core.settings import setting
 from diffnas.core.space import Size, Space
-from diffnas.engine.method import Clock, Stage, Turn, Use
+from diffnas.engine.method import Clock, Stage, Transition, Use
 from diffnas.engine.wrapper import Wrapper
 from diffnas.methods.darts_pt_schedule import decisions, due, ended
 
@@ -55,12 +55,12 @@ class DARTSPT(Wrapper):
     )
     blank: bool = setting(False, "leave the architecture at its initial value, and train weights only")
 
-    def refusals(self) -> list[tuple[str, str]]:
+    def check_settings(self) -> list[tuple[str, str]]:
         """An architecture is decided once."""
         nested, inner = [("base", f"holds {self.name} itself; name the method that it is put around")], self.inner
         while isinstance(inner, Wrapper) and not isinstance(inner, DARTSPT):
             inner = inner.inner
-        found = super().refusals() + nested * isinstance(inner, DARTSPT)
+        found = super().check_settings() + nested * isinstance(inner, DARTSPT)
         last = self.inner.stages(4, Size(16, 8))[-1]
         if not any("train" in phase.feeds for phase in last.phases):
             found.append(
@@ -68,16 +68,16 @@ class DARTSPT(Wrapper):
             )
         return found
 
-    def misfits(self, space: Space) -> list[tuple[str, str]]:
+    def check_space(self, space: Space) -> list[tuple[str, str]]:
         """The tuning stage must be long enough for all decisions, which are made for all kinds of cell at once."""
-        found, needed = super().misfits(space), max(map(decisions, space.cells.values()))
+        found, needed = super().check_space(space), max(map(decisions, space.cells.values()))
         if sum(due(epoch, self.interval, self.tuning) for epoch in range(self.tuning)) >= needed:
             return found
         epochs = (needed - 1) * self.interval + 1
         return [*found, ("name", f"has {needed} decisions to make: set method.tuning to {epochs}, not {self.tuning}")]
 
     @property
-    def measures(self) -> bool:
+    def uses_score_feed(self) -> bool:
         """For the decisions."""
         return True
 
@@ -110,24 +110,24 @@ class DARTSPT(Wrapper):
         """That of the method within."""
         return super().penalty(self._ended(search), mixture)
 
-    def dials(self, clock: Clock) -> dict[str, float]:
+    def supernet_buffers(self, clock: Clock) -> dict[str, float]:
         """Those of the method within, which stay where they came to by its end."""
-        return super().dials(self._last(clock))
+        return super().supernet_buffers(self._last(clock))
 
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
         """That of the method within, or with `blank` its weight step alone."""
         return super().step(search, {name: b for name, b in batches.items() if not (self.blank and name == "valid")})
 
-    def turn(self, search: Search, epoch: int) -> Turn:
+    def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
         """Decides an edge or a node of every kind of cell where that is due; told again, it does nothing."""
         if not self._tunes(search.clock):
-            asked = super().turn(search, epoch)  # where the method within stops, deciding begins
+            asked = super().on_epoch_boundary(search, epoch)  # where the method within stops, deciding begins
             return replace(asked, stop=False, next_stage=True, genotype_epoch=None) if asked.stop else asked
         if due(epoch, self.interval, self.tuning):
             from diffnas.methods.darts_pt_decisions import decide_once
 
             decide_once(search, self.criterion, self.among)
-        return Turn()
+        return Transition()
 
     def derive(self, search: Search) -> Genotype | None:
         """What the decisions have left; where that is more than one op or too many edges, the strongest of it."""

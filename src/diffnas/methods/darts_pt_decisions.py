@@ -108,13 +108,13 @@ def worth_without(
         op = mixture[kind].op.clone()
         op[entry] = 0.0
         found = score(search, Mixture({**mixture, kind: replace(mixture[kind], op=op)}), score_batches(search))
-        worths.append(found.worth if criterion == "accuracy" else -found.loss)
+        worths.append(found.reward if criterion == "accuracy" else -found.loss)
         losses.append(found.loss)
     if not torch.stack(losses).isfinite().all():
         raise Diverged(
             f"after epoch {search.clock.total} the loss without an op is not finite: the search has diverged"
         )
-    return [float(worth) for worth in torch.stack(worths).tolist()]
+    return [float(reward) for reward in torch.stack(worths).tolist()]
 
 
 def _choice(search: Search, kind: str) -> Tensor:

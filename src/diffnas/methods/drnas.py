@@ -52,9 +52,9 @@ class DrNAS(Method):
         "sample", "shares that evaluations take: the mean, all to its largest op, or a draw (published)"
     )
 
-    def misfits(self, space: Space) -> list[tuple[str, str]]:
+    def check_space(self, space: Space) -> list[tuple[str, str]]:
         """Ops grow wider, never narrower."""
-        if self.progressive and space.reads == "text":
+        if self.progressive and space.modality == "text":
             return [("name", f"{space.name} has no partial channels to widen; set method.progressive to false")]
         if not self.progressive or space.size.partial >= self.partial_late:
             return []

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from diffnas import engine
 from diffnas.core.settings import setting
 from diffnas.core.space import Size, Space
-from diffnas.engine.method import Method, Phase, Stage, Turn, Use
+from diffnas.engine.method import Method, Phase, Stage, Transition, Use
 
 if TYPE_CHECKING:
     import torch
@@ -60,9 +60,9 @@ class DSNAS(Method):
         "sample", "mixture that evaluations take: the softmax, its largest ops, or a sample"
     )
 
-    def misfits(self, space: Space) -> list[tuple[str, str]]:
+    def check_space(self, space: Space) -> list[tuple[str, str]]:
         """The cost term needs costs."""
-        if not self.cost_weight or space.reads == "images":
+        if not self.cost_weight or space.modality == "images":
             return []
         return [("name", f"{space.name} does not say what its ops cost; set method.cost_weight to 0")]
 
@@ -109,12 +109,12 @@ class DSNAS(Method):
             _open(search).decide(self.margin)
         return {"train": loss}
 
-    def turn(self, search: Search, epoch: int) -> Turn:
+    def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
         """Decides what is sure, unless it is asked within an epoch, by a search that resumes."""
         if self.decide == "epoch" and search.clock.phase == search.clock.step == 0:
             _open(search).decide(self.margin)
         done = self.stop_when_decided and epoch > 0 and _open(search).decided()
-        return Turn(stop=done, reason="every edge is decided" if done else "")
+        return Transition(stop=done, reason="every edge is decided" if done else "")
 
 
 def _open(search: Search) -> OpenAlphas:

@@ -127,7 +127,7 @@ class ENAS(Method):
             child = search.relax("arch", batch)
             assert isinstance(child, Child)
             scores.append(engine.score(search, child, [batch]))
-            reward = scores[-1].worth + self.entropy_weight * child.entropy.detach()
+            reward = scores[-1].reward + self.entropy_weight * child.entropy.detach()
             baseline.copy_(self.baseline_decay * baseline + (1.0 - self.baseline_decay) * reward)
             terms.append(-(reward - baseline) * child.log_prob)  # the baseline knows the reward already, as published
         engine.penalty_step(search, Reinforce(torch.stack(terms).mean()))
@@ -142,7 +142,7 @@ class ENAS(Method):
         batches, controller = score_batches(search), _controller(search)
         batch = batches[search.clock.step % len(batches) if self.batches == "own" else 0]
         (child,) = controller.write(1, search.shared)
-        controller.winner.offer(child, engine.score(search, child, [batch]).worth)
+        controller.winner.insert(child, engine.score(search, child, [batch]).reward)
 
     def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
         """Children of the controller."""

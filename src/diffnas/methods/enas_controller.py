@@ -11,7 +11,7 @@ from diffnas.core.cell import Cell
 from diffnas.core.constants import to_device
 from diffnas.core.mixture import Mix, Mixture
 from diffnas.methods.sampling import gumbel
-from diffnas.methods.selection import Podium, discrete
+from diffnas.methods.selection import TopK, discrete
 
 BIAS, LEAN = 10.0, 0.25  # favoured ops: their bias in the beginning, and the lead they keep for good (others fall back)
 
@@ -73,7 +73,7 @@ class Controller(nn.Module):
         self.op_bias = nn.Parameter(BIAS * liked.float())
         self.register_buffer("lean", torch.where(liked, LEAN, -LEAN * bool(liked.any())), persistent=False)
         self.register_buffer("baseline", torch.zeros(()))
-        self.winner = Podium(cells)
+        self.winner = TopK(cells)
 
     def forward(self, generator: torch.Generator | None) -> Child:
         """A child drawn by `generator`, or the greedy one: the likeliest choice every time."""

@@ -36,7 +36,7 @@ class FairDARTS(Method):
         0.85, "smallest share of an op that is derived; nodes may end with fewer inputs", ge=0, le=1
     )
 
-    def misfits(self, space: Space) -> list[tuple[str, str]]:
+    def check_space(self, space: Space) -> list[tuple[str, str]]:
         """Where shares do not compete, `none` has nothing to say."""
         ops = next(iter(space.cells.values())).ops
         rest = ", ".join(op for op in ops if op != "none")

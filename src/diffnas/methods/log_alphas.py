@@ -10,7 +10,7 @@ from torch import Tensor
 from diffnas.core.cell import Cell
 from diffnas.core.count import Unit
 from diffnas.core.mixture import Mixture
-from diffnas.core.space import Shape, Space, Words
+from diffnas.core.space import Shape, Space, TextShape
 from diffnas.engine.search import Alphas
 from diffnas.methods.sampling import one_hot
 
@@ -27,16 +27,16 @@ class LogAlphas(Alphas):
         self.priced = False
         self.resources: dict[str, Tensor] = {}
 
-    def costs(self, mixture: Mixture, space: Space, shape: Shape | Words, unit: Unit) -> list[Tensor]:
+    def costs(self, mixture: Mixture, space: Space, shape: Shape | TextShape, unit: Unit) -> list[Tensor]:
         """Per kind of cell, the shares of `mixture` times what `space` says its ops cost, [E, O]."""
         if not self.priced:  # once: counting takes a while
             for kind, rows in space.costs(shape, unit).items():
                 self.get_buffer(f"cost_{kind}").copy_(torch.tensor(rows))
-            self.get_buffer("fixed").fill_(space.fixed(shape, unit))
+            self.get_buffer("fixed").fill_(space.fixed_cost(shape, unit))
             self.priced = True
         return [mix.shares() * self.get_buffer(f"cost_{kind}") for kind, mix in mixture.items()]
 
-    def used(self, mixture: Mixture, space: Space, shape: Shape | Words) -> list[Tensor]:
+    def used(self, mixture: Mixture, space: Space, shape: Shape | TextShape) -> list[Tensor]:
         """[M, E, 3] per kind: what the sampled ops of every edge use in each of the M cells of the kind, in expectation:
         parameters, multiply-adds, memory."""
         if not self.resources:

@@ -31,9 +31,9 @@ class PCDARTS(Method):
 
     warmup: int = setting(15, "first epochs that train only weights (CIFAR-10: 15 of 50; ImageNet: 35 of 50)", ge=0)
 
-    def misfits(self, space: Space) -> list[tuple[str, str]]:
+    def check_space(self, space: Space) -> list[tuple[str, str]]:
         """A part of the channels needs channels."""
-        if space.reads == "images":
+        if space.modality == "images":
             return []
         return [
             ("name", f"{space.name} has no channels that ops could see a part of; take another method than pcdarts")

@@ -44,7 +44,7 @@ class PDARTS(Method):
     )
     max_skips: int | None = setting(2, "most skip connections in a cell that keeps the resolution (null: any)", ge=0)
 
-    def refusals(self) -> list[tuple[str, str]]:
+    def check_settings(self) -> list[tuple[str, str]]:
         """Stages do not shrink in depth or grow in ops; rates are probabilities."""
         found = []
         second, third = self.added_layers
@@ -59,9 +59,9 @@ class PDARTS(Method):
             found.append(("rates", f"must all be at least 0 and below 1; got {list(self.rates)}"))
         return found
 
-    def misfits(self, space: Space) -> list[tuple[str, str]]:
+    def check_space(self, space: Space) -> list[tuple[str, str]]:
         """Skip dropout needs a supernet that has it, and deeper stages cells to stack."""
-        if space.reads == "text":
+        if space.modality == "text":
             return [("name", f"{space.name} has one cell, and pdarts searches ever deeper; take another method")]
         if not any(self.rates) or getattr(space, "skip_dropout", False):
             return []
@@ -77,7 +77,7 @@ class PDARTS(Method):
         plans = zip(shares, sizes, (None, *self.kept_ops), strict=True)
         return tuple(Stage(share, deeper, keep=keep, warmup=self.warmup) for share, deeper, keep in plans)
 
-    def dials(self, clock: Clock) -> dict[str, float]:
+    def supernet_buffers(self, clock: Clock) -> dict[str, float]:
         """The rate of skip dropout: down to 0 in a line over the whole stage, and from the warm-up's end anew, by a fifth."""
         if not any(self.rates):
             return {}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 from diffnas import engine
 from diffnas.core.settings import setting
 from diffnas.core.space import Space
-from diffnas.engine.method import Turn
+from diffnas.engine.method import Transition
 from diffnas.engine.wrapper import Wrapper
 from diffnas.methods.score_feed import score_batches
 
@@ -44,20 +44,20 @@ class RobustDARTS(Wrapper):
         False, "adaptive: stop where the decay would pass its largest, instead of searching to the end", before=True
     )
 
-    def refusals(self) -> list[tuple[str, str]]:
+    def check_settings(self) -> list[tuple[str, str]]:
         """An average is centred."""
         even = [("window", f"must be odd, so that an average has a middle; got {self.window}")]
-        return super().refusals() + even * (self.window % 2 == 0)
+        return super().check_settings() + even * (self.window % 2 == 0)
 
     @property
-    def measures(self) -> bool:
+    def uses_score_feed(self) -> bool:
         """For the eigenvalue."""
         return True
 
     @property
-    def rewinds(self) -> int:
+    def max_rewind(self) -> int:
         """How far the older average lies back."""
-        return max(super().rewinds, self._lag if self.adaptive else 0)
+        return max(super().max_rewind, self._lag if self.adaptive else 0)
 
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
         """What the method within learns, with a buffer [window + delta] of eigenvalues, newest last, at first -inf."""
@@ -68,10 +68,10 @@ class RobustDARTS(Wrapper):
         module.register_buffer("evaluated_at", torch.tensor(-1))
         return module
 
-    def turn(self, search: Search, epoch: int) -> Turn:
+    def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
         """Takes an eigenvalue where one is due, and stops or goes back where it has grown too much."""
-        asked, done = super().turn(search, epoch), search.clock.total
-        if asked != Turn() or epoch == 0 or (done - 1) % self.every:
+        asked, done = super().on_epoch_boundary(search, epoch), search.clock.total
+        if asked != Transition() or epoch == 0 or (done - 1) % self.every:
             return asked
         older = done - self._lag
         growth = grown(self._eigenvalues(search), self.window, self.delta)
@@ -83,8 +83,8 @@ class RobustDARTS(Wrapper):
             return asked
         reason = f"the largest eigenvalue has grown to {growth:.2f} times that around epoch {older}"
         if self.adaptive and may_grow:
-            return Turn(rewind=older, decay_factor=self.factor, reason=reason)
-        return Turn(stop=True, genotype_epoch=older, reason=reason)
+            return Transition(rewind=older, decay_factor=self.factor, reason=reason)
+        return Transition(stop=True, genotype_epoch=older, reason=reason)
 
     @property
     def _lag(self) -> int:

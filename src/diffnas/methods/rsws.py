@@ -49,7 +49,7 @@ class RSWS(Method):
     )
     finalists: int = setting(10, "best of them, scored again on the whole architecture half", ge=1)
 
-    def refusals(self) -> list[tuple[str, str]]:
+    def check_settings(self) -> list[tuple[str, str]]:
         """Finalists are candidates."""
         few = self.finalists > self.candidates
         return [("finalists", f"must be at most method.candidates, {self.candidates}")] if few else []
@@ -103,9 +103,9 @@ class RSWS(Method):
             seen = [batches[search.clock.stage_epoch % len(batches)]]
         if k < self.candidates:
             cell = self._drawn(search, search.shared)
-            rounds.finalists.offer(cell, engine.score(search, cell, seen).worth)
+            rounds.finalists.insert(cell, engine.score(search, cell, seen).reward)
         elif (finalist := rounds.finalists.best(k - self.candidates)) is not None:
-            rounds.winner.offer(finalist, engine.score(search, finalist, batches).worth)
+            rounds.winner.insert(finalist, engine.score(search, finalist, batches).reward)
 
     def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
         """Cells drawn uniformly."""
@@ -122,7 +122,7 @@ class RSWS(Method):
 
     def _cells(self, search: Search) -> dict[str, Cell]:
         """What is drawn from; of text, the authors leave `none` out as well."""
-        every = self.draw == "all" and search.space.reads == "images"
+        every = self.draw == "all" and search.space.modality == "images"
         return {k: replace(c, excluded=c.excluded - {"none"}) if every else c for k, c in search.space.cells.items()}
 
     def _random(self, search: Search, generator: torch.Generator) -> Genotype:

@@ -55,7 +55,7 @@ def chances(cell: Cell) -> Tensor:
     return softmax_allowed(torch.zeros(eligible.shape), eligible)
 
 
-class Podium(nn.Module):
+class TopK(nn.Module):
     """The best discrete mixtures so far: their `accuracy` [P] (text: 80 / perplexity), best first (-1: no one yet), and their
     shares [P, E, O] per kind."""
 
@@ -72,7 +72,7 @@ class Podium(nn.Module):
         """Takes everyone off."""
         self.accuracy.fill_(-1.0)
 
-    def offer(self, mixture: Mapping[str, Mix], accuracy: Tensor) -> None:
+    def insert(self, mixture: Mapping[str, Mix], accuracy: Tensor) -> None:
         """Takes `mixture` in if it is better than the last; of equals the earlier stands higher."""
         every = torch.cat([self.accuracy, accuracy.to(self.accuracy)[None]])
         order = every.sort(descending=True, stable=True).indices[:-1]
@@ -93,7 +93,7 @@ class Rounds(nn.Module):
 
     def __init__(self, cells: Mapping[str, Cell], places: int) -> None:
         super().__init__()
-        self.finalists, self.winner = Podium(cells, places), Podium(cells)
+        self.finalists, self.winner = TopK(cells, places), TopK(cells)
 
     def best(self) -> Mixture | None:
         """The winner, before there is one the first of the finalists, None before there are any."""

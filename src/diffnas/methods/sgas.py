@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from diffnas.core.settings import setting
 from diffnas.core.space import Space
-from diffnas.engine.method import Method, Turn
+from diffnas.engine.method import Method, Transition
 
 if TYPE_CHECKING:
     import torch
@@ -38,17 +38,17 @@ class SGAS(Method):
 
         return Decisions(space.cells, generator, self.history)
 
-    def turn(self, search: Search, epoch: int) -> Turn:
+    def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
         """Scores every edge after every epoch, and fixes one per kind where one is due."""
         from diffnas.methods.sgas_decisions import Decisions
 
         decisions, last = search.arch, epoch - 1  # the epoch that has ended, counted from 0
         assert isinstance(decisions, Decisions)
         if last < 0 or not decisions.first_time(search.clock.total):
-            return Turn()
+            return Transition()
         for kind, cell in search.space.cells.items():
             scores = decisions.scores(kind, stable=self.criterion == 2)
             decisions.remember(kind)
             if last >= self.first and (last - self.first) % self.every == 0:
                 decisions.fix(kind, cell, scores)
-        return Turn()
+        return Transition()

@@ -48,7 +48,7 @@ class Decisions(Alphas):
         return total > before
 
     @torch.no_grad()
-    def measures(self, kind: str) -> Tensor:
+    def uses_score_feed(self, kind: str) -> Tensor:
         """[3, E], section 3.2: importance, the share of all real ops; certainty, 1 - their entropy over its maximum; and
         stability, the mean intersection of their shares with those of past epochs."""
         real, past = self.get_buffer(f"real_{kind}"), self.get_buffer(f"past_{kind}")
@@ -63,7 +63,7 @@ class Decisions(Alphas):
 
     def scores(self, kind: str, stable: bool) -> Tensor:
         """[E]: the product of the measures, each stretched to 0 ... 1 over all edges; with `stable`, stability is one."""
-        return _stretched(self.measures(kind)[: 3 if stable else 2]).prod(dim=0)
+        return _stretched(self.uses_score_feed(kind)[: 3 if stable else 2]).prod(dim=0)
 
     @torch.no_grad()
     def remember(self, kind: str) -> None:

@@ -44,9 +44,9 @@ class SmoothDARTS(Wrapper):
     )
     steps: int = setting(7, "adv: steps of sign ascent, each of 2 epsilon / steps", ge=1)
 
-    def refusals(self) -> list[tuple[str, str]]:
+    def check_settings(self) -> list[tuple[str, str]]:
         """The method within must learn its architecture in steps of their own."""
-        found = super().refusals()
+        found = super().check_settings()
         stages = self.inner.stages(50, Size(16, 8))
         if not any("valid" in phase.feeds for stage in stages if not stage.selects for phase in stage.phases):
             reason = f"{self.base} has no architecture steps apart from weight steps, and only those may be perturbed"

@@ -66,14 +66,14 @@ class SNAS(Method):
         "sample", "mixture that evaluations take: the softmax, its largest ops, or a sample (published)"
     )
 
-    def refusals(self) -> list[tuple[str, str]]:
+    def check_settings(self) -> list[tuple[str, str]]:
         """A network as a whole is counted in one unit."""
         wrong = self.resource_sum == "network" and self.resource_unit not in ("params", "macs")
         return [("resource_unit", "must be params or macs where method.resource_sum is network")] * wrong
 
-    def misfits(self, space: Space) -> list[tuple[str, str]]:
+    def check_space(self, space: Space) -> list[tuple[str, str]]:
         """A resource term needs costs."""
-        if not self.resource_weight or space.reads == "images":
+        if not self.resource_weight or space.modality == "images":
             return []
         return [("name", f"{space.name} does not say what its ops cost; set method.resource_weight to 0")]
 

@@ -147,7 +147,7 @@ def _size(part: Part) -> str:
     size = _last_size(recipe)
     if size.partial > 1:
         return f": its ops see one channel in {size.partial}, which no network does"
-    if recipe.space.reads == "text":
+    if recipe.space.modality == "text":
         return f" (a network of its size: --set train.units={size.channels})"
     return f" (a network of its size: --set train.channels={size.channels} --set train.layers={size.layers})"
 

@@ -10,7 +10,7 @@ from diffnas.core.genotype import Genotype
 from diffnas.core.space import Space
 from diffnas.engine import Search, largest_eigenvalue
 from diffnas.engine.collapse import ADVICE, SKIP, collapsed, skips
-from diffnas.engine.method import Clock, Stage, Turn
+from diffnas.engine.method import Clock, Stage, Transition
 from diffnas.engine.scoring import score
 from diffnas.pipeline.source import Task
 from diffnas.run import Part
@@ -74,7 +74,7 @@ def warned(genotype: Genotype, epoch: int, before: bool) -> bool:
     return reason is not None
 
 
-def early_stop(search: Search, stages: Sequence[Stage]) -> Turn | None:
+def early_stop(search: Search, stages: Sequence[Stage]) -> Transition | None:
     """The end of the search, or of its stage, where the cell has just collapsed; a stage that selects comes to its own end."""
     clock = search.clock
     genotype = search.derive() if clock.stage_epoch and not stages[clock.stage].selects else None
@@ -83,8 +83,8 @@ def early_stop(search: Search, stages: Sequence[Stage]) -> Turn | None:
         return None
     if any(stage.selects for stage in stages[clock.stage :]):
         log.info("stage %d ended after epoch %d: %s", clock.stage + 1, clock.total, reason)
-        return Turn(next_stage=True)
-    return Turn(stop=True, genotype_epoch=max(1, clock.total - 1), reason=reason)
+        return Transition(next_stage=True)
+    return Transition(stop=True, genotype_epoch=max(1, clock.total - 1), reason=reason)
 
 
 def say_table(space: Space, genotype: Genotype, part: Part) -> None:
@@ -102,7 +102,7 @@ def line(row: dict[str, Any], clock: Clock, stages: Sequence[Stage], task: Task)
     """An epoch's row in a line."""
     total = sum(stage.epochs for stage in stages)
     parts = [f"search epoch {clock.total}/{total}"]
-    parts += [task.said(name, row) for name in ("train", "valid", "score") if f"{name}_loss" in row]
+    parts += [task.format_metrics(name, row) for name in ("train", "valid", "score") if f"{name}_loss" in row]
     if "skips_normal" in row:
         parts.append(f"skips {row['skips_normal']}")
     if "table" in row:

@@ -10,19 +10,19 @@ from diffnas.runtime.files import write_bytes
 
 
 class History:
-    """The copies in search/history/ of a search that may go `rewinds` epochs back (0: none are kept)."""
+    """The copies in search/history/ of a search that may go `max_rewind` epochs back (0: none are kept)."""
 
-    def __init__(self, part: Part, rewinds: int) -> None:
-        self.part, self.rewinds = part, rewinds
+    def __init__(self, part: Part, max_rewind: int) -> None:
+        self.part, self.max_rewind = part, max_rewind
 
     def keep(self, position: int, epoch: int) -> None:
         """Keeps the checkpoint of `position`, written after `epoch`, and drops what is too old."""
         newest = checkpoint_path(self.part.checkpoints, position)
-        if not self.rewinds or not newest.is_file():
+        if not self.max_rewind or not newest.is_file():
             return
         folder = self.part.folder("history")
         write_bytes(folder / _name(epoch), newest.read_bytes())
-        kept = {_name(number) for number in range(max(0, epoch - self.rewinds), epoch + 1)}
+        kept = {_name(number) for number in range(max(0, epoch - self.max_rewind), epoch + 1)}
         for path in folder.glob("epoch-*.pt"):
             if path.name not in kept:
                 path.unlink()

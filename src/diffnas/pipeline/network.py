@@ -6,14 +6,14 @@ import torch
 from torch import nn
 
 from diffnas.core.genotype import Genotype
-from diffnas.core.space import Shape, Words
+from diffnas.core.space import Shape, TextShape
 from diffnas.errors import RecipeError
 from diffnas.keys import space_of
 from diffnas.recipe import Recipe
 from diffnas.sections import RATES, TextTrain
 
 
-def build(genotype: Genotype, recipe: Recipe, shape: Shape | Words, seed: int | None = None) -> nn.Module:
+def build(genotype: Genotype, recipe: Recipe, shape: Shape | TextShape, seed: int | None = None) -> nn.Module:
     """The network of `genotype` for inputs of `shape`; `seed` fixes its fresh weights.
 
     Raises `RecipeError` where the train section asks for what cannot be built, `GenotypeError` for an illegal genotype.
@@ -24,7 +24,7 @@ def build(genotype: Genotype, recipe: Recipe, shape: Shape | Words, seed: int | 
     chosen = recipe.space
     space = chosen if chosen is not None and chosen.name == genotype.space else space_of(genotype)
     settings = train.model_dump()
-    refused = space.network_refusals(shape, settings)
+    refused = space.check_network(shape, settings)
     if refused:
         raise RecipeError(*(f"recipe {recipe.name}: train.{key}: {reason}" for key, reason in refused))
     if seed is not None:
@@ -46,8 +46,8 @@ def build(genotype: Genotype, recipe: Recipe, shape: Shape | Words, seed: int | 
 def require_reads(genotype: Genotype, recipe: Recipe) -> None:
     """Raises `RecipeError` where the recipe's data are not what the genotype's networks read."""
     space = space_of(genotype)
-    if space.reads != recipe.kind:
+    if space.modality != recipe.kind:
         raise RecipeError(
             f"recipe {recipe.name}: data.name: {recipe.data.name} is {recipe.kind}, and a genotype of {space.name} reads"
-            f" {space.reads}; train it by another recipe (diffnas list recipes)"
+            f" {space.modality}; train it by another recipe (diffnas list recipes)"
         )

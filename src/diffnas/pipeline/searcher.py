@@ -12,9 +12,9 @@ from torch import Tensor
 
 from diffnas import draw
 from diffnas.core.genotype import Genotype, read_genotype_file
-from diffnas.core.space import Shape, Space, Words
+from diffnas.core.space import Shape, Space, TextShape
 from diffnas.engine import Search
-from diffnas.engine.method import Clock, Phase, Stage, Turn
+from diffnas.engine.method import Clock, Phase, Stage, Transition
 from diffnas.engine.optim import set_learning_rate
 from diffnas.engine.search import Feed
 from diffnas.errors import RecipeError
@@ -33,7 +33,7 @@ from diffnas.runtime.files import write_text
 class Searcher:
     """One attempt at a search: builds each stage's supernet and walks the epochs."""
 
-    def __init__(self, found: Resumed, shape: Shape | Words, feeds: dict[str, Feed], session: Session) -> None:
+    def __init__(self, found: Resumed, shape: Shape | TextShape, feeds: dict[str, Feed], session: Session) -> None:
         recipe, checkpoint = found.recipe, found.checkpoint
         assert recipe.search is not None and recipe.method is not None and recipe.space is not None
         self.recipe, self.shape, self.feeds, self.session = recipe, shape, feeds, session
@@ -49,14 +49,14 @@ class Searcher:
             except (KeyError, TypeError, ValueError, IndexError) as error:
                 raise misfit(session.part) from error
         clock = replace(clock, epochs=span(self.stages, clock.stage))  # a resumed run may have more of them
-        self.turn, self.stopped, self.warned = Turn(), False, False
+        self.transition, self.stopped, self.warned = Transition(), False, False
         if all(stage.warmup >= stage.epochs for stage in self.stages if stage.phases):
             log.warning(
                 "method.warmup: no epoch of this search is longer than its warm-up, so only weights are trained"
             )
         self.seconds = 0.0  # spent on the epoch at hand in earlier attempts
         self.carries: dict[str, Tensor] = {}  # the hidden state of each feed, in a recurrent search
-        self.history = History(session.part, self.method.rewinds)
+        self.history = History(session.part, self.method.max_rewind)
         self.decay = 1.0  # of the weights, as a multiple of the recipe's
         self.search = self._build(space, clock)
         if checkpoint is not None:
@@ -85,8 +85,8 @@ class Searcher:
         self._keep()
         while True:
             ended = self._turn_ends_stage()
-            if self.turn.rewind is not None:
-                self._rewind(self.turn.rewind)
+            if self.transition.rewind is not None:
+                self._rewind(self.transition.rewind)
             elif not ended:
                 self._epoch()
             elif self.search.clock.stage + 1 == len(self.stages) or self.stopped:
@@ -101,7 +101,7 @@ class Searcher:
                 log.info("%s", line)
             epochs.say_table(self.search.space, genotype, part)
         self.session.held.require()
-        mark_finished(part, self.recipe, self.search.clock.total, self.turn.reason)
+        mark_finished(part, self.recipe, self.search.clock.total, self.transition.reason)
 
     @property
     def _within(self) -> bool:
@@ -120,11 +120,11 @@ class Searcher:
         if self._within:  # it was asked before the epoch at hand
             return self._beyond
         early = epochs.early_stop(search, self.stages) if self.settings.early_stop else None
-        self.turn = early or self.method.turn(search, search.clock.stage_epoch)
-        self.stopped = self.turn.stop
-        if self.stopped and self.turn.reason:
-            log.info("stopped after epoch %d: %s", search.clock.total, self.turn.reason)
-        return self.stopped or self.turn.next_stage or search.clock.stage_epoch >= self._stage.epochs
+        self.transition = early or self.method.on_epoch_boundary(search, search.clock.stage_epoch)
+        self.stopped = self.transition.stop
+        if self.stopped and self.transition.reason:
+            log.info("stopped after epoch %d: %s", search.clock.total, self.transition.reason)
+        return self.stopped or self.transition.next_stage or search.clock.stage_epoch >= self._stage.epochs
 
     def _keep(self) -> None:
         """Keeps a copy of the checkpoint just written, or read, as long as the method may ask to go back to it."""
@@ -133,8 +133,8 @@ class Searcher:
 
     def _rewind(self, epoch: int) -> None:
         """Takes everything back to the end of `epoch`, except that the weights' decay becomes what the turn asks for."""
-        decay = self.decay * self.turn.decay_factor
-        log.info("back to epoch %d with %g times the weight decay: %s", epoch, decay, self.turn.reason)
+        decay = self.decay * self.transition.decay_factor
+        log.info("back to epoch %d with %g times the weight decay: %s", epoch, decay, self.transition.reason)
         self.session.restore(self.history.read(epoch), self)
         self.search.advance(epochs=span(self.stages, self.search.clock.stage))
         self._set_decay(decay)
@@ -149,7 +149,7 @@ class Searcher:
 
     def _result(self) -> Genotype | None:
         """The genotype that the search ends with, written last."""
-        epoch = self.search.clock.total if self._within else self.turn.genotype_epoch
+        epoch = self.search.clock.total if self._within else self.transition.genotype_epoch
         if epoch is None:
             return self.search.derive()
         genotype = read_genotype_file(self.session.part.genotypes(epoch))
@@ -188,7 +188,7 @@ class Searcher:
         started = time.monotonic() - self.seconds
         lr = rate(self.settings.weights, self._stage, clock)
         set_learning_rate(search.weights_optimizer, lr)
-        for name, value in self.method.dials(clock).items():
+        for name, value in self.method.supernet_buffers(clock).items():
             dial = dict(search.supernet.named_buffers(recurse=False)).get(name)
             if dial is None:
                 raise RecipeError(f"method {self.method.name}: space {search.space.name} has no {name} in its supernet")

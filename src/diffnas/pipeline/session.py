@@ -97,7 +97,7 @@ class Meter:
     def text(self) -> str:
         """The means for a progress bar, short enough for 80 columns."""
         means = self.means()
-        return "  ".join(self.task.said(name, means, short=True) for name in sorted(self.sums))
+        return "  ".join(self.task.format_metrics(name, means, short=True) for name in sorted(self.sums))
 
     def state_dict(self) -> dict[str, Any]:
         """The sums so far."""

@@ -11,7 +11,7 @@ from torch import nn
 
 from diffnas.core.count import MMRAZOR_RULE, RULE, count, mmrazor_flops
 from diffnas.core.genotype import Genotype
-from diffnas.core.space import Shape, Words
+from diffnas.core.space import Shape, TextShape
 from diffnas.keys import space_of
 from diffnas.pipeline.network import build, require_reads
 from diffnas.pipeline.session import stored_inputs
@@ -24,7 +24,7 @@ from diffnas.sections import ImageTrain, TextTrain
 
 
 def size_lines(
-    genotype: Genotype, recipe: str | Recipe | None = None, shape: Shape | Words | None = None
+    genotype: Genotype, recipe: str | Recipe | None = None, shape: Shape | TextShape | None = None
 ) -> Iterator[str]:
     """Lines with parameters and multiply-adds at a recipe's size, or at the usual sizes of papers.
 
@@ -43,18 +43,18 @@ def size_lines(
 
 
 def size_facts(
-    genotype: Genotype, recipe: str | Recipe | None = None, shape: Shape | Words | None = None
+    genotype: Genotype, recipe: str | Recipe | None = None, shape: Shape | TextShape | None = None
 ) -> dict[str, Any]:
     """The same as data: of every size `params`, `macs`, `auxiliary_params`; `openmmlab` where there is an auxiliary head."""
     rows = _sizes(genotype, recipe, shape)
     return {"sizes": rows, "counting_rule": RULE, "openmmlab_rule": MMRAZOR_RULE}
 
 
-def _sizes(genotype: Genotype, recipe: str | Recipe | None, shape: Shape | Words | None) -> list[dict[str, Any]]:
+def _sizes(genotype: Genotype, recipe: str | Recipe | None, shape: Shape | TextShape | None) -> list[dict[str, Any]]:
     return list(_usual(genotype) if recipe is None else _of_recipe(genotype, recipe, shape))
 
 
-def run_size(run: str | Path) -> tuple[Recipe, Shape | Words]:
+def run_size(run: str | Path) -> tuple[Recipe, Shape | TextShape]:
     """The recipe of what a run searched (or trained, where it has no search), and what its networks read.
 
     That is taken from what the run has stored; where that is nothing (an earlier version wrote it), from the data.
@@ -65,7 +65,7 @@ def run_size(run: str | Path) -> tuple[Recipe, Shape | Words]:
     return recipe, _stored_shape(opened, part, recipe) or read_shape(recipe)
 
 
-def _stored_shape(run: Run, part: Part, recipe: Recipe) -> Shape | Words | None:
+def _stored_shape(run: Run, part: Part, recipe: Recipe) -> Shape | TextShape | None:
     """What the weights of a training on the same data say, or the checkpoints of `part`; None where both say nothing."""
     for training in map(run.train, run.trainings()):
         if training.weights.is_file() and read_recipe(training.recipe).data == recipe.data:
@@ -83,7 +83,7 @@ def _usual(genotype: Genotype) -> Iterator[dict[str, Any]]:
         yield _row(name, network, shape)
 
 
-def _of_recipe(genotype: Genotype, recipe: str | Recipe, shape: Shape | Words | None) -> Iterator[dict[str, Any]]:
+def _of_recipe(genotype: Genotype, recipe: str | Recipe, shape: Shape | TextShape | None) -> Iterator[dict[str, Any]]:
     recipe = read_recipe(recipe) if isinstance(recipe, str) else recipe
     if recipe.train is None:
         yield from _usual(genotype)
@@ -95,12 +95,12 @@ def _of_recipe(genotype: Genotype, recipe: str | Recipe, shape: Shape | Words | 
     train, size = recipe.train, f"recipe {recipe.name}"
     if isinstance(train, ImageTrain) and isinstance(shape, Shape):
         size += f", C={train.channels} L={train.layers}, {shape.side}x{shape.side}, {shape.classes:,} classes"
-    elif isinstance(train, TextTrain) and isinstance(shape, Words):
+    elif isinstance(train, TextTrain) and isinstance(shape, TextShape):
         size += f", {shape.vocabulary:,} words, {train.units} units"
     yield _row(size, network, shape)
 
 
-def _row(name: str, network: nn.Module, shape: Shape | Words) -> dict[str, Any]:
+def _row(name: str, network: nn.Module, shape: Shape | TextShape) -> dict[str, Any]:
     counts = count(network, shape)
     row = {"size": name, "params": counts.params, "macs": counts.macs, "auxiliary_params": counts.auxiliary}
     if counts.auxiliary and isinstance(shape, Shape):

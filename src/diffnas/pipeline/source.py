@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from diffnas.core.space import Shape, Words
+from diffnas.core.space import Shape, TextShape
 from diffnas.data import DATA
 from diffnas.data.inputs import ImageInputs, Inputs, TextInputs
 from diffnas.data.texts import TEXTS
@@ -26,7 +26,7 @@ class Task(engine.Task, Protocol):
     def metrics(self, loss: float, accuracy: float) -> dict[str, float]:
         """What is recorded of a mean loss and a share of right answers, by name."""
 
-    def said(self, name: str, row: Mapping[str, float], short: bool = False) -> str:
+    def format_metrics(self, name: str, row: Mapping[str, float], short: bool = False) -> str:
         """What a line says of the metrics `NAME_...` in `row`."""
 
 
@@ -69,7 +69,7 @@ class Source(Protocol):
         """How the data become a network's inputs."""
 
     @property
-    def shape(self) -> Shape | Words:
+    def shape(self) -> Shape | TextShape:
         """What networks read."""
 
     @property
@@ -140,10 +140,10 @@ def load_test_set(recipe: Recipe, inputs: Inputs, elsewhere: bool = False) -> Te
     return ImageTest(recipe, inputs, elsewhere)
 
 
-def read_shape(recipe: Recipe) -> Shape | Words:
+def read_shape(recipe: Recipe) -> Shape | TextShape:
     """What networks for the data of `recipe` read; a folder's classes and a text's own words are counted in the files."""
     shape = recipe.shape
-    if isinstance(shape, Words):
+    if isinstance(shape, TextShape):
         return shape if TEXTS[recipe.data.name].words is not None else load_source(recipe).shape
     if DATA[recipe.data.name].classes is not None:
         return shape

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from diffnas.core.seeds import generator, stream_seed
-from diffnas.core.space import Shape, Space, Words
+from diffnas.core.space import Shape, Space, TextShape
 from diffnas.engine import Search
 from diffnas.engine.method import Clock, Stage
 from diffnas.engine.search import Feed, Task
@@ -42,7 +42,7 @@ def build(
     decay: float,
     device: torch.device,
     feeds: Mapping[str, Feed],
-    shape: Shape | Words,
+    shape: Shape | TextShape,
     task: Task,
 ) -> Search:
     """The search of `stage` with fresh weights and architecture; `decay` multiplies the recipe's weight decay."""

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffnas.core.batch import Spoken
+from diffnas.core.batch import LanguageModelOutput
 from diffnas.core.genotype import Genotype
 from diffnas.data.augment import Augment
 from diffnas.data.decode import read_image
@@ -118,9 +118,9 @@ class TrainedLanguageModel(nn.Module):
         """The words, in the order of their numbers."""
         return self.inputs.words
 
-    def forward(self, inputs: tuple[Tensor, Tensor | None]) -> Spoken:
+    def forward(self, inputs: tuple[Tensor, Tensor | None]) -> LanguageModelOutput:
         """Tokens [T, N] and a carry [1, N, units] or None -> log probabilities of the next words [T, N, words], and a carry."""
-        spoken: Spoken = self.network(inputs)
+        spoken: LanguageModelOutput = self.network(inputs)
         return spoken
 
     def encode(self, text: str, where: str = "text") -> Tensor:

@@ -158,6 +158,6 @@ def _set_aside(part: Part, epoch: int) -> None:
 
 def _line(row: dict[str, Any], epochs: int, task: Task) -> str:
     parts = [f"train epoch {row['epoch'] + 1}/{epochs}"]
-    parts += [task.said(name, row) for name in ("train", "valid", "test") if f"{name}_loss" in row]
+    parts += [task.format_metrics(name, row) for name in ("train", "valid", "test") if f"{name}_loss" in row]
     left = row["seconds"] * (epochs - row["epoch"] - 1)
     return "  ".join([*parts, duration(row["seconds"]), f"{duration(left)} left" if left else ""]).rstrip()

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from diffnas.core.genotype import Genotype, parse_genotype, read_genotype_file
-from diffnas.core.space import Shape, Words
+from diffnas.core.space import Shape, TextShape
 from diffnas.data.inputs import Inputs, inputs_from_plain, inputs_to_plain, listed
 from diffnas.errors import RecipeError, RunError, WeightsError
 from diffnas.pipeline.environment import record, recorded
@@ -157,7 +157,7 @@ def _read_metadata(path: Path) -> tuple[str, dict[str, Any]]:
     return text, inside
 
 
-def known_shape(path: Path) -> Shape | Words:
+def known_shape(path: Path) -> Shape | TextShape:
     """What the network whose weights are at `path` reads and answers, as its metadata say; raises `WeightsError`."""
     return _described(path, _read_metadata(path)[1])[1]
 
@@ -172,12 +172,12 @@ def digest(metadata: str, tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def _described(path: Path, inside: Mapping[str, Any]) -> tuple[Genotype, Shape | Words, Inputs | None]:
+def _described(path: Path, inside: Mapping[str, Any]) -> tuple[Genotype, Shape | TextShape, Inputs | None]:
     """Genotype, shape and inputs among the metadata; no inputs where there was no format."""
     try:
         genotype, shape = parse_genotype(inside["genotype"]), inside["shape"]
         inputs = inputs_from_plain(inside) if "format" in inside else None
-        return genotype, Words(**shape) if "words" in inside else Shape(**shape), inputs
+        return genotype, TextShape(**shape) if "words" in inside else Shape(**shape), inputs
     except (KeyError, TypeError, ValueError, AttributeError):
         raise WeightsError(f"{path}: damaged: its metadata are not complete; restore a copy, or train again") from None
 

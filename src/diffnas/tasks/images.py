@@ -29,7 +29,7 @@ class ImageTask:
         correct = (logits.detach().argmax(dim=1) == batch.targets).sum()
         return Loss(value, correct, len(batch.targets), extra)
 
-    def worth(self, loss: Tensor, accuracy: Tensor) -> Tensor:
+    def reward(self, loss: Tensor, accuracy: Tensor) -> Tensor:
         """[]: what selections maximise, the accuracy."""
         return accuracy
 
@@ -37,7 +37,7 @@ class ImageTask:
         """What is recorded: the mean loss, and the accuracy (given as a share) in percent."""
         return {"loss": loss, "accuracy": 100.0 * accuracy}
 
-    def said(self, name: str, row: Mapping[str, float], short: bool = False) -> str:
+    def format_metrics(self, name: str, row: Mapping[str, float], short: bool = False) -> str:
         """What a line says of `{NAME_loss, NAME_accuracy}`."""
         loss, accuracy = row[f"{name}_loss"], row[f"{name}_accuracy"]
         return f"{name} {loss:.3f} {accuracy:.1f}%" if short else f"{name} loss {loss:.3f} acc {accuracy:.2f}%"

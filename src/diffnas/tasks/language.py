@@ -17,7 +17,7 @@ from diffnas.core.batch import Batch, Loss
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from diffnas.core.batch import Spoken
+    from diffnas.core.batch import LanguageModelOutput
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class LanguageTask:
     alpha: float = 0.0
     beta: float = 1e-3
 
-    def loss(self, net: Callable[[tuple[Tensor, Any]], Spoken], batch: Batch) -> Loss:
+    def loss(self, net: Callable[[tuple[Tensor, Any]], LanguageModelOutput], batch: Batch) -> Loss:
         """The mean loss over the T N tokens of `batch`; `net` maps (tokens [T, N], carry) to what it says of the next ones.
 
         The carry that goes out is cut from the graph, so the next window's gradient ends where that window begins.
@@ -43,7 +43,7 @@ class LanguageTask:
         correct = (answers.gather(1, targets[:, None])[:, 0] == answers.amax(1)).sum()
         return Loss(value, correct, len(targets), self._extra(spoken), spoken.carry.detach())
 
-    def worth(self, loss: Tensor, accuracy: Tensor) -> Tensor:
+    def reward(self, loss: Tensor, accuracy: Tensor) -> Tensor:
         """[]: what selections maximise, 80 / perplexity: the reward of ENAS on text (Pham et al., 2018, section 3.1)."""
         return 80.0 * (-loss).exp()
 
@@ -51,11 +51,11 @@ class LanguageTask:
         """What is recorded: the mean loss of a token, its exponential, and the accuracy (given as a share) in percent."""
         return {"loss": loss, "perplexity": _exp(min(loss, 700.0)), "accuracy": 100.0 * accuracy}
 
-    def said(self, name: str, row: Mapping[str, float], short: bool = False) -> str:
+    def format_metrics(self, name: str, row: Mapping[str, float], short: bool = False) -> str:
         """What a line says of `{NAME_perplexity}`."""
         return f"{name} {'' if short else 'perplexity '}{row[f'{name}_perplexity']:.2f}"
 
-    def _extra(self, spoken: Spoken) -> Tensor | None:
+    def _extra(self, spoken: LanguageModelOutput) -> Tensor | None:
         extra = None
         if self.alpha:
             extra = self.alpha * spoken.dropped.square().mean()

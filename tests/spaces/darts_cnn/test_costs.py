@@ -18,7 +18,7 @@ UNITS: tuple[Unit, Unit] = ("macs", "params")
 
 
 def total(space: DartsCNN, genotype: Genotype, shape: Shape, unit: Unit, size: Size) -> float:
-    costs, cost = space.costs(shape, unit, size), space.fixed(shape, unit, size)
+    costs, cost = space.costs(shape, unit, size), space.fixed_cost(shape, unit, size)
     for kind, cell in space.cells.items():
         for node, inputs in zip(cell.nodes, genotype.cells[kind].inputs, strict=True):
             cost += sum(costs[kind][cell.edges.index((source, node))][cell.ops.index(op)] for op, source in inputs)

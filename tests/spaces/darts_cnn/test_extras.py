@@ -110,6 +110,6 @@ def test_the_auxiliary_head_counts_in_weight_steps(kind: str, form: Form, make_s
 
 
 def test_the_head_needs_features_of_its_size() -> None:
-    ((key, reason),) = DartsCNN(auxiliary="fixed").refusals(Shape(10, 3, 16))
+    ((key, reason),) = DartsCNN(auxiliary="fixed").check_size(Shape(10, 3, 16))
     assert key == "auxiliary" and reason.endswith("here they are 4x4; set it to none")
-    assert DartsCNN(auxiliary="trained").refusals(Shape(10, 3, 32)) == []
+    assert DartsCNN(auxiliary="trained").check_size(Shape(10, 3, 32)) == []

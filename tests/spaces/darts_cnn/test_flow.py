@@ -9,13 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from diffnas.kernels.pointwise import Affine, rows
-from diffnas.spaces.darts_cnn.flow import Chunk, Moves, Slopes, State, Sums, Term, Terms, chunked
+from diffnas.spaces.darts_cnn.flow import (
+    Chunk,
+    EdgeGradients,
+    EdgeOp,
+    EdgeSums,
+    RunningStatsUpdates,
+    State,
+    Terms,
+    chunked,
+)
 from diffnas.spaces.darts_cnn.ops import OPS
 
 
 def terms_at(*places: tuple[int, int]) -> Terms:
     """Terms that stand at (column, edge)."""
-    return tuple(Term.of(column, edge, nn.Identity()) for column, edge in places)
+    return tuple(EdgeOp.of(column, edge, nn.Identity()) for column, edge in places)
 
 
 def image(*size: int) -> Tensor:
@@ -39,7 +48,7 @@ def test_neighbouring_edges_of_one_op_share_a_chunk(width: int, expected: list[t
 
 def test_a_term_lists_its_layers_in_order() -> None:
     op = OPS["sep_conv_3x3"](4, 1, False, "plain")
-    term = Term.of(4, 1, op)
+    term = EdgeOp.of(4, 1, op)
     assert [tuple(w.shape) for w in term.weights] == [(4, 1, 3, 3), (4, 4, 1, 1)] * 2
     assert term.norms == (op[3], op[7]) and (term.column, term.edge) == (4, 1)
 
@@ -51,7 +60,7 @@ def test_running_statistics_move_as_those_of_batch_norm(close) -> None:
         layer(5.0 * image(4, 3, 2, 2) + 1.0)
     layers[2].track_running_stats = False
     before, expected = copy.deepcopy(layers[2].state_dict()), copy.deepcopy(layers)
-    moves, images = Moves(), [image(2, 3, 2, 3) for _ in layers]
+    moves, images = RunningStatsUpdates(), [image(2, 3, 2, 3) for _ in layers]
     for layer, reference, x in zip(layers, expected, images, strict=True):
         moves.add([layer], rows(x).mean(0)[None], rows(x).var(0, correction=0)[None], len(rows(x)))
         reference(x)
@@ -61,7 +70,7 @@ def test_running_statistics_move_as_those_of_batch_norm(close) -> None:
         close(layer.running_var, reference.running_var)
         assert layer.num_batches_tracked == reference.num_batches_tracked == 2
     assert all(torch.equal(before[name], t) for name, t in layers[2].state_dict().items())
-    Moves().take()  # nothing to do
+    RunningStatsUpdates().take()  # nothing to do
 
 
 def test_the_relu_of_a_state_is_repeated_and_its_gradients_gathered(close) -> None:
@@ -84,7 +93,7 @@ def test_sums_of_edges(apart: bool, shifted: bool, close) -> None:
     d, f, s = torch.randn(24, 9, dtype=torch.float64), torch.randn(24, 3, dtype=torch.float64), torch.rand(3).double()
     A, b = torch.randn(3, 3, 3, dtype=torch.float64), torch.randn(3, 3, dtype=torch.float64)
     affine = Affine(A, b if shifted else None, b, b, b)
-    sums = Sums(torch.empty(2, 3, 3, 4, dtype=torch.float64), 24, 4, apart)
+    sums = EdgeSums(torch.empty(2, 3, 3, 4, dtype=torch.float64), 24, 4, apart)
     sums.add_scaled(1, f, torch.tensor(0.5).double())
     sums.add_scaled(3, f, torch.arange(3).double())
     sums.add(terms, chunks, [d[:, 3 * c.first : 3 * c.last] for c in chunks], affine, s)
@@ -96,11 +105,11 @@ def test_sums_of_edges(apart: bool, shifted: bool, close) -> None:
 
 def test_slopes_of_edges_side_by_side_and_in_total() -> None:
     each = [torch.randn(5, 2) for _ in range(3)]
-    slopes = Slopes(each)
+    slopes = EdgeGradients(each)
     assert slopes.of(Chunk(0, 1, 2)) is each[2]
     assert torch.equal(slopes.of(Chunk(0, 2, 1)), torch.cat(each[1:], 1))
     assert torch.equal(
         slopes.totals(terms_at((0, 1), (1, 1), (0, 2))), torch.stack([each[i].sum(0) for i in (1, 1, 2)])
     )
-    half = Slopes([torch.ones(3000, 1).bfloat16()]).totals(terms_at((0, 0)))
+    half = EdgeGradients([torch.ones(3000, 1).bfloat16()]).totals(terms_at((0, 0)))
     assert half.dtype == torch.float32 and half.item() == 3000.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffnas.spaces.darts_cnn.flow import Term
+from diffnas.spaces.darts_cnn.flow import EdgeOp
 from diffnas.spaces.darts_cnn.ops import OPS
-from diffnas.spaces.darts_cnn.outflow import Outflow, Plan, kind_of
+from diffnas.spaces.darts_cnn.outflow import FusedEdges, Plan, kind_of
 
 KINDS = {
     "max_pool_3x3": ("pool", "pool"),
@@ -27,7 +27,7 @@ def plan_of(names: list[list[str]], stride: int, width: int, channels: int = 2) 
     torch.manual_seed(0)
     columns = list(OPS)
     terms = [
-        Term.of(columns.index(name), edge, OPS[name](channels, stride, False, "plain").double())
+        EdgeOp.of(columns.index(name), edge, OPS[name](channels, stride, False, "plain").double())
         for edge, row in enumerate(names)
         for name in row
     ]
@@ -82,7 +82,7 @@ def test_gradients_are_differences_of_values(name: str, stride: int, training: b
     x = torch.randn(2, 2, 4, 4, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
 
     def flows(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return Outflow.apply(plan, *tensors)
+        return FusedEdges.apply(plan, *tensors)
 
     # the numbers are differentiated along one random direction in and out, which is what `fast_mode` means
     assert torch.autograd.gradcheck(flows, (shares, x, *plan.weights), eps=1e-7, atol=1e-5, fast_mode=True)
@@ -92,7 +92,7 @@ def test_flows_are_images_in_channels_last_and_zero_where_nothing_flows() -> Non
     plan = plan_of([["skip_connect"], [], ["max_pool_3x3"]], 1, 3)
     x = torch.randn(2, 2, 4, 6, dtype=torch.float64).to(memory_format=torch.channels_last)
     shares = torch.full((3, len(OPS)), 0.25, dtype=torch.float64)
-    whole, none, _ = Outflow.apply(plan, shares, x)
+    whole, none, _ = FusedEdges.apply(plan, shares, x)
     assert torch.equal(whole, 0.25 * x) and torch.equal(none, torch.zeros_like(x))
     assert [flow.permute(0, 2, 3, 1).stride(-1) for flow in (whole, none)] == [1, 1]
 
@@ -105,7 +105,7 @@ def test_passes_do_not_disturb_each_other() -> None:
     targets = [shares, *plan.weights]
 
     def value(x: torch.Tensor) -> torch.Tensor:
-        return sum(flow.square().sum() for flow in Outflow.apply(plan, shares, x, *plan.weights))
+        return sum(flow.square().sum() for flow in FusedEdges.apply(plan, shares, x, *plan.weights))
 
     alone = [torch.autograd.grad(value(x), targets) for x in xs]
     values = [value(x) for x in xs]

@@ -19,7 +19,7 @@ def test_the_default_space_is_that_of_the_paper() -> None:
     assert set(cells) == {"normal", "reduce"} and DartsCNN().size == Size(16, 8)
     for cell in cells.values():
         assert cell.ops == OPS and len(cell.edges) == 14 and cell.in_degree == 2 and cell.excluded == {"none"}
-    assert DartsCNN().refusals(Shape(10)) == []
+    assert DartsCNN().check_size(Shape(10)) == []
 
 
 @pytest.mark.parametrize(
@@ -38,19 +38,19 @@ def test_the_default_space_is_that_of_the_paper() -> None:
     ],
 )
 def test_refusals(settings: dict[str, Any], key: str, said: str) -> None:
-    found = DartsCNN(**settings).refusals(Shape(10))
+    found = DartsCNN(**settings).check_size(Shape(10))
     assert any(name == key and said in reason for name, reason in found), found
 
 
 def test_ops_per_edge() -> None:
     space = DartsCNN(edge_ops=PER_EDGE)
-    assert space.refusals(Shape(10)) == []
+    assert space.check_size(Shape(10)) == []
     assert all(sum(row) == 2 for row in space.cells["normal"].allowed)
 
 
 def test_sides_must_halve() -> None:
-    assert DartsCNN().refusals(Shape(10, 3, 30))[0][0] == "layers"
-    assert DartsCNN(layers=1).refusals(Shape(10, 3, 30)) == []
+    assert DartsCNN().check_size(Shape(10, 3, 30))[0][0] == "layers"
+    assert DartsCNN(layers=1).check_size(Shape(10, 3, 30)) == []
     assert len(reductions(1)) == 1
 
 

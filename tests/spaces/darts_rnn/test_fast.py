@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from diffnas.core.batch import Batch
 from diffnas.core.mixture import Mix
-from diffnas.core.space import Form, Words
+from diffnas.core.space import Form, TextShape
 from diffnas.engine import Search, arch_step, unrolled_arch_step, weight_step
 from diffnas.engine.bilevel import normalisation
 from diffnas.engine.search import Alphas
 from diffnas.methods.darts import DARTS
-from diffnas.spaces.darts_rnn.fast import Plan, Reads, recur
+from diffnas.spaces.darts_rnn.fast import Modality, Plan, recur
 from diffnas.spaces.darts_rnn.space import KIND, DartsRNN
 from diffnas.tasks.language import LanguageTask
 
@@ -26,7 +26,7 @@ V, H, T, N = 13, 6, 4, 5
 def built(form: Form, space: DartsRNN, dtype: torch.dtype = torch.float64) -> nn.Module:
     """The supernet with larger weights than those it begins with, and statistics as after long training."""
     torch.manual_seed(7)
-    supernet = space.supernet(Words(V), form=form).to(dtype)
+    supernet = space.supernet(TextShape(V), form=form).to(dtype)
     for name, tensor in supernet.named_parameters():
         nn.init.normal_(tensor, std=0.05 if name == "bias" else 0.5)
     supernet.cell.norm.running_mean.normal_()
@@ -173,8 +173,8 @@ def test_gradients_are_derivatives(close: Any) -> None:
     torch.manual_seed(0)
     like = {"dtype": torch.float64, "requires_grad": True}
     plan = Plan(
-        (Reads((0,), (0,), (("tanh", 0), ("identity", 1))), Reads((0,), (1,), (("sigmoid", 2),)),
-         Reads((0, 2), (3, 4), (("tanh", 0), ("sigmoid", 2)))), (1, 3, 3),
+        (Modality((0,), (0,), (("tanh", 0), ("identity", 1))), Modality((0,), (1,), (("sigmoid", 2),)),
+         Modality((0, 2), (3, 4), (("tanh", 0), ("sigmoid", 2)))), (1, 3, 3),
     )  # fmt: skip
     x, hidden, mask = torch.randn(2, 2, 3, **like), torch.randn(2, 3, **like), torch.rand(2, 3).double()
     start, shares = torch.randn(6, 6, **like), torch.rand(5, 3, **like)

@@ -11,7 +11,7 @@ from torch import Tensor
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.known import RECURRENT, published
 from diffnas.core.mixture import Mix
-from diffnas.core.space import Words
+from diffnas.core.space import TextShape
 from diffnas.spaces.darts_rnn.ops import ACTIVATIONS
 from diffnas.spaces.darts_rnn.space import KIND, OPS, DartsRNN
 
@@ -26,7 +26,7 @@ SIZES = {
 @pytest.mark.parametrize(("name", "words", "units"), SIZES)
 def test_published_sizes(name: str, words: int, units: int) -> None:
     with torch.device("meta"):
-        network = DartsRNN().network(published(name), Words(words), units=units)
+        network = DartsRNN().network(published(name), TextShape(words), units=units)
     assert sum(p.numel() for p in network.parameters()) == SIZES[name, words, units]
     assert sum(t.numel() for t in network.state_dict().values()) == SIZES[name, words, units]
 
@@ -59,7 +59,7 @@ def drawn(seed: int) -> Genotype:
 @pytest.mark.parametrize("genotype", [*map(published, RECURRENT), *map(drawn, range(4))], ids=str)
 def test_values_and_gradients(genotype: Genotype, close: Any) -> None:
     torch.manual_seed(0)
-    network = DartsRNN().network(genotype, Words(9), units=5).double()
+    network = DartsRNN().network(genotype, TextShape(9), units=5).double()
     for weight in network.cell.parameters():
         torch.nn.init.normal_(weight, std=0.4)
     x = torch.randn(6, 3, 5, dtype=torch.float64, requires_grad=True)
@@ -81,7 +81,7 @@ def test_a_network_is_the_supernet_of_its_choices_without_normalisation(close: A
     genotype = published("darts-rnn-v1")
     still = dict.fromkeys(("dropout", "dropouth", "dropoutx", "dropouti", "dropoute"), 0.0)
     space = DartsRNN(units=6, **still)
-    network, supernet = space.network(genotype, Words(9), units=6).double(), space.supernet(Words(9)).double()
+    network, supernet = space.network(genotype, TextShape(9), units=6).double(), space.supernet(TextShape(9)).double()
     supernet.cell.norm = torch.nn.Identity()
     supernet.load_state_dict(network.state_dict())
     shares = torch.zeros(36, 5, dtype=torch.float64)
@@ -93,7 +93,7 @@ def test_a_network_is_the_supernet_of_its_choices_without_normalisation(close: A
 
 
 def test_training_draws_masks_and_evaluation_none(close: Any) -> None:
-    network = DartsRNN().network(published("darts-rnn-v2"), Words(9), units=6).double()
+    network = DartsRNN().network(published("darts-rnn-v2"), TextShape(9), units=6).double()
     tokens = torch.randint(0, 9, (5, 3), generator=torch.Generator().manual_seed(0))
     torch.manual_seed(1)
     first, second = network((tokens, None)), network((tokens, None))
@@ -109,7 +109,7 @@ def test_training_draws_masks_and_evaluation_none(close: Any) -> None:
 
 
 def test_settings_of_dropout() -> None:
-    network: Any = DartsRNN().network(published("darts-rnn-v2"), Words(9), units=6, dropouth=0.15)
+    network: Any = DartsRNN().network(published("darts-rnn-v2"), TextShape(9), units=6, dropouth=0.15)
     rates = network.dropouts
     assert (rates.dropout, rates.dropouth, rates.dropoutx, rates.dropouti, rates.dropoute) == (
         0.75,

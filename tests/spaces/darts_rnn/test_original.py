@@ -12,7 +12,7 @@ from torch import Tensor
 from diffnas.core.batch import Batch
 from diffnas.core.known import published
 from diffnas.core.mixture import Mix, allowed_mask, softmax_allowed
-from diffnas.core.space import Form, Words
+from diffnas.core.space import Form, TextShape
 from diffnas.engine import Search, arch_step, gradients, strongest, unrolled_arch_step
 from diffnas.engine.bilevel import hypergradient
 from diffnas.engine.search import Alphas
@@ -29,7 +29,7 @@ SPACE = DartsRNN(units=16, dropout=0.0, dropouth=0.0, dropoutx=0.0, dropouti=0.0
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_evaluation_models(version: str, oracle: Any, close: Any) -> None:
     call = oracle(f"h_rnn_eval_darts_{version}")
-    network = SPACE.network(published(f"darts-rnn-{version}"), Words(50), units=16).eval()
+    network = SPACE.network(published(f"darts-rnn-{version}"), TextShape(50), units=16).eval()
     load_weights(network, call.state, "darts-rnn")
     spoken = network((call.given["tokens"], call.given["hidden"]))
     close(spoken.log_probs, call.found["log_prob"])
@@ -51,7 +51,7 @@ def test_evaluation_models(version: str, oracle: Any, close: Any) -> None:
 @pytest.mark.parametrize(("mode", "tolerance"), [("train", 1e-4), ("eval", 1e-2)])
 def test_supernets(mode: str, tolerance: float, form: Form, oracle: Any, close: Any) -> None:
     call = oracle(f"h_rnn_search_{mode}")
-    supernet = SPACE.supernet(Words(50), form=form).train(mode == "train")
+    supernet = SPACE.supernet(TextShape(50), form=form).train(mode == "train")
     load_weights(supernet, call.state, "darts-rnn")
     alphas = call.given["alphas"].clone().requires_grad_()
     spoken = supernet((call.given["tokens"], call.given["hidden"]), {KIND: Mix(alphas.softmax(-1))})
@@ -68,7 +68,7 @@ def test_both_supernets_agree_at_the_recorded_weights(mode: str, recorded: float
     """In float64, closer than a recording in float32 can tell; how far that one is from it is the same everywhere."""
     call, found = oracle(f"h_rnn_search_{mode}"), []
     for form in FORMS:
-        supernet = SPACE.supernet(Words(50), form=form).double().train(mode == "train")
+        supernet = SPACE.supernet(TextShape(50), form=form).double().train(mode == "train")
         load_weights(supernet, call.state, "darts-rnn")
         alphas = call.given["alphas"].double().requires_grad_()
         spoken = supernet((call.given["tokens"], call.given["hidden"].double()), {KIND: Mix(alphas.softmax(-1))})
@@ -80,7 +80,7 @@ def test_both_supernets_agree_at_the_recorded_weights(mode: str, recorded: float
 
 def loaded(call: Any, form: Form) -> Search:
     """A search on recorded weights and alphas, the optimizers as the original has them."""
-    supernet = SPACE.supernet(Words(50), form=form).to(call.given["alphas"].dtype)
+    supernet = SPACE.supernet(TextShape(50), form=form).to(call.given["alphas"].dtype)
     load_weights(supernet, call.state, "darts-rnn")
     arch = Alphas(SPACE.cells, torch.Generator()).to(call.given["alphas"].dtype)
     with torch.no_grad():

@@ -12,7 +12,7 @@ import torch
 
 from diffnas.core.known import RECURRENT, published
 from diffnas.core.mixture import Mix, allowed_mask
-from diffnas.core.space import Shape, Size, Words
+from diffnas.core.space import Shape, Size, TextShape
 from diffnas.engine.derive import strongest
 from diffnas.errors import GenotypeError, RecipeError
 from diffnas.spaces.darts_rnn.space import KIND, OPS, DartsRNN
@@ -33,8 +33,8 @@ def test_the_cell() -> None:
 @pytest.mark.parametrize("form", ["plain", "fast"])
 def test_the_published_supernet_size(form: Any) -> None:
     with torch.device("meta"):
-        supernet = DartsRNN().supernet(Words(10_000), form=form)
-        assert parameters(DartsRNN().supernet(Words(10_000), Size(850, 1), form)) == 22_960_000
+        supernet = DartsRNN().supernet(TextShape(10_000), form=form)
+        assert parameters(DartsRNN().supernet(TextShape(10_000), Size(850, 1), form)) == 22_960_000
     assert parameters(supernet) == 4_810_000
     assert sum(b.numel() for b in supernet.state_dict().values()) == 4_810_000 + 601
 
@@ -43,7 +43,7 @@ def test_both_forms_begin_alike() -> None:
     built = []
     for form in ("plain", "fast"):
         torch.manual_seed(3)
-        built.append(DartsRNN(units=5, steps=2).supernet(Words(7), form=form).state_dict())
+        built.append(DartsRNN(units=5, steps=2).supernet(TextShape(7), form=form).state_dict())
     assert list(built[0]) == list(built[1])
     assert all(torch.equal(a, b) for a, b in zip(built[0].values(), built[1].values(), strict=True))
     assert all(t.abs().max() <= 0.04 for name, t in built[0].items() if "norm" not in name)
@@ -57,7 +57,7 @@ def test_derived_cells_build() -> None:
     nodes = strongest(space.cells[KIND], strength)
     assert all(len(node) == 1 and node[0][0] != "none" for node in nodes.inputs) and nodes.first == 1
     genotype = dataclasses.replace(published("darts-rnn-v1"), cells={KIND: nodes})
-    spoken = space.network(genotype, Words(9), units=4)((torch.zeros(2, 3, dtype=torch.int64), None))
+    spoken = space.network(genotype, TextShape(9), units=4)((torch.zeros(2, 3, dtype=torch.int64), None))
     assert spoken.log_probs.shape == (2, 3, 9)
 
 
@@ -71,7 +71,7 @@ def test_narrowing() -> None:
     again[0, 0] = False
     assert torch.equal(allowed_mask(narrow.narrow({KIND: again}).cells[KIND]), keep & again)
     assert narrow.edge_ops == {KIND: [list(OPS), ["none", "tanh"], list(OPS)]}
-    assert not narrow.refusals(Words(5))
+    assert not narrow.check_size(TextShape(5))
 
 
 def test_costs() -> None:
@@ -79,10 +79,10 @@ def test_costs() -> None:
     for name in RECURRENT:
         sized = DartsRNN(steps=len(published(name).cells[KIND].inputs))
         with torch.device("meta"):
-            network = space.network(published(name), Words(10_000))
-        assert sized.fixed(Words(10_000), "params", Size(850, 1)) == parameters(network)
-    assert space.fixed(Words(10_000), "macs") == 600 * 600 + 8 * 300 * 600 + 300 * 10_000
-    assert space.costs(Words(10_000), "params") == {KIND: [[0.0] * 5] * 36}
+            network = space.network(published(name), TextShape(10_000))
+        assert sized.fixed_cost(TextShape(10_000), "params", Size(850, 1)) == parameters(network)
+    assert space.fixed_cost(TextShape(10_000), "macs") == 600 * 600 + 8 * 300 * 600 + 300 * 10_000
+    assert space.costs(TextShape(10_000), "params") == {KIND: [[0.0] * 5] * 36}
     assert space.lookup(published("enas-rnn")) is None
 
 
@@ -108,21 +108,21 @@ def test_usual_sizes() -> None:
     ],
 )
 def test_refusals(space: DartsRNN, key: str, said: str) -> None:
-    assert [(k, reason) for k, reason in space.refusals(Words(5)) if k == key and said in reason]
-    assert not DartsRNN().refusals(Words(5))
+    assert [(k, reason) for k, reason in space.check_size(TextShape(5)) if k == key and said in reason]
+    assert not DartsRNN().check_size(TextShape(5))
 
 
 def test_what_a_stage_may_not_ask_is_refused_by_name() -> None:
-    ((key, reason),) = DartsRNN().refusals(Words(5), Size(300, 1, partial=4))
+    ((key, reason),) = DartsRNN().check_size(TextShape(5), Size(300, 1, partial=4))
     assert key == "partial" and "must be 1, not 4" in reason
-    ((key, reason),) = DartsRNN().refusals(Words(5), Size(300, 8))
+    ((key, reason),) = DartsRNN().check_size(TextShape(5), Size(300, 8))
     assert key == "layers" and "there is one recurrent cell" in reason
 
 
 def test_images_are_refused() -> None:
-    assert DartsRNN().refusals(Shape(10))[0] == DartsRNN().network_refusals(Shape(10), {})[0]
-    assert "reads words, not images" in DartsRNN().refusals(Shape(10))[0][1]
-    assert not DartsRNN().network_refusals(Words(5), {})
+    assert DartsRNN().check_size(Shape(10))[0] == DartsRNN().check_network(Shape(10), {})[0]
+    assert "reads words, not images" in DartsRNN().check_size(Shape(10))[0][1]
+    assert not DartsRNN().check_network(TextShape(5), {})
     with pytest.raises(RecipeError, match="space darts-rnn reads words, not images"):
         DartsRNN().network(published("enas-rnn"), Shape(10))
 
@@ -139,7 +139,7 @@ def test_illegal_genotypes() -> None:
         ({KIND: dataclasses.replace(nodes, first=2)}, "must have one state to start from, not 2"),
     ]:
         with pytest.raises(GenotypeError, match=said):
-            DartsRNN().network(dataclasses.replace(good, cells=cells), Words(5), units=4)
+            DartsRNN().network(dataclasses.replace(good, cells=cells), TextShape(5), units=4)
 
 
 def test_the_space_loads_no_torch() -> None:
@@ -149,6 +149,6 @@ def test_the_space_loads_no_torch() -> None:
 
 
 def test_a_mixture_of_another_kind_is_an_error() -> None:
-    supernet = DartsRNN(units=4, steps=1).supernet(Words(5))
+    supernet = DartsRNN(units=4, steps=1).supernet(TextShape(5))
     with pytest.raises(KeyError):
         supernet((torch.zeros(1, 2, dtype=torch.int64), None), {"normal": Mix(torch.ones(1, 5))})

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffnas.core.mixture import Mix
-from diffnas.core.space import Words
+from diffnas.core.space import TextShape
 from diffnas.spaces.darts_rnn.space import KIND, DartsRNN
 
 STILL = {"dropout": 0.0, "dropouth": 0.0, "dropoutx": 0.0, "dropouti": 0.0, "dropoute": 0.0}
@@ -23,7 +23,7 @@ def normalised(x: Tensor) -> Tensor:
 def test_two_nodes_by_hand(close: Any) -> None:
     torch.manual_seed(0)
     space = DartsRNN(units=6, steps=2, concat=1, **STILL)
-    supernet = space.supernet(Words(11)).double()
+    supernet = space.supernet(TextShape(11)).double()
     for weight in supernet.cell.parameters():
         torch.nn.init.normal_(weight, std=0.5)
     tokens, carry = torch.randint(0, 11, (1, 4)), torch.randn(1, 4, 6, dtype=torch.float64)
@@ -49,7 +49,7 @@ def test_two_nodes_by_hand(close: Any) -> None:
 def test_a_window_is_its_parts_one_after_the_other(close: Any) -> None:
     torch.manual_seed(0)
     space = DartsRNN(units=6, steps=3, **STILL)
-    supernet = space.supernet(Words(11)).double()
+    supernet = space.supernet(TextShape(11)).double()
     tokens, mixture = torch.randint(0, 11, (5, 4)), {KIND: Mix(torch.rand(6, 5, dtype=torch.float64))}
     whole = supernet((tokens, None), mixture)
     first = supernet((tokens[:2], torch.zeros(1, 4, 6, dtype=torch.float64)), mixture)
@@ -61,7 +61,7 @@ def test_a_window_is_its_parts_one_after_the_other(close: Any) -> None:
 @pytest.mark.parametrize("form", ["plain", "fast"])
 def test_no_state_stays_in_the_module(form: Any, close: Any) -> None:
     torch.manual_seed(0)
-    supernet = DartsRNN(units=6, steps=2, **STILL).supernet(Words(11), form=form).double()
+    supernet = DartsRNN(units=6, steps=2, **STILL).supernet(TextShape(11), form=form).double()
     tokens, mixture = torch.randint(0, 11, (3, 4)), {KIND: Mix(torch.rand(3, 5, dtype=torch.float64))}
     first, again = supernet((tokens, None), mixture), supernet((tokens, None), mixture)
     close(first.log_probs, again.log_probs.detach())
@@ -69,7 +69,7 @@ def test_no_state_stays_in_the_module(form: Any, close: Any) -> None:
 
 
 def test_one_normalisation_for_all_nodes_and_moments() -> None:
-    supernet = DartsRNN(units=6, steps=3).supernet(Words(11))
+    supernet = DartsRNN(units=6, steps=3).supernet(TextShape(11))
     supernet((torch.zeros(5, 4, dtype=torch.int64), None), {KIND: Mix(torch.rand(6, 5))})
     assert int(supernet.get_buffer("cell.norm.num_batches_tracked")) == 5 * 4
     assert sum("running_mean" in name for name in supernet.state_dict()) == 1

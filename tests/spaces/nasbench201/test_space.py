@@ -24,7 +24,7 @@ def test_the_default_space_is_that_of_the_paper() -> None:
     cell = NASBench201().cells["cell"]
     assert cell.ops == OPS and cell.edges == ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
     assert cell.concat == (3,) and cell.in_degree is None and not cell.excluded
-    assert NASBench201().size == Size(16, 5) and NASBench201().refusals(Shape(10)) == []
+    assert NASBench201().size == Size(16, 5) and NASBench201().check_size(Shape(10)) == []
 
 
 @pytest.mark.parametrize(
@@ -39,23 +39,23 @@ def test_the_default_space_is_that_of_the_paper() -> None:
     ],
 )
 def test_refusals(settings: dict[str, Any], key: str, said: str) -> None:
-    found = NASBench201(**settings).refusals(Shape(10))
+    found = NASBench201(**settings).check_size(Shape(10))
     assert any(name == key and said in reason for name, reason in found), found
 
 
 def test_sides_must_halve_twice() -> None:
     said = [("layers", "the three stages need images whose side is a multiple of 4, not 30")]
-    assert NASBench201().refusals(Shape(10, 3, 30)) == said
-    assert NASBench201().network_refusals(Shape(10, 3, 30), {}) == said
-    assert NASBench201().refusals(Shape(10, 3, 16), Size(8, 2, 4)) == []
+    assert NASBench201().check_size(Shape(10, 3, 30)) == said
+    assert NASBench201().check_network(Shape(10, 3, 30), {}) == said
+    assert NASBench201().check_size(Shape(10, 3, 16), Size(8, 2, 4)) == []
 
 
 def test_networks_refuse_what_there_is_not() -> None:
     """One line each, with what to set; nothing else of a train section matters."""
-    found = dict(NASBench201().network_refusals(Shape(10), ImageTrain().model_dump()))
+    found = dict(NASBench201().check_network(Shape(10), ImageTrain().model_dump()))
     assert set(found) == {"auxiliary", "drop_path"}
     asked = {"auxiliary": True, "stem": "imagenet", "pool_norm": "plain", "drop_path": 0.2}
-    found = dict(NASBench201().network_refusals(Shape(10), asked))
+    found = dict(NASBench201().check_network(Shape(10), asked))
     assert [reason.rpartition("set it to ")[2] for reason in found.values()] == ["false", "cifar", "none", "0"]
     with pytest.raises(RecipeError, match="auxiliary.*set it to false"):
         build_network(TEXT, auxiliary=True)
@@ -68,7 +68,7 @@ def test_narrow() -> None:
     keep[0] = torch.tensor([True, False, False, True, False])
     space = NASBench201(statistics="batch").narrow({"cell": keep})
     assert space.edge_ops is not None and space.edge_ops["cell"][0] == ["none", "nor_conv_3x3"]
-    assert space.statistics == "batch" and space.refusals(Shape(10)) == []
+    assert space.statistics == "batch" and space.check_size(Shape(10)) == []
     again = space.narrow({"cell": ~keep | (torch.arange(5) == 3)})
     assert again.cells["cell"].allowed == ((False, False, False, True, False),) * 6
 

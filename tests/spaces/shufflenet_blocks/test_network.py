@@ -61,7 +61,7 @@ def test_the_train_sections_settings() -> None:
     ],
 )
 def test_what_there_is_none_of(settings: dict[str, Any], key: str, said: str) -> None:
-    ((found, reason),) = TINY.network_refusals(SHAPE, settings)
+    ((found, reason),) = TINY.check_network(SHAPE, settings)
     assert found == key and said in reason
     with pytest.raises(RecipeError, match=f"{key}: .*{said}"):
         TINY.network(GOOD, SHAPE, **settings)
@@ -69,7 +69,7 @@ def test_what_there_is_none_of(settings: dict[str, Any], key: str, said: str) ->
 
 def test_a_recipes_train_section() -> None:
     train = {"channels": 36, "layers": 20, "stem": "cifar", "auxiliary": True, "pool_norm": "none", "drop_path": 0.2}
-    found = dict(ShuffleNetBlocks().network_refusals(Shape(10), train))
+    found = dict(ShuffleNetBlocks().check_network(Shape(10), train))
     assert set(found) == {"auxiliary", "drop_path"}
     with pytest.raises(TypeError, match="no settings width"):
         TINY.network(GOOD, SHAPE, width=3)

@@ -39,7 +39,7 @@ def test_the_default_space_is_that_of_the_papers() -> None:
     assert list(space.cells) == ["blocks"] and space.size == Size(16, 20)
     assert cell.ops == OPS and cell.inputs == 1 and cell.in_degree is None and cell.concat == (20,)
     assert cell.edges == tuple((e, e + 1) for e in range(20)) and all(map(all, cell.allowed))
-    assert space.refusals(IMAGENET) == []
+    assert space.check_size(IMAGENET) == []
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_the_default_space_is_that_of_the_papers() -> None:
     ],
 )
 def test_refusals(settings: dict[str, Any], key: str, said: str) -> None:
-    found = ShuffleNetBlocks(**settings).refusals(IMAGENET)
+    found = ShuffleNetBlocks(**settings).check_size(IMAGENET)
     assert len(found) == 1 and found[0][0] == key and said in found[0][1], found
 
 
@@ -70,14 +70,14 @@ def test_refusals(settings: dict[str, Any], key: str, said: str) -> None:
     ],
 )
 def test_sizes_that_cannot_be_built(size: Size, key: str, said: str) -> None:
-    ((found, reason),) = TINY.refusals(Shape(10), size)
+    ((found, reason),) = TINY.check_size(Shape(10), size)
     assert found == key and said in reason
 
 
 def test_sides_must_halve() -> None:
-    ((key, reason),) = TINY.refusals(Shape(10, 3, 12))
+    ((key, reason),) = TINY.check_size(Shape(10, 3, 12))
     assert key == "stem" and reason == "imagenet and 2 stages need images whose side is a multiple of 8, not 12"
-    assert replace(TINY, stem="cifar").refusals(Shape(10, 3, 12)) == []
+    assert replace(TINY, stem="cifar").check_size(Shape(10, 3, 12)) == []
 
 
 def test_settings_are_read_as_recipes_have_them() -> None:
@@ -85,7 +85,7 @@ def test_settings_are_read_as_recipes_have_them() -> None:
     found = model.model_validate({"widths": [8, 16], "depths": [1, 1], "block_ops": [["shuffle_3x3"], list(OPS)]})
     space = ShuffleNetBlocks(**dict(found))
     assert space.widths == (8, 16) and space.block_ops == [["shuffle_3x3"], list(OPS)]
-    assert space.refusals(Shape(10)) == [("channels", "must be below the 8 of the first block; got 16")]
+    assert space.check_size(Shape(10)) == [("channels", "must be below the 8 of the first block; got 16")]
 
 
 def test_narrow_keeps_what_is_allowed_and_kept() -> None:
@@ -101,7 +101,7 @@ def test_the_costs_of_a_block_are_those_in_the_code_of_dsnas() -> None:
     rows = [row for first, rest, others in TABLE for row in [first, *[rest] * others]]
     assert ShuffleNetBlocks().costs(IMAGENET, "macs") == {"blocks": rows}
     stem, head = 3 * 9 * 16 * 112**2, 640 * 1024 * 7**2 + 1024 * 1000
-    assert ShuffleNetBlocks().fixed(IMAGENET, "macs") == stem + head
+    assert ShuffleNetBlocks().fixed_cost(IMAGENET, "macs") == stem + head
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_the_costs_of_a_random_network_add_up(space: ShuffleNetBlocks, size: Siz
         for unit in UNITS:
             rows = space.costs(shape, unit, size)["blocks"]
             chosen = sum(row[OPS.index(op)] for row, op in zip(rows, genotype.cells["blocks"].ops, strict=True))
-            assert space.fixed(shape, unit, size) + chosen == getattr(found, unit)
+            assert space.fixed_cost(shape, unit, size) + chosen == getattr(found, unit)
 
 
 SIZES = {  # parameters and multiply-adds

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.settings import setting
-from diffnas.core.space import Form, Reads, Shape, Size
+from diffnas.core.space import Form, Modality, Shape, Size
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,7 +32,7 @@ class CellSpace:
     """
 
     name: ClassVar[str] = "cells"
-    reads: ClassVar[Reads] = "images"
+    modality: ClassVar[Modality] = "images"
     kinds: ClassVar[tuple[str, ...]] = ("normal", "reduce")
     halving: ClassVar[frozenset[str]] = frozenset({"reduce"})
 
@@ -139,7 +139,7 @@ class CellSpace:
 
         return op_resources(self, shape, size or self.size)
 
-    def fixed(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
+    def fixed_cost(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
         """What every network of `size` costs; with the costs of the chosen ops, the `count` of a genotype's network."""
         import torch
 
@@ -151,7 +151,7 @@ class CellSpace:
             network = self.network(Genotype(self.name, empty), shape, size.channels, size.layers)
         return float(getattr(count(network, (shape.channels, shape.side, shape.side)), unit))
 
-    def refusals(self, shape: Shape, size: Size | None = None) -> list[tuple[str, str]]:
+    def check_size(self, shape: Shape, size: Size | None = None) -> list[tuple[str, str]]:
         """What cannot be built, as (setting, reason)."""
         size = size or self.size
         found = self._chain(shape, size.channels, size.layers)
@@ -195,7 +195,7 @@ class CellSpace:
             )
         return found
 
-    def network_refusals(self, shape: Shape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def check_network(self, shape: Shape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         """What cannot be built about a network, as (setting, reason)."""
         asked = {key: value for key, value in settings.items() if key in NEUTRAL}
         return self._chain(shape, settings["channels"], settings["layers"]) + _unknown(asked)

@@ -15,8 +15,8 @@ from diffnas.core.mixture import Mix
 from diffnas.core.space import Shape, Size
 from diffnas.kernels.memory import keep_freed_memory
 from diffnas.spaces.channels import interleave
-from diffnas.spaces.darts_cnn.flow import Term
-from diffnas.spaces.darts_cnn.outflow import Outflow, Plan, kind_of
+from diffnas.spaces.darts_cnn.flow import EdgeOp
+from diffnas.spaces.darts_cnn.outflow import FusedEdges, Plan, kind_of
 from diffnas.spaces.darts_cnn.supernet import Extras, MixedCell, Supernet, thinned
 from diffnas.spaces.darts_cnn.trunk import CellPlan
 
@@ -37,7 +37,7 @@ class FastCell(MixedCell):
         self.register_buffer("order", order, persistent=False)
         self.terms = [
             [
-                Term.of(edge.columns[name], place, op)
+                EdgeOp.of(edge.columns[name], place, op)
                 for place, edge in enumerate(map(self.edge, edges))
                 for name, op in edge.ops.items()
                 if kind_of(op) is not None
@@ -89,7 +89,7 @@ class FastCell(MixedCell):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, enabled=False):
-            flows = Outflow.apply(plan, shares_EO, x, *plan.weights) if plan.terms else [None] * len(edges)
+            flows = FusedEdges.apply(plan, shares_EO, x, *plan.weights) if plan.terms else [None] * len(edges)
         found = []
         for place, (e, flow) in enumerate(zip(edges, flows, strict=True)):
             edge, foreign = self.edge(e), self.foreign[e]

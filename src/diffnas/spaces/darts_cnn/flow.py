@@ -15,7 +15,7 @@ from diffnas.kernels.pointwise import Affine, Moments, add_mapped, at_least_floa
 
 
 @dataclass(frozen=True)
-class Term:
+class EdgeOp:
     """One op on one edge: its column in the mixture, the edge's place among those that leave the state, its layers."""
 
     column: int
@@ -25,7 +25,7 @@ class Term:
     norms: tuple[nn.BatchNorm2d, ...]
 
     @classmethod
-    def of(cls, column: int, edge: int, op: nn.Module) -> Term:
+    def of(cls, column: int, edge: int, op: nn.Module) -> EdgeOp:
         """The layers of `op`."""
         layers = list(op.modules())
         convolutions = tuple(layer for layer in layers if isinstance(layer, nn.Conv2d))
@@ -39,7 +39,7 @@ class Term:
         return tuple(layer.weight for layer in self.convolutions)
 
 
-Terms = tuple[Term, ...]
+Terms = tuple[EdgeOp, ...]
 
 
 class Chunk(NamedTuple):
@@ -68,7 +68,7 @@ def chunked(terms: Terms, width: int) -> tuple[Chunk, ...]:
     return tuple(found)
 
 
-class Moves:
+class RunningStatsUpdates:
     """Steps of running statistics, taken all at once at the end of a pass."""
 
     def __init__(self) -> None:
@@ -131,7 +131,7 @@ class State:
         return found
 
 
-class Sums:
+class EdgeSums:
     """What flows along each edge that leaves a state: a matrix [P, C] per edge, which neighbours have side by side."""
 
     def __init__(self, x: Tensor, pixels: int, edges: int, apart: bool) -> None:
@@ -179,7 +179,7 @@ class Sums:
         return self.whole[:, chunk.edge * self.channels : (chunk.edge + chunk.width) * self.channels]
 
 
-class Slopes:
+class EdgeGradients:
     """The gradients to the sums of `Sums`, one matrix [P, C] per edge."""
 
     def __init__(self, each: list[Tensor]) -> None:
@@ -205,7 +205,7 @@ class Slopes:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class NeedsGrad:
     """Which gradients a backward is asked for."""
 
     shares: bool
@@ -214,7 +214,7 @@ class Wanted:
 
 
 @dataclass
-class Found:
+class OpGradients:
     """What a backward found: the gradients to the shares [n], to the state and to its ReLU [N, C, H, W] (None where not
     wanted, or none), and to each term's weights."""
 
@@ -229,14 +229,18 @@ class Part(Protocol):
 
     terms: Terms
 
-    def forward(self, state: State, s: Tensor, sums: Sums, moves: Moves) -> list[Tensor]:
+    def forward(self, state: State, s: Tensor, sums: EdgeSums, moves: RunningStatsUpdates) -> list[Tensor]:
         """Adds its op to `sums`; returns what `backward` needs."""
 
-    def backward(self, state: State, saved: Sequence[Tensor], s: Tensor, slopes: Slopes, wanted: Wanted) -> Found:
+    def backward(
+        self, state: State, saved: Sequence[Tensor], s: Tensor, slopes: EdgeGradients, wanted: NeedsGrad
+    ) -> OpGradients:
         """The gradients, given `slopes`."""
 
 
-def normalised(norms: Sequence[nn.BatchNorm2d], W: Tensor, moments: Moments | None, moves: Moves) -> Affine:
+def normalised(
+    norms: Sequence[nn.BatchNorm2d], W: Tensor, moments: Moments | None, moves: RunningStatsUpdates
+) -> Affine:
     """The affine maps of `W` [w, C, K] by the batch's `moments` (None: by the running statistics)."""
     if moments is None:
         return pointwise.fold_given(W, *running(norms), norms[0].eps)

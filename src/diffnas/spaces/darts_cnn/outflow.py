@@ -22,7 +22,16 @@ from torch.autograd.function import once_differentiable
 
 from diffnas.core.constants import constant
 from diffnas.kernels.pointwise import rows
-from diffnas.spaces.darts_cnn.flow import Moves, Part, Slopes, State, Sums, Term, Terms, Wanted
+from diffnas.spaces.darts_cnn.flow import (
+    EdgeGradients,
+    EdgeOp,
+    EdgeSums,
+    NeedsGrad,
+    Part,
+    RunningStatsUpdates,
+    State,
+    Terms,
+)
 from diffnas.spaces.darts_cnn.ops import FactorizedReduce
 from diffnas.spaces.darts_cnn.parts import Dilated, Halving, Identity, Pool, Separable
 
@@ -31,7 +40,7 @@ from diffnas.spaces.darts_cnn.parts import Dilated, Halving, Identity, Pool, Sep
 class Plan:
     """What flows out of one state in one pass, and over how many of the cell's edges and ops its shares reach."""
 
-    terms: tuple[Term, ...]
+    terms: tuple[EdgeOp, ...]
     edges: int
     ops: int
     stride: int
@@ -40,7 +49,7 @@ class Plan:
     @cached_property
     def groups(self) -> tuple[Terms, ...]:
         """The terms that are computed alike: each pool, the identity, halvings, two depthwise pairs, one."""
-        alike: dict[tuple[int, int], list[Term]] = {}
+        alike: dict[tuple[int, int], list[EdgeOp]] = {}
         for term in sorted(self.terms, key=lambda term: (term.column, term.edge)):
             kind = str(kind_of(term.op))
             alike.setdefault((list(_PARTS).index(kind), term.column if kind in _EVEN else -1), []).append(term)
@@ -89,7 +98,7 @@ def kind_of(op: nn.Module) -> str | None:
     return {(True, False): "dilated", (True, False, True, False): "separable"}.get(tuple(depthwise))
 
 
-class Outflow(torch.autograd.Function):
+class FusedEdges(torch.autograd.Function):
     """`Outflow.apply(plan, s, x, *plan.weights)`: shares s [E, O] and the state x [N, C, H, W] -> one image per edge.
 
     Once differentiable.  Gradients are computed only for what requires them.
@@ -100,7 +109,7 @@ class Outflow(torch.autograd.Function):
         """Keeps small matrices in the parts and images among the saved tensors."""
         n, c, h, w = x.shape
         h, w = -(-h // plan.stride), -(-w // plan.stride)
-        state, sums, moves = State(x), Sums(x, n * h * w, plan.edges, plan.width == 1), Moves()
+        state, sums, moves = State(x), EdgeSums(x, n * h * w, plan.edges, plan.width == 1), RunningStatsUpdates()
         ctx.plan, ctx.parts = plan, plan.parts()
         ctx.shares = s.detach().flatten()[plan.places(s.device)].split([len(part.terms) for part in ctx.parts])
         saved = [part.forward(state, share, sums, moves) for part, share in zip(ctx.parts, ctx.shares, strict=True)]
@@ -115,9 +124,9 @@ class Outflow(torch.autograd.Function):
         """The gradients to the shares, the state and the weights."""
         plan, needs = ctx.plan, ctx.needs_input_grad
         x, *images = ctx.saved_tensors
-        wanted = Wanted(needs[1], needs[2], any(needs[3:]))
+        wanted = NeedsGrad(needs[1], needs[2], any(needs[3:]))
         state = State(x)
-        slopes = Slopes([rows(g.contiguous(memory_format=torch.channels_last)) for g in grads])
+        slopes = EdgeGradients([rows(g.contiguous(memory_format=torch.channels_last)) for g in grads])
         shares: list[Tensor] = []
         weights: list[Tensor | None] = []
         to_x: Tensor | None = None

@@ -17,13 +17,13 @@ from diffnas.kernels.depthwise import Source, depthwise, input_gradient, kernel_
 from diffnas.kernels.pointwise import Affine, Moments, at_least_float32, cast, image, mapped, products, rows
 from diffnas.spaces.darts_cnn.flow import (
     Chunk,
-    Found,
-    Moves,
-    Slopes,
+    EdgeGradients,
+    EdgeSums,
+    NeedsGrad,
+    OpGradients,
+    RunningStatsUpdates,
     State,
-    Sums,
     Terms,
-    Wanted,
     chunked,
     normalised,
     running,
@@ -43,7 +43,7 @@ class _Pairs:
         self.moments: Moments | None = None
         self.affine: Affine
 
-    def forward(self, xs: Sequence[Tensor], moves: Moves) -> list[Tensor]:
+    def forward(self, xs: Sequence[Tensor], moves: RunningStatsUpdates) -> list[Tensor]:
         """The depthwise outputs, an image per chunk (centred, where the batch counts); leaves `affine` behind."""
         ds, moments = [], []
         for x, kernel, dilation, chunk in zip(xs, self.kernels, self.dilations, self.chunks, strict=True):
@@ -71,7 +71,7 @@ class _Pairs:
         gs: Sequence[Tensor],
         totals: Tensor,
         s: Tensor | None,
-        wanted: Wanted,
+        wanted: NeedsGrad,
     ) -> tuple[Tensor, Iterator[Tensor | None], list[tuple[Tensor, Tensor]]]:
         """From the gradients `gs` [P, w * C] to s (A d + b), chunk by chunk, and their `totals` [n, C]: those to the shares
         [n]; those to the inputs, image by image as they are asked for, in the course of which the last result, the gradients
@@ -101,7 +101,7 @@ class Separable:
         self.terms, self.chunks = terms, chunked(terms, width)
         self.first, self.second = _Pairs(terms, self.chunks, 0, stride), _Pairs(terms, self.chunks, 2, 1)
 
-    def forward(self, state: State, s: Tensor, sums: Sums, moves: Moves) -> list[Tensor]:
+    def forward(self, state: State, s: Tensor, sums: EdgeSums, moves: RunningStatsUpdates) -> list[Tensor]:
         """Saves both depthwise outputs and what is between them."""
         first = self.first.forward([state.wide(chunk.width).x for chunk in self.chunks], moves)
         between = self.first.activated(first)
@@ -109,21 +109,23 @@ class Separable:
         sums.add(self.terms, self.chunks, [rows(d) for d in second], self.second.affine, s)
         return [*first, *between, *second]
 
-    def backward(self, state: State, saved: Sequence[Tensor], s: Tensor, slopes: Slopes, wanted: Wanted) -> Found:
+    def backward(
+        self, state: State, saved: Sequence[Tensor], s: Tensor, slopes: EdgeGradients, wanted: NeedsGrad
+    ) -> OpGradients:
         """Through the second pair, the ReLU between, and the first pair."""
         n = len(self.chunks)
         first, between, second = saved[:n], saved[n : 2 * n], saved[2 * n :]
-        through = Wanted(wanted.shares, wanted.state or wanted.weights, wanted.weights)
+        through = NeedsGrad(wanted.shares, wanted.state or wanted.weights, wanted.weights)
         gs, totals = [slopes.of(chunk) for chunk in self.chunks], slopes.totals(self.terms)
         sources = [Source(z) for z in between]
         shares, inner, last = self.second.backward(sources, second, gs, totals, s, through)
         if not through.state:
-            return Found(shares)
+            return OpGradients(shares)
         gs = [rows(torch.ops.aten.threshold_backward(g, z, 0)) for g, z in zip(inner, between, strict=True)]
         totals = torch.cat([at_least_float32(g).sum(0).view(c.width, -1) for g, c in zip(gs, self.chunks, strict=True)])
         sources = [state.wide(chunk.width) for chunk in self.chunks]
         _, outer, weights = self.first.backward(sources, first, gs, totals, None, wanted)
-        found = Found(shares, relu=state.gathered(outer))
+        found = OpGradients(shares, relu=state.gathered(outer))
         found.weights = [(*a, *b) for a, b in zip(weights, last, strict=True)]
         return found
 
@@ -135,18 +137,20 @@ class Dilated:
         self.terms, self.chunks = terms, chunked(terms, width)
         self.only = _Pairs(terms, self.chunks, 0, stride)
 
-    def forward(self, state: State, s: Tensor, sums: Sums, moves: Moves) -> list[Tensor]:
+    def forward(self, state: State, s: Tensor, sums: EdgeSums, moves: RunningStatsUpdates) -> list[Tensor]:
         """Saves the depthwise outputs."""
         ds = self.only.forward([state.wide(chunk.width).x for chunk in self.chunks], moves)
         sums.add(self.terms, self.chunks, [rows(d) for d in ds], self.only.affine, s)
         return ds
 
-    def backward(self, state: State, saved: Sequence[Tensor], s: Tensor, slopes: Slopes, wanted: Wanted) -> Found:
+    def backward(
+        self, state: State, saved: Sequence[Tensor], s: Tensor, slopes: EdgeGradients, wanted: NeedsGrad
+    ) -> OpGradients:
         """Through the one pair."""
         gs, totals = [slopes.of(chunk) for chunk in self.chunks], slopes.totals(self.terms)
         sources = [state.wide(chunk.width) for chunk in self.chunks]
         shares, inner, weights = self.only.backward(sources, saved, gs, totals, s, wanted)
-        found = Found(shares)
+        found = OpGradients(shares)
         if wanted.state or wanted.weights:
             found.relu = state.gathered(inner)
             found.weights = list(weights)
@@ -166,7 +170,7 @@ class Halving:
         self.moments: Moments | None = None
         self.affine: Affine
 
-    def forward(self, state: State, s: Tensor, sums: Sums, moves: Moves) -> list[Tensor]:
+    def forward(self, state: State, s: Tensor, sums: EdgeSums, moves: RunningStatsUpdates) -> list[Tensor]:
         """Saves the even and odd pixels side by side."""
         r = state.relu
         if r.shape[2] % 2 or r.shape[3] % 2:
@@ -179,13 +183,15 @@ class Halving:
         sums.add(self.terms, chunks, [d] * len(chunks), self.affine, s)
         return [d]
 
-    def backward(self, state: State, saved: Sequence[Tensor], s: Tensor, slopes: Slopes, wanted: Wanted) -> Found:
+    def backward(
+        self, state: State, saved: Sequence[Tensor], s: Tensor, slopes: EdgeGradients, wanted: NeedsGrad
+    ) -> OpGradients:
         """All edges read one matrix, so their gradients to it are summed before they are spread over the pixels."""
         (d,) = saved
         gs = [slopes.each[term.edge] for term in self.terms]
         Q = torch.cat([products(g, d, 1) for g in gs])
         pulled = pointwise.pull(self.weight, self.affine, self.moments, Q, slopes.totals(self.terms), s, wanted.weights)
-        found = Found(pulled.share.sum(-1))
+        found = OpGradients(pulled.share.sum(-1))
         if pulled.weight is not None:
             half, inputs = self.half, self.inputs
             found.weights = [(w[:half, :inputs, None, None], w[half:, inputs:, None, None]) for w in pulled.weight]
@@ -206,17 +212,19 @@ class Identity:
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
 
-    def forward(self, state: State, s: Tensor, sums: Sums, moves: Moves) -> list[Tensor]:
+    def forward(self, state: State, s: Tensor, sums: EdgeSums, moves: RunningStatsUpdates) -> list[Tensor]:
         """Saves nothing."""
         for term, share in zip(self.terms, cast(s, state.x), strict=True):
             sums.add_scaled(term.edge, rows(state.x), share)
         return []
 
-    def backward(self, state: State, saved: Sequence[Tensor], s: Tensor, slopes: Slopes, wanted: Wanted) -> Found:
+    def backward(
+        self, state: State, saved: Sequence[Tensor], s: Tensor, slopes: EdgeGradients, wanted: NeedsGrad
+    ) -> OpGradients:
         """The share's gradient is an inner product of images."""
         gs = [slopes.each[term.edge] for term in self.terms]
         flat = rows(state.x)
-        found = Found(torch.stack([_products(g, flat).sum() for g in gs]) if wanted.shares else None)
+        found = OpGradients(torch.stack([_products(g, flat).sum() for g in gs]) if wanted.shares else None)
         if wanted.state:
             found.x = image(_scaled_sum(gs, s), state.x)
         return found
@@ -232,7 +240,7 @@ class Pool:
         self.inv: Tensor
         self.b: Tensor | None = None
 
-    def forward(self, state: State, s: Tensor, sums: Sums, moves: Moves) -> list[Tensor]:
+    def forward(self, state: State, s: Tensor, sums: EdgeSums, moves: RunningStatsUpdates) -> list[Tensor]:
         """Saves the pooled state (centred, where the batch's statistics count) and where its maxima were."""
         pooled, where = self._pool(state.x)
         pooled = pooled.contiguous(memory_format=torch.channels_last)
@@ -255,7 +263,9 @@ class Pool:
                 sums.each[term.edge] += cast(s[i] * self.b[i], flat)
         return [pooled, *where]
 
-    def backward(self, state: State, saved: Sequence[Tensor], s: Tensor, slopes: Slopes, wanted: Wanted) -> Found:
+    def backward(
+        self, state: State, saved: Sequence[Tensor], s: Tensor, slopes: EdgeGradients, wanted: NeedsGrad
+    ) -> OpGradients:
         """Normalised once for all edges, then pooled back once."""
         pooled, *where = saved
         flat = rows(pooled)
@@ -264,7 +274,7 @@ class Pool:
         q = slopes.totals(self.terms)
         if self.b is not None:
             shares = shares + self.b * q
-        found = Found(shares.sum(-1))
+        found = OpGradients(shares.sum(-1))
         if wanted.state:
             scale = s[:, None] * self.inv
             total = _scaled_sum(gs, scale)

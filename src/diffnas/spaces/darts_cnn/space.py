@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype
 from diffnas.core.settings import setting
-from diffnas.core.space import Form, Reads, Shape, Size
+from diffnas.core.space import Form, Modality, Shape, Size
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -44,7 +44,7 @@ class DartsCNN:
     """Two kinds of cell, `normal` and `reduce`, in which every node reads every earlier state (14 edges of 8 ops)."""
 
     name: ClassVar[str] = "darts-cnn"
-    reads: ClassVar[Reads] = "images"
+    modality: ClassVar[Modality] = "images"
 
     channels: int = setting(16, "initial channels of the supernet (C)", ge=2, le=4096)
     layers: int = setting(8, "cells of the supernet (L); those at L/3 and 2L/3 reduce", ge=1, le=1000)
@@ -141,13 +141,13 @@ class DartsCNN:
 
         return op_resources(self, shape, size or self.size)
 
-    def fixed(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
+    def fixed_cost(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
         """What every network of `size` costs; with the costs of the chosen ops, the `count` of a genotype's network."""
         from diffnas.spaces.darts_cnn.costs import fixed_cost
 
         return fixed_cost(self, shape, unit, size or self.size)
 
-    def refusals(self, shape: Shape, size: Size | None = None) -> list[tuple[str, str]]:
+    def check_size(self, shape: Shape, size: Size | None = None) -> list[tuple[str, str]]:
         """What cannot be built, as (setting, reason)."""
         size = size or self.size
         found = _channels(size.channels) + _side(shape.side, size.layers, "cifar")
@@ -177,7 +177,7 @@ class DartsCNN:
         """There is no table of this space."""
         return
 
-    def network_refusals(self, shape: Shape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def check_network(self, shape: Shape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         """What cannot be built about a network: odd channels, odd sides, an auxiliary head without its 8x8 features."""
         layers, stem = settings["layers"], settings["stem"]
         found = _channels(settings["channels"]) + _side(shape.side, layers, stem)

@@ -39,7 +39,7 @@ SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True)
-class Reads:
+class Modality:
     """What a node reads: `sources`, k states, by `edges`, their rows in the shares, through activations in columns `ops`."""
 
     sources: tuple[int, ...]
@@ -51,7 +51,7 @@ class Reads:
 class Plan:
     """A cell as the recurrence reads it: its nodes, and the states whose mean it puts out."""
 
-    nodes: tuple[Reads, ...]
+    nodes: tuple[Modality, ...]
     concat: tuple[int, ...]
 
 
@@ -92,21 +92,21 @@ def recur(
 class _Flows:
     """One node at all moments: k states in, their mixed flows out, and what the way back needs of them."""
 
-    def __init__(self, reads: Reads, shares_EO: Tensor | None, moments: int, keep: bool, like: Tensor) -> None:
-        k, (batch, units) = len(reads.sources), like.shape
-        self.reads, self.keep = reads, keep
-        self.pick = _pick(reads.sources, like.device)
+    def __init__(self, modality: Modality, shares_EO: Tensor | None, moments: int, keep: bool, like: Tensor) -> None:
+        k, (batch, units) = len(modality.sources), like.shape
+        self.modality, self.keep = modality, keep
+        self.pick = _pick(modality.sources, like.device)
         self.shares: list[Tensor] = []
         if shares_EO is not None:
-            rows = shares_EO.detach().index_select(0, constant(reads.edges, torch.int64, like.device))
-            self.shares = [rows[:, o, None, None] for _, o in reads.ops]
+            rows = shares_EO.detach().index_select(0, constant(modality.edges, torch.int64, like.device))
+            self.shares = [rows[:, o, None, None] for _, o in modality.ops]
         self.total = torch.stack(self.shares).sum(0) if self.shares else None
         self.gates = like.new_empty(moments, k, batch, 2 * units)
         self.rest = like.new_empty(moments, k, batch, units)
         self.values: list[list[Tensor]] | None = (
             [] if keep and shares_EO is not None and shares_EO.requires_grad else None
         )
-        self.slope = [like.new_zeros(k) for _ in reads.ops]
+        self.slope = [like.new_zeros(k) for _ in modality.ops]
 
     def mix(self, values: Sequence[Tensor]) -> Tensor:
         """sum_o p_o v_o."""
@@ -124,17 +124,17 @@ class _Flows:
             torch.mm(read.flatten(0, 1), weight, out=flat)
         else:
             torch.addmm(words, read.flatten(0, 1), weight, out=flat)
-        if not self.reads.sources:
+        if not self.modality.sources:
             return gates.new_zeros(gates.shape[1], gates.shape[2] // 2)
         c, g = gates.chunk(2, dim=-1)
         c.sigmoid_()
-        values = [ACTIVATIONS[op](g) for op, _ in self.reads.ops]
+        values = [ACTIVATIONS[op](g) for op, _ in self.modality.ops]
         level = source if self.total is None else self.total * source
         rest = torch.sub(self.mix(values), level, out=self.rest[t])
         if self.values is not None:
             self.values.append([value.clone() if value is g else value for value in values])  # g is written over
         if self.keep:
-            g.copy_(self.mix([SLOPES[op](f) for (op, _), f in zip(self.reads.ops, values, strict=True)]))
+            g.copy_(self.mix([SLOPES[op](f) for (op, _), f in zip(self.modality.ops, values, strict=True)]))
         return torch.addcmul(level, c, rest).sum(0)
 
     def back(self, t: int, slope: Tensor, source: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,7 +143,7 @@ class _Flows:
         c, g = gates.chunk(2, dim=-1)
         flow = c * slope
         stay = slope - flow
-        if self.values is not None and self.reads.sources:
+        if self.values is not None and self.modality.sources:
             common = _dots(stay, source)
             for total, value in zip(self.slope, self.values[t], strict=True):
                 total += common + _dots(flow, value)
@@ -206,25 +206,25 @@ class _Recurrence(torch.autograd.Function):
         keep = graph and any(ctx.needs_input_grad)
         (moments, batch, _), units, count = words.shape, hidden.shape[1], 1 + len(plan.nodes)
         kept = moments if keep else 1
-        first = _Flows(Reads((0,), (), (("tanh", 0),)), None, kept, keep, hidden)
-        nodes = [_Flows(reads, shares_EO, kept, keep, hidden) for reads in plan.nodes]
+        first = _Flows(Modality((0,), (), (("tanh", 0),)), None, kept, keep, hidden)
+        nodes = [_Flows(modality, shares_EO, kept, keep, hidden) for modality in plan.nodes]
         scaling = _Scaling(norm, moments, count, hidden)
         states_TS = hidden.new_empty(kept, count, batch, units)
         reads_TS = states_TS if mask is None else torch.empty_like(states_TS)
         outputs, part = hidden.new_empty(moments, batch, units), _mean_of(plan.concat, count, hidden)
         for moment in range(moments):
             t = moment if keep else 0
-            states, reads = states_TS[t], reads_TS[t]
+            states, modality = states_TS[t], reads_TS[t]
             before = (hidden if moment == 0 else outputs[moment - 1])[None]
             for i in range(count):
                 if i == 0:
                     value = first.forward(t, before, masked(before, mask), start, words[moment])
                 else:
                     node = nodes[i - 1]
-                    value = node.forward(t, _take(states, node.pick), _take(reads, node.pick), weights[i - 1])
+                    value = node.forward(t, _take(states, node.pick), _take(modality, node.pick), weights[i - 1])
                 states[i] = scaling.forward(moment, i, value)
                 if mask is not None:
-                    torch.mul(states[i], mask, out=reads[i])
+                    torch.mul(states[i], mask, out=modality[i])
             torch.mv(states.view(count, -1).t(), part, out=outputs[moment].view(-1))
         ctx.mark_non_differentiable(scaling.mean, scaling.var)
         if keep:
@@ -272,8 +272,8 @@ def _share_slopes(nodes: Sequence[_Flows], shares_EO: Tensor) -> Tensor:
     """The shares' gradient [E, O]."""
     found = torch.zeros_like(shares_EO)
     for node in nodes:
-        rows = constant(node.reads.edges, torch.int64, found.device)
-        for (_, o), slope in zip(node.reads.ops, node.slope, strict=True):
+        rows = constant(node.modality.edges, torch.int64, found.device)
+        for (_, o), slope in zip(node.modality.ops, node.slope, strict=True):
             found[:, o].index_add_(0, rows, slope)
     return found
 
@@ -339,7 +339,7 @@ class FastCell(MixedCell):
         for node in self.cell.nodes:
             running = {e: found for e in self.cell.edges_into(node) if (found := self.running(e, live))}
             ops = {op: o for found in running.values() for op, o in found.items()}
-            nodes.append(Reads(tuple(self.cell.edges[e][0] for e in running), tuple(running), tuple(ops.items())))
+            nodes.append(Modality(tuple(self.cell.edges[e][0] for e in running), tuple(running), tuple(ops.items())))
         return Plan(tuple(nodes), self.cell.concat)
 
     @torch.no_grad()

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from diffnas.core.batch import Spoken
+from diffnas.core.batch import LanguageModelOutput
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.errors import GenotypeError
 from diffnas.kernels.memory import keep_freed_memory
-from diffnas.spaces.darts_rnn.fast import Plan, Reads, recur
+from diffnas.spaces.darts_rnn.fast import Modality, Plan, recur
 from diffnas.spaces.darts_rnn.ops import ACTIVATIONS, CellWeights, LanguageModel
 from diffnas.spaces.darts_rnn.space import KIND, Dropouts
 
@@ -21,8 +21,8 @@ class GenotypeCell(CellWeights):
 
     def __init__(self, nodes: Nodes, units: int) -> None:
         super().__init__(units, len(nodes.inputs))
-        reads = [Reads((source,), (), ((op, 0),)) for ((op, source),) in nodes.inputs]
-        self.plan = Plan(tuple(reads), nodes.concat)
+        modality = [Modality((source,), (), ((op, 0),)) for ((op, source),) in nodes.inputs]
+        self.plan = Plan(tuple(modality), nodes.concat)
 
     def forward(self, x: Tensor, hidden: Tensor, mask: Tensor | None) -> Tensor:
         """Inputs [T, N, H], first hidden state [N, H], mask [N, H] of what is read of states -> hidden states [T, N, H]."""
@@ -30,7 +30,7 @@ class GenotypeCell(CellWeights):
 
 
 class Network(LanguageModel):
-    """`network((tokens, carry))`: tokens [T, N] and a carry [1, N, H] or None -> `Spoken`."""
+    """`network((tokens, carry))`: tokens [T, N] and a carry [1, N, H] or None -> `LanguageModelOutput`."""
 
     def __init__(self, genotype: Genotype, vocabulary: int, units: int, dropouts: Dropouts) -> None:
         nodes = _legal(genotype)
@@ -38,7 +38,7 @@ class Network(LanguageModel):
         self.cell = GenotypeCell(nodes, units)
         keep_freed_memory()
 
-    def forward(self, inputs: tuple[Tensor, Tensor | None]) -> Spoken:
+    def forward(self, inputs: tuple[Tensor, Tensor | None]) -> LanguageModelOutput:
         """What it says of the tokens."""
         return self.speak(*inputs, self.cell)
 

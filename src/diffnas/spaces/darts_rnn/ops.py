@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffnas.core.batch import Spoken
+from diffnas.core.batch import LanguageModelOutput
 from diffnas.spaces.darts_rnn.space import Dropouts
 
 RANGE = 0.04  # weights begin uniform within it
@@ -65,7 +65,7 @@ class LanguageModel(nn.Module):
         tokens: Tensor,
         carry: Tensor | None,
         recur: Callable[[Tensor, Tensor, Tensor | None], Tensor],
-    ) -> Spoken:
+    ) -> LanguageModelOutput:
         """What it says of `tokens` [T, N], begun with `carry` [1, N, H] (None: zeros).
 
         `recur` maps the cell's inputs [T, N, H], its first hidden state [N, H] and the mask of what nodes read [N, H] (None:
@@ -81,4 +81,4 @@ class LanguageModel(nn.Module):
         states = recur(x, hidden, drop_mask(rates.dropouth, batch, units, like=weight))
         dropped = masked(states, drop_mask(rates.dropout, 1, batch, units, like=weight))
         log_probs = F.log_softmax(F.linear(dropped, weight, self.bias), dim=-1)
-        return Spoken(log_probs, states[-1:], states, dropped)
+        return LanguageModelOutput(log_probs, states[-1:], states, dropped)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype
 from diffnas.core.settings import setting
-from diffnas.core.space import Form, Reads, Shape, Size, Words
+from diffnas.core.space import Form, Modality, Shape, Size, TextShape
 from diffnas.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class DartsRNN:
     """One kind of cell, `recurrent`: a start and eight nodes that read every earlier state (36 edges of 5 activations)."""
 
     name: ClassVar[str] = "darts-rnn"
-    reads: ClassVar[Reads] = "text"
+    modality: ClassVar[Modality] = "text"
 
     units: int = setting(300, "width of embedding and hidden state of the supernet", ge=1, le=16384)
     steps: int = setting(8, "nodes of the cell", ge=1, le=32)
@@ -77,7 +77,7 @@ class DartsRNN:
         )
         return {KIND: cell}
 
-    def supernet(self, shape: Shape | Words, size: Size | None = None, form: Form = "plain") -> nn.Module:
+    def supernet(self, shape: Shape | TextShape, size: Size | None = None, form: Form = "plain") -> nn.Module:
         """The supernet with fresh weights, the same ones in both forms."""
         from diffnas.spaces.darts_rnn.fast import FastSupernet
         from diffnas.spaces.darts_rnn.supernet import Supernet
@@ -86,7 +86,7 @@ class DartsRNN:
         rates = Dropouts(self.dropout, self.dropouth, self.dropoutx, self.dropouti, self.dropoute)
         return built(self.cells[KIND], _vocabulary(shape), (size or self.size).channels, rates)
 
-    def network(self, genotype: Genotype, shape: Shape | Words, units: int = 850, **dropouts: float) -> nn.Module:
+    def network(self, genotype: Genotype, shape: Shape | TextShape, units: int = 850, **dropouts: float) -> nn.Module:
         """The network of `genotype`; `dropouts` are fields of `Dropouts`.
 
         Raises `GenotypeError` where the genotype is not legal.
@@ -105,28 +105,28 @@ class DartsRNN:
     def usual_sizes(self) -> Mapping[str, tuple[Any, Mapping[str, Any]]]:
         """Those of the paper's tables."""
         return {
-            "Penn Treebank, 10,000 words, 850 units": (Words(10_000), {"units": 850}),
-            "WikiText-2, 33,278 words, 700 units": (Words(33_278), {"units": 700}),
+            "Penn Treebank, 10,000 words, 850 units": (TextShape(10_000), {"units": 850}),
+            "WikiText-2, 33,278 words, 700 units": (TextShape(33_278), {"units": 700}),
         }
 
-    def costs(self, shape: Shape | Words, unit: Unit, size: Size | None = None) -> dict[str, list[list[float]]]:
+    def costs(self, shape: Shape | TextShape, unit: Unit, size: Size | None = None) -> dict[str, list[list[float]]]:
         """[E, O] per kind: all 0, for weights belong to nodes and activations have none."""
         return {kind: [[0.0] * len(cell.ops) for _ in cell.edges] for kind, cell in self.cells.items()}
 
-    def cell_costs(self, shape: Shape | Words, size: Size | None = None) -> dict[str, list[list[list[Resources]]]]:
+    def cell_costs(self, shape: Shape | TextShape, size: Size | None = None) -> dict[str, list[list[list[Resources]]]]:
         """[1, E, O] per kind: all 0."""
         from diffnas.core.count import Resources
 
         return {k: [[[Resources(0, 0, 0)] * len(cell.ops) for _ in cell.edges]] for k, cell in self.cells.items()}
 
-    def fixed(self, shape: Shape | Words, unit: Unit, size: Size | None = None) -> float:
+    def fixed_cost(self, shape: Shape | TextShape, unit: Unit, size: Size | None = None) -> float:
         """What every network of `size` costs: its parameters, or the multiply-adds of its matrix products for one word."""
         return float(network_cost(_vocabulary(shape), (size or self.size).channels, self.steps, unit))
 
-    def refusals(self, shape: Shape | Words, size: Size | None = None) -> list[tuple[str, str]]:
+    def check_size(self, shape: Shape | TextShape, size: Size | None = None) -> list[tuple[str, str]]:
         """What cannot be built, as (setting, reason)."""
         size = size or self.size
-        found = [] if isinstance(shape, Words) else [READS_WORDS]
+        found = [] if isinstance(shape, TextShape) else [READS_WORDS]
         if size.partial != 1:
             found.append(("partial", f"must be 1, not {size.partial}: a recurrent cell has no channels to pass by"))
         if size.layers != 1:
@@ -147,9 +147,9 @@ class DartsRNN:
             found.append(("edge_ops", str(error).partition(": ")[2]))
         return found
 
-    def network_refusals(self, shape: Shape | Words, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def check_network(self, shape: Shape | TextShape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         """What cannot be built about a network: whatever does not read words."""
-        return [] if isinstance(shape, Words) else [READS_WORDS]
+        return [] if isinstance(shape, TextShape) else [READS_WORDS]
 
     def lookup(self, genotype: Genotype) -> None:
         """There is no table of this space."""
@@ -162,7 +162,7 @@ def network_cost(vocabulary: int, units: int, nodes: int, unit: Unit) -> int:
     return cell + vocabulary * units + (vocabulary if unit == "params" else 0)
 
 
-def _vocabulary(shape: Shape | Words) -> int:
-    if not isinstance(shape, Words):
+def _vocabulary(shape: Shape | TextShape) -> int:
+    if not isinstance(shape, TextShape):
         raise RecipeError(f"space {READS_WORDS[1]}")
     return shape.vocabulary

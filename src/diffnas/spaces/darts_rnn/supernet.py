@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from diffnas.core.batch import Spoken
+from diffnas.core.batch import LanguageModelOutput
 from diffnas.core.cell import Cell
 from diffnas.core.mixture import Mix
 from diffnas.spaces.darts_rnn.ops import ACTIVATIONS, CellWeights, LanguageModel, masked
@@ -67,7 +67,7 @@ class MixedCell(CellWeights):
 
 
 class Supernet(LanguageModel):
-    """`supernet((tokens, carry), mixture)`: tokens [T, N] and a carry [1, N, H] or None -> `Spoken`."""
+    """`supernet((tokens, carry), mixture)`: tokens [T, N] and a carry [1, N, H] or None -> `LanguageModelOutput`."""
 
     cell_class: ClassVar[type[MixedCell]] = MixedCell
 
@@ -75,7 +75,7 @@ class Supernet(LanguageModel):
         super().__init__(vocabulary, units, dropouts)
         self.cell = self.cell_class(cell, units)
 
-    def forward(self, inputs: tuple[Tensor, Tensor | None], mixture: Mapping[str, Mix]) -> Spoken:
+    def forward(self, inputs: tuple[Tensor, Tensor | None], mixture: Mapping[str, Mix]) -> LanguageModelOutput:
         """Spends `mixture`, whose one kind is `recurrent`."""
         mix = mixture[KIND]
         return self.speak(*inputs, lambda x, hidden, mask: self.cell(x, hidden, mask, mix))

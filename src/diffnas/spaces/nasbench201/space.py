@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.settings import setting
-from diffnas.core.space import Form, Reads, Shape, Size
+from diffnas.core.space import Form, Modality, Shape, Size
 from diffnas.errors import GenotypeError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class NASBench201:
     """
 
     name: ClassVar[str] = "nasbench201"
-    reads: ClassVar[Reads] = "images"
+    modality: ClassVar[Modality] = "images"
 
     channels: int = setting(16, "channels of the first of three stages (C)", ge=1, le=4096)
     layers: int = setting(5, "cells of each of the three stages (N)", ge=1, le=1000)
@@ -120,7 +120,7 @@ class NASBench201:
             found += [[row] * edges] * size.layers
         return {KIND: found}
 
-    def fixed(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
+    def fixed_cost(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
         """What every network of `size` costs; with the costs of the chosen ops, the `count` of a genotype's network."""
         import torch
 
@@ -149,7 +149,7 @@ class NASBench201:
         rows = [[op for op, ok in zip(cell.ops, row, strict=True) if ok] for row in cell.allowed]
         return replace(self, edge_ops={KIND: rows})
 
-    def refusals(self, shape: Shape, size: Size | None = None) -> list[tuple[str, str]]:
+    def check_size(self, shape: Shape, size: Size | None = None) -> list[tuple[str, str]]:
         """What cannot be built, as (setting, reason)."""
         size = size or self.size
         found = _side(shape.side)
@@ -180,7 +180,7 @@ class NASBench201:
             if each is not None
         }
 
-    def network_refusals(self, shape: Shape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def check_network(self, shape: Shape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         """What cannot be built about a network: what only other spaces have, and sides that do not halve twice."""
         return _unknown_parts(settings) + _side(shape.side)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from diffnas.core.cell import Cell
 from diffnas.core.genotype import LARGEST, Genotype
 from diffnas.core.settings import setting
-from diffnas.core.space import Form, Reads, Shape, Size
+from diffnas.core.space import Form, Modality, Shape, Size
 from diffnas.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class ShuffleNetBlocks:
     """A chain of blocks, ShuffleNetV2 with a kernel of 3, 5 or 7 or an Xception one each (SPOS, DSNAS: 20 blocks of 4 ops)."""
 
     name: ClassVar[str] = "shufflenet-blocks"
-    reads: ClassVar[Reads] = "images"
+    modality: ClassVar[Modality] = "images"
 
     channels: int = setting(16, "channels of the stem", ge=1, le=4096)
     widths: tuple[int, ...] = setting((64, 160, 320, 640), "channels of the blocks, stage by stage", min_length=1)
@@ -81,7 +81,7 @@ class ShuffleNetBlocks:
         if settings.keys() - SETTINGS:
             raise TypeError(f"a network has no settings {', '.join(sorted(settings.keys() - SETTINGS))}")
         require_legal(genotype, sum(self.depths))
-        refused = self.network_refusals(shape, settings)
+        refused = self.check_network(shape, settings)
         if refused:
             raise RecipeError(*(f"{key}: {reason}" for key, reason in refused))
         ops = genotype.cells[KIND].ops
@@ -112,13 +112,13 @@ class ShuffleNetBlocks:
 
         return {KIND: [block_resources(self._sized(size), shape)]}
 
-    def fixed(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
+    def fixed_cost(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
         """What stem and head cost: with the costs of one op per block, the `count` of that genotype's network."""
         from diffnas.spaces.shufflenet_blocks.costs import fixed_cost
 
         return fixed_cost(self._sized(size), shape, unit)
 
-    def refusals(self, shape: Shape, size: Size | None = None) -> Refusals:
+    def check_size(self, shape: Shape, size: Size | None = None) -> Refusals:
         """What cannot be built, as (setting, reason)."""
         found = self._chain()
         if found:
@@ -133,7 +133,7 @@ class ShuffleNetBlocks:
         """There is no table of this space."""
         return
 
-    def network_refusals(self, shape: Shape, settings: Mapping[str, Any]) -> Refusals:
+    def check_network(self, shape: Shape, settings: Mapping[str, Any]) -> Refusals:
         """What cannot be built about a network, as (setting, reason)."""
         found = self._chain()
         if found:
