@@ -16,8 +16,8 @@ from shlex import quote
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from diffnas.core.genotype import Genotype, parse_genotype, read_genotype_file
@@ -30,7 +30,7 @@ from diffnas.pipeline.source import load_source
 from diffnas.recipe import LIMITS, Recipe, changed_keys, leaves, read_recipe
 from diffnas.run import Part
 from diffnas.runtime.console import log
-from diffnas.runtime.files import write_bytes
+from diffnas.runtime.files import read_bytes, write_bytes
 
 FORMAT = 2
 BEFORE = {"genotype", "shape", "classes", "words"}  # what there was when there was no format
@@ -104,11 +104,7 @@ def read_weights(part: Part, recipe: Recipe) -> Weights:
     if not path.is_file():
         run = quote(str(part.path.parents[1]))
         raise RunError(f"{path}: is missing; finish the training with: diffnas train --resume {run}")
-    text, inside = _read_metadata(path)
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path}: cannot be read: {error}") from None
+    text, inside, tensors = _read(path)
     if "digest" in inside and inside["digest"] != digest(text.rpartition(MARK)[0] + "}", tensors):
         raise WeightsError(f"{path}: damaged: its contents do not match its digest; restore a copy, or train again")
     genotype, _, inputs = _described(path, inside)
@@ -116,13 +112,18 @@ def read_weights(part: Part, recipe: Recipe) -> Weights:
     return Weights(path, tensors, genotype, inputs or _computed_inputs(path, recipe, inside))
 
 
-def _read_metadata(path: Path) -> tuple[str, dict[str, Any]]:
-    """What the weights at `path` say of themselves, as text and as values; raises `WeightsError` where that is nothing."""
+def _read(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+    """What the weights at `path` say of themselves, as text and as values, and their tensors.
+
+    Raises `WeightsError` where the file is damaged.  (safetensors itself opens no path that is not UTF-8.)
+    """
     try:
-        with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get("diffnas", "null")
+        content = read_bytes(path)
+        tensors = load(content)  # which checks the header
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        text = header.get("__metadata__", {}).get("diffnas", "null")
         inside = json.loads(text)
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+    except (SafetensorError, OSError, ValueError, LookupError, RecursionError) as error:
         raise WeightsError(f"{path}: cannot be read: {error}") from None
     if not isinstance(inside, dict) or not ({"format", "digest"} <= set(inside) or set(inside) <= BEFORE):
         raise WeightsError(f"{path}: damaged, or not weights that diffnas wrote; restore a copy, or train again")
@@ -130,12 +131,12 @@ def _read_metadata(path: Path) -> tuple[str, dict[str, Any]]:
         raise WeightsError(
             f"{path}: has format {inside['format']!r:.20}, and this version reads {FORMAT}; use a newer diffnas"
         )
-    return text, inside
+    return text, inside, tensors
 
 
 def known_shape(path: Path) -> Shape | Words:
     """What the network whose weights are at `path` reads and answers, as its metadata say; raises `WeightsError`."""
-    return _described(path, _read_metadata(path)[1])[1]
+    return _described(path, _read(path)[1])[1]
 
 
 def digest(metadata: str, tensors: Mapping[str, Tensor]) -> str:
