@@ -328,6 +328,6 @@ def test_a_run_may_be_called_anything(run: diffnas.Run, tmp_path: Path) -> None:
         shutil.copytree(run.path, place)
     except OSError:  # as on macOS
         pytest.skip("this file system has no such names")
-    diffnas.train(place, diffnas.read_recipe(place / "search" / "recipe.yaml"), name="again")
+    diffnas.train(place, diffnas.read_recipe(place / "search" / "recipe.yaml"), place, name="again")
     before, after = (diffnas.test(place, name) for name in (*run.trainings(), "again"))
     assert before["accuracy"] == after["accuracy"] and before["loss"] == after["loss"]
