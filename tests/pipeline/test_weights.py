@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -319,3 +320,14 @@ def test_a_kill_between_weights_and_record_is_no_foreign_file(
     with pytest.raises(KeyboardInterrupt):
         diffnas.train(None, longer, run, resume=True)
     assert metadata(run.training())["digest"] != before and diffnas.test(run)["n"] == 20
+
+
+def test_a_run_may_be_called_anything(run: diffnas.Run, tmp_path: Path) -> None:
+    place = tmp_path / os.fsdecode(b"r\xe9\x1b[31m\n x: 1")  # no UTF-8, and what no YAML may hold
+    try:
+        shutil.copytree(run.path, place)
+    except OSError:  # as on macOS
+        pytest.skip("this file system has no such names")
+    diffnas.train(place, diffnas.read_recipe(place / "search" / "recipe.yaml"), place, name="again")
+    before, after = (diffnas.test(place, name) for name in (*run.trainings(), "again"))
+    assert before["accuracy"] == after["accuracy"] and before["loss"] == after["loss"]

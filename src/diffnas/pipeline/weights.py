@@ -16,8 +16,8 @@ from shlex import quote
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from diffnas.core.genotype import Genotype, parse_genotype, read_genotype_file
@@ -31,7 +31,7 @@ from diffnas.plugins import changed as changed_plugins
 from diffnas.recipe import LIMITS, Recipe, changed_keys, leaves, read_recipe
 from diffnas.run import Part
 from diffnas.runtime.console import log
-from diffnas.runtime.files import write_bytes
+from diffnas.runtime.files import read_bytes, write_bytes
 
 FORMAT = 2
 BEFORE = {"genotype", "shape", "classes", "words"}  # what there was when there was no format
@@ -122,31 +122,38 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Genotype]:
 def is_ours(path: Path) -> bool:
     """Whether the file at `path` is one of weights that diffnas wrote; damaged ones are not known for what they were."""
     try:
-        with safe_open(path, "pt") as file:
-            return "diffnas" in (file.metadata() or {})
-    except (SafetensorError, OSError, ValueError):
+        content = read_bytes(path)
+        load(content)
+        return "diffnas" in _metadata(content)
+    except (SafetensorError, OSError, ValueError, LookupError, RecursionError):
         return False
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """The metadata in the header of a file of tensors."""
+    found: dict[str, str] = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
+    return found
 
 
 def _read_whole(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors at `path` and what is said of them; raises `WeightsError` where they are damaged."""
-    text, inside = _read_metadata(path)
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path}: cannot be read: {error}") from None
+    text, inside, tensors = _read(path)
     if "digest" in inside and inside["digest"] != digest(text.rpartition(MARK)[0] + "}", tensors):
         raise WeightsError(f"{path}: damaged: its contents do not match its digest; restore a copy, or train again")
     return tensors, inside
 
 
-def _read_metadata(path: Path) -> tuple[str, dict[str, Any]]:
-    """What the weights at `path` say of themselves, as text and as values; raises `WeightsError` where that is nothing."""
+def _read(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+    """What the weights at `path` say of themselves, as text and as values, and their tensors.
+
+    Raises `WeightsError` where the file is damaged.  (safetensors itself opens no path that is not UTF-8.)
+    """
     try:
-        with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get("diffnas", "null")
+        content = read_bytes(path)
+        tensors = load(content)  # which checks the header
+        text = _metadata(content).get("diffnas", "null")
         inside = json.loads(text)
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+    except (SafetensorError, OSError, ValueError, LookupError, RecursionError) as error:
         raise WeightsError(f"{path}: cannot be read: {error}") from None
     if not isinstance(inside, dict) or not ({"format", "digest"} <= set(inside) or set(inside) <= BEFORE):
         raise WeightsError(f"{path}: damaged, or not weights that diffnas wrote; restore a copy, or train again")
@@ -154,12 +161,12 @@ def _read_metadata(path: Path) -> tuple[str, dict[str, Any]]:
         raise WeightsError(
             f"{path}: has format {inside['format']!r:.20}, and this version reads {FORMAT}; use a newer diffnas"
         )
-    return text, inside
+    return text, inside, tensors
 
 
 def known_shape(path: Path) -> Shape | TextShape:
     """What the network whose weights are at `path` reads and answers, as its metadata say; raises `WeightsError`."""
-    return _described(path, _read_metadata(path)[1])[1]
+    return _described(path, _read(path)[1])[1]
 
 
 def digest(metadata: str, tensors: Mapping[str, Tensor]) -> str:
