@@ -84,6 +84,20 @@ def test_reward_baseline_and_entropy(toy: Build, table: Batch, close: Any) -> No
         close(mine.detach(), start.detach() - (0.0 if slope is None else slope), 1e-5)
 
 
+def test_every_child_is_scored_on_a_batch_of_its_own(toy: Build, table: Batch) -> None:
+    other = Batch(10 * table.inputs, table.targets)
+    settings = {**SMALL, "aggregate": 2, "entropy_weight": 0.0, "baseline_decay": 0.0}
+    assert ENAS(**settings).stages(1, Size(16, 8))[0].phases[1].each == 2
+    for batches, scale, each in (("own", 10, 2), ("shared", 1, 1)):
+        method = ENAS(**settings, batches=batches)  # type: ignore[arg-type]
+        assert method.stages(1, Size(16, 8))[0].phases[1].each == each
+        search, twin = toy(method), toy(method)
+        _, second = twin.relax("arch"), twin.relax("arch")
+        search.method.step(search, {"valid": table, "valid.1": other} if each == 2 else {"valid": table})
+        worth = scale * float((table.inputs * second["cell"].op).sum())
+        assert search.arch.baseline.item() == pytest.approx(worth, rel=1e-5)  # it forgets all but the last reward
+
+
 def test_entropy_of_even_choices(toy: Build) -> None:
     search = toy(ENAS(**SMALL))
     with torch.no_grad():

@@ -69,6 +69,14 @@ def test_epsilon_grows_in_a_line() -> None:
     assert SmoothDARTS(epsilon_first=0.1, epsilon_last=0.1).epsilon(Clock(epoch=3, epochs=7)) == pytest.approx(0.1)
 
 
+def test_around_a_selection_epsilon_stays_at_its_last_value() -> None:
+    """DARTS-PT tunes a supernet that was trained to the end; epsilon may grow a second time, as once."""
+    for anew, expected in ((False, [0.03, 0.165, 0.3, 0.3]), (True, [0.03, 0.165, 0.03, 0.165])):
+        method = SmoothDARTS(base="darts-pt", begins_anew=anew)
+        clocks = [Clock(stage=stage, epoch=epoch, epochs=50) for stage in (0, 1) for epoch in (0, 25)]
+        assert [method.epsilon(clock) for clock in clocks] == pytest.approx(expected)
+
+
 def test_random_shares_by_hand(make_search: Callable[..., Search], close: Any) -> None:
     search = make_search(SPACE, method=SmoothDARTS(), dtype=DOUBLE, scale=1.0)
     search.clock = Clock(epoch=5, epochs=10)
