@@ -94,8 +94,8 @@ def test_every_child_is_scored_on_a_batch_of_its_own(toy: Build, table: Batch) -
         search, twin = toy(method), toy(method)
         _, second = twin.relax("arch"), twin.relax("arch")
         search.method.step(search, {"valid": table, "valid.1": other} if each == 2 else {"valid": table})
-        worth = scale * float((table.inputs * second["cell"].op).sum())
-        assert search.arch.baseline.item() == pytest.approx(worth, rel=1e-5)  # it forgets all but the last reward
+        reward = scale * float((table.inputs * second["cell"].op).sum())
+        assert search.arch.baseline.item() == pytest.approx(reward, rel=1e-5)  # it forgets all but the last reward
 
 
 def test_entropy_of_even_choices(toy: Build) -> None:
