@@ -21,6 +21,7 @@ from diffnas.errors import RecipeError
 from diffnas.keys import REGISTRIES, choice_class, nearest
 from diffnas.plugins import load_plugins
 from diffnas.runtime.files import read_bytes
+from diffnas.runtime.terminal import printable
 from diffnas.sections import SECTIONS, Head
 from diffnas.yaml_text import parse_yaml, shown, yaml_lines
 
@@ -76,7 +77,9 @@ class Recipe:
 
     def to_yaml(self) -> str:
         """The recipe as YAML, every line with where its value came from."""
-        return "\n".join(yaml_lines(self.values(), self.origins)) + "\n"
+        # a path may hold what no YAML may, even in a comment
+        origins = {key: printable(origin) for key, origin in self.origins.items()}
+        return "\n".join(yaml_lines(self.values(), origins)) + "\n"
 
     @property
     def kind(self) -> str:

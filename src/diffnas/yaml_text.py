@@ -11,7 +11,6 @@ from typing import Any
 import yaml
 
 from diffnas.errors import RecipeError
-from diffnas.runtime.terminal import printable
 
 
 class RecipeLoader(yaml.SafeLoader):
@@ -79,8 +78,7 @@ def yaml_lines(tree: Mapping[str, Any], origins: Mapping[str, str], at: str = ""
             yield f"{indent}{key}:"
             yield from yaml_lines(value, origins, f"{dotted}.", indent + "  ")
         else:
-            # a path may hold what no YAML may, even in a comment
-            origin = printable(" ".join(origins.get(dotted, "default").split()))
+            origin = " ".join(origins.get(dotted, "default").split())
             yield f"{indent}{key}: {flow(value)}  # {origin}"
 
 

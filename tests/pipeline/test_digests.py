@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,13 @@ def test_damaged_digests_are_refused(part: Part, change: str) -> None:
     }
     part.digests.write_bytes(changed[change])
     with pytest.raises(RunError, match=r"digests\.bin: damaged, or of a newer version"):
+        read_digests(part)
+
+
+def test_digests_are_no_pipe_or_device(part: Part) -> None:
+    part.digests.unlink()
+    part.digests.symlink_to(os.devnull)  # a pipe would be waited for
+    with pytest.raises(RunError, match=r"digests\.bin: cannot be read: a pipe or device"):
         read_digests(part)
 
 

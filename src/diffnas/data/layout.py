@@ -16,7 +16,6 @@ from pathlib import Path
 
 from diffnas.data import few
 from diffnas.errors import DataError
-from diffnas.runtime.files import is_file, is_folder
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
 WANTED = (
@@ -183,7 +182,7 @@ def _folders(path: Path, aside: Counter[str] | None = None) -> list[Path]:
     """The visible folders in `path` by name; files beside them count as left aside."""
     found = []
     for entry in _entries(path):
-        if is_folder(entry.path) and not _is_hidden(entry.name):
+        if Path(entry.path).is_dir() and not _is_hidden(entry.name):
             found.append(Path(entry.path))
         elif aside is not None:
             aside[_kind(entry) or LOOSE] += 1
@@ -217,11 +216,11 @@ def _kind(entry: os.DirEntry[str]) -> str:
     """What to call a file that is no image by its name or nature; empty for an image."""
     if _is_hidden(entry.name):
         return "hidden"
-    if is_folder(entry.path):  # a link that leads to itself is none
+    if Path(entry.path).is_dir():  # unlike those of an entry, questions to a path stand a link that leads to itself
         return "links to folders"
     if not _is_image(entry.name):
         return "files that are no images"
-    return "" if is_file(entry.path) else "pipes, devices or broken links"
+    return "" if Path(entry.path).is_file() else "pipes, devices or broken links"
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

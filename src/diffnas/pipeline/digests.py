@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffnas.errors import RunError
 from diffnas.run import Part
-from diffnas.runtime.files import write_bytes
+from diffnas.runtime.files import read_bytes, write_bytes
 
 MAGIC = b"diffnas-digests 1 "
 SIZE = 8  # of 1.3 million training and 100,000 test images some two are taken for one with a chance of 1e-8
@@ -40,7 +40,7 @@ def read_digests(part: Part) -> np.ndarray | None:
     Raises `RunError` where they are damaged.
     """
     try:
-        header, _, content = part.digests.read_bytes().partition(b"\n")
+        header, _, content = read_bytes(part.digests).partition(b"\n")
     except FileNotFoundError:
         return None
     except OSError as error:

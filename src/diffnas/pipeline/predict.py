@@ -16,7 +16,7 @@ from diffnas.data.layout import find_images
 from diffnas.errors import DataError, UserError
 from diffnas.pipeline.trained import BATCH, WORKERS, TrainedClassifier, TrainedLanguageModel, load_network
 from diffnas.run import Run
-from diffnas.runtime.files import is_folder
+from diffnas.runtime.files import is_folder, read_bytes
 
 
 def predict(
@@ -99,7 +99,7 @@ def _text(network: TrainedLanguageModel, path: str | Path, top: int) -> dict[str
 def _text_of(path: str | Path) -> str:
     """The text in a file, or in standard input; raises `DataError` where it cannot be read."""
     try:
-        content = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
+        content = sys.stdin.buffer.read() if str(path) == "-" else read_bytes(Path(path))
         return content.decode("utf-8-sig")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
