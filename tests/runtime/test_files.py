@@ -10,7 +10,7 @@ import pytest
 from diffnas.errors import RecipeError
 from diffnas.methods.cost_table import read_cost_table
 from diffnas.recipe import read_recipe
-from diffnas.runtime.files import is_file, is_folder, read_bytes, write_bytes, write_text
+from diffnas.runtime.files import add_text, is_file, is_folder, read_bytes, write_bytes, write_text
 
 
 def test_written_whole_where_the_folder_is(tmp_path: Path) -> None:
@@ -87,3 +87,9 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     for read in (read_recipe, read_cost_table):
         with pytest.raises(RecipeError, match="pipe.csv: cannot be read: a pipe or device"):
             read(tmp_path / "pipe.csv")
+
+
+def test_nothing_is_added_to_what_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows")  # opening it to write would wait for a reader
+    with pytest.raises(OSError, match="no file; move it away"):
+        add_text(tmp_path / "rows", "row\n")

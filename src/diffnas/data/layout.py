@@ -17,7 +17,9 @@ from pathlib import Path
 from diffnas.data import few
 from diffnas.errors import DataError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
+)
 WANTED = (
     "PATH/train/CLASS/* with PATH/test/CLASS/* (or val), or PATH/CLASS/* alone, where no class has the name of a split"
 )

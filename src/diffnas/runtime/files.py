@@ -68,6 +68,8 @@ def write_text(path: Path, text: str) -> None:
 def add_text(path: Path, text: str) -> None:
     """Adds `text` at the end of the file at `path`, and waits until it is on the disk."""
     try:
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "no file; move it away", str(path))
         with path.open("ab") as file:
             file.write(text.encode("utf-8"))
             file.flush()
