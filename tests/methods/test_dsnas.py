@@ -144,6 +144,6 @@ def test_a_margin_that_is_not_reached_decides_nothing(toy: Build) -> None:
 
 
 def test_costs_are_needed_where_they_count() -> None:
-    space: Any = type("Uncounted", (), {"name": "plain", "reads": "text"})()
+    space: Any = type("Uncounted", (), {"name": "plain", "modality": "text"})()
     assert DSNAS().check_space(space) == [] == DSNAS(cost_weight=1.0).check_space(ShuffleNetBlocks())
     assert [key for key, _ in DSNAS(cost_weight=1.0).check_space(space)] == ["name"]

@@ -40,7 +40,7 @@ def test_cells_are_drawn_uniformly(toy: Build) -> None:
 
 def test_of_text_none_is_left_out(toy: Build) -> None:
     search: Any = toy(RSWS(), DENSE)
-    object.__setattr__(search.space, "reads", "text")
+    object.__setattr__(search.space, "modality", "text")
     assert not any(search.relax("weights")["cell"].op[:, 0].any() for _ in range(50))
 
 

@@ -79,7 +79,7 @@ def test_phases(toy: Build, table: Batch) -> None:
 
 
 def test_costs_are_needed_where_they_count() -> None:
-    space: Any = type("Uncounted", (), {"name": "plain", "reads": "text"})()
+    space: Any = type("Uncounted", (), {"name": "plain", "modality": "text"})()
     assert SNAS().check_space(space) == [] == SNAS(resource_weight=1.0).check_space(DartsCNN())
     ((key, reason),) = SNAS(resource_weight=1.0).check_space(space)
     assert key == "name" and "method.resource_weight" in reason

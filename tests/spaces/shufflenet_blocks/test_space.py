@@ -174,6 +174,6 @@ def test_a_chain_is_drawn() -> None:
 def test_the_space_needs_no_torch() -> None:
     code = (
         "import sys; from diffnas.spaces.shufflenet_blocks.space import ShuffleNetBlocks as S; from diffnas.core.space "
-        "import Shape; S().cells; S().refusals(Shape(10)); print('torch' in sys.modules)"
+        "import Shape; S().cells; S().check_size(Shape(10)); print('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
