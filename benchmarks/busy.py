@@ -4,7 +4,8 @@
 
 Other programs are loops of Python, none, one, and one for every CPU: running when the search begins, or started after its
 first epoch.  `torch` is what there was without `diffnas.runtime.sharing`: all threads, spinning as libgomp has it.
-Everything is run in turns; each figure is the median of the epochs of all rounds.
+Everything is run in turns, and each search is printed as it ends; each figure of the table is the median of the epochs of all
+rounds.  Beside loops the spinning form can take a minute an epoch.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def main() -> None:
     for _ in range(rounds):
         for case in cases:
             found[case] += epochs(*case)
+            print(*case, found[case], flush=True)
     usual = statistics.median(found[0, False, "torch"])
     rows = []
     for (loops, later, form), seconds in found.items():

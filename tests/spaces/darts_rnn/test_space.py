@@ -143,7 +143,8 @@ def test_illegal_genotypes() -> None:
 
 
 def test_the_space_loads_no_torch() -> None:
-    code = "import sys, diffnas.spaces.darts_rnn.space as s; s.DartsRNN().check_size(s.TextShape(3)); print('torch' in sys.modules)"
+    code = "import sys, diffnas.spaces.darts_rnn.space as s; s.DartsRNN().check_size(s.TextShape(3))"
+    code += "; print('torch' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "False"
 
