@@ -12,11 +12,12 @@ import json
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
+from importlib.machinery import SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from shlex import quote
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from diffnas.errors import PluginError
@@ -36,13 +37,13 @@ def load_plugins(names: Iterable[str | Path]) -> None:
     """Loads each file or module of `names`, once; raises `PluginError` with a line for each that cannot be."""
     lines: list[str] = []
     for name in names:
-        before = len(OWNERS)
+        before = dict(OWNERS)
         try:
             fresh = _load(str(name))
         except PluginError as error:
             lines += error.lines
             continue
-        if fresh and len(OWNERS) == before:
+        if fresh and before == OWNERS:
             log.warning("--plugin %s: registers nothing (call diffnas.register in it)", name)
     if lines:
         raise PluginError(*lines)
@@ -137,9 +138,19 @@ def _load_file(name: str) -> bool:
     return True
 
 
+class Uncached(SourceFileLoader):
+    """Compiles the file as it is: a file of bytecode beside it may be older, and goes by whole seconds."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The code of the module."""
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
 def _module(name: str, path: Path) -> ModuleType:
     """A fresh module for the file; a file named after a module of others does not take its place."""
-    spec = spec_from_file_location(f"diffnas_plugin_{path.stem}", path)
+    module_name = f"diffnas_plugin_{path.stem}"
+    spec = spec_from_file_location(module_name, path, loader=Uncached(module_name, str(path)))
     if spec is None:
         raise PluginError(f"--plugin {name}: is no Python file; its name must end in .py")
     module = module_from_spec(spec)
