@@ -58,7 +58,7 @@ def count(network: nn.Module, shape: Shape | TextShape | Sequence[int]) -> Count
     except (TypeError, ValueError, RuntimeError, IndexError) as error:
         what = f"{shape.vocabulary} words" if isinstance(shape, TextShape) else f"an image {shape}"
         raise UserError(
-            f"count: the network cannot read {what}; give [C, H, W] for images, or Words(V) for a language model"
+            f"count: the network cannot read {what}; give [C, H, W] for images, or TextShape(V) for a language model"
         ) from error
     return Counts(_parameters(network) - auxiliary, counter.get_total_flops() // 2, auxiliary)
 
