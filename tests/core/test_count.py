@@ -52,7 +52,11 @@ def test_a_language_model_is_counted_for_one_word() -> None:
 @pytest.mark.parametrize(
     ("genotype", "shape", "said"),
     [
-        ("darts-rnn-v2", [3, 32, 32], "cannot read an image [3, 32, 32]; give [C, H, W] for images, or TextShape(V) for"),
+        (
+            "darts-rnn-v2",
+            [3, 32, 32],
+            "cannot read an image [3, 32, 32]; give [C, H, W] for images, or TextShape(V) for",
+        ),
         ("darts-v2", TextShape(50), "cannot read 50 words; give [C, H, W]"),
         ("darts-v2", [1, 32, 32], "cannot read an image [1, 32, 32]"),
     ],
