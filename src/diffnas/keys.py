@@ -10,7 +10,6 @@ import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -19,6 +18,7 @@ from pydantic.fields import FieldInfo
 
 from diffnas import sections
 from diffnas.core.genotype import Genotype
+from diffnas.core.settings import class_at
 from diffnas.core.space import Space
 from diffnas.errors import GenotypeError
 from diffnas.methods import METHODS
@@ -63,11 +63,7 @@ def kind_keys(kind: str) -> list[Key]:
 
 def choice_class(section: str, name: str) -> Any:
     """The class registered as `name` in the registry of `section`; raises `KeyError` for another name."""
-    found = REGISTRIES[section][name]
-    if not isinstance(found, str):  # of a plug-in
-        return found
-    module, _, attribute = found.partition(":")
-    return getattr(import_module(module), attribute)
+    return class_at(REGISTRIES[section][name])
 
 
 def space_of(genotype: Genotype) -> Space:

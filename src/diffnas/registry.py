@@ -249,7 +249,7 @@ def _add(kind: Kind, name: str, thing: Any) -> None:
             SEARCHED_OPS.append(name)
     elif kind == "data":
         DATA[name] = DataInfo(
-            about=thing.about or f"images of {OWNERS[kind, name].label if (kind, name) in OWNERS else 'a plug-in'}",
+            about=thing.about or "images of a plug-in",
             classes=len(thing.classes),
             channels=thing.channels,
             side=thing.side,

@@ -6,7 +6,16 @@ Nothing here imports torch: a recipe is read, refused or listed before torch is 
 from __future__ import annotations
 
 import dataclasses
+from importlib import import_module
 from typing import Any
+
+
+def class_at(home: Any) -> Any:
+    """The class that a registry holds: itself, as plug-ins register it, or what is at `module:class`."""
+    if not isinstance(home, str):
+        return home
+    module, _, attribute = home.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 def setting(default: Any, about: str, before: Any = dataclasses.MISSING, **limits: Any) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
+
+from diffnas.core.settings import class_at
 
 METHODS: dict[str, Any] = {
     "darts": "diffnas.methods.darts:DARTS",
@@ -31,8 +32,4 @@ METHODS: dict[str, Any] = {
 
 def method_class(name: str) -> Any:
     """The class of the method of that name; raises `KeyError` for another name."""
-    found = METHODS[name]
-    if not isinstance(found, str):
-        return found
-    module, _, attribute = found.partition(":")
-    return getattr(import_module(module), attribute)
+    return class_at(METHODS[name])
