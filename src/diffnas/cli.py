@@ -689,8 +689,7 @@ def _say_unfinished(genotype: str) -> None:
 
 def _say_changed_plugins(genotype: str) -> None:
     """A line for each plug-in of a run whose file is not what it was."""
-    from diffnas.pipeline.environment import recorded
-    from diffnas.plugins import changed
+    from diffnas.pipeline.environment import changed_plugins
     from diffnas.recipe import read_recipe
     from diffnas.run import Run
     from diffnas.runtime.files import is_folder
@@ -698,7 +697,7 @@ def _say_changed_plugins(genotype: str) -> None:
     with contextlib.suppress(UserError):  # a cell can be shown whatever is wrong beside it
         part = Run(Path(genotype)).search
         if is_folder(genotype) and part.recipe.is_file():
-            for line in changed(read_recipe(part.recipe), recorded(part).get("plugins") or []):
+            for line in changed_plugins(part, read_recipe(part.recipe)):
                 say(line, error=True)
 
 

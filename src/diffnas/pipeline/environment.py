@@ -16,6 +16,8 @@ from typing import Any
 import torch
 
 from diffnas.errors import RunError
+from diffnas.plugins import changed
+from diffnas.recipe import Recipe
 from diffnas.run import Part
 from diffnas.runtime.console import log
 
@@ -49,6 +51,11 @@ def recorded(part: Part) -> dict[str, Any]:
         raise RunError(f"{part.path / NAME}: damaged; remove it to go on without")
     found: dict[str, Any] = read
     return found
+
+
+def changed_plugins(part: Part, recipe: Recipe) -> list[str]:
+    """A line for each plug-in of `recipe` whose file is not what it was when `part` was begun."""
+    return list(changed(recipe, recorded(part).get("plugins") or []))
 
 
 def record(part: Part, **facts: Any) -> None:

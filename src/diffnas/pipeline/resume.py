@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffnas.errors import CheckpointError, PluginError, RecipeError, RunError
-from diffnas.pipeline.environment import has_diverged, recorded
-from diffnas.plugins import changed as changed_plugins
+from diffnas.pipeline.environment import changed_plugins, has_diverged
 from diffnas.recipe import Recipe, flat_values, is_limit, leaves, read_recipe, said_origins
 from diffnas.run import Part, Run
 from diffnas.runtime.checkpoint import load_checkpoint
@@ -56,7 +55,7 @@ def resumed(part: Part, recipe: Recipe | None) -> Resumed:
     """
     earlier, diverged = read_recipe(part.recipe), has_diverged(part)
     recipe = recipe or earlier
-    lines = [f"{line}; put it back" for line in changed_plugins(recipe, recorded(part).get("plugins") or [])]
+    lines = [f"{line}; put it back" for line in changed_plugins(part, recipe)]
     if lines:
         raise PluginError(*lines)
     checkpoint = load_checkpoint(part.checkpoints)

@@ -24,10 +24,9 @@ from diffnas.core.genotype import Genotype, parse_genotype, read_genotype_file
 from diffnas.core.space import Shape, TextShape
 from diffnas.data.inputs import Inputs, inputs_from_plain, inputs_to_plain, listed
 from diffnas.errors import RecipeError, RunError, WeightsError
-from diffnas.pipeline.environment import record, recorded
+from diffnas.pipeline.environment import changed_plugins, record, recorded
 from diffnas.pipeline.network import build
 from diffnas.pipeline.source import load_source
-from diffnas.plugins import changed as changed_plugins
 from diffnas.recipe import LIMITS, Recipe, changed_keys, leaves, read_recipe
 from diffnas.run import Part
 from diffnas.runtime.console import log
@@ -71,7 +70,7 @@ def trained_recipe(part: Part, overrides: Sequence[str], may: str) -> Recipe:
     Raises `RecipeError` with a line per key.
     """
     recipe = read_recipe(part.recipe, overrides)
-    for line in changed_plugins(recipe, recorded(part).get("plugins") or []):
+    for line in changed_plugins(part, recipe):
         log.warning("%s", line)
     changed = changed_keys(read_recipe(part.recipe), recipe)
     if changed:
