@@ -16,7 +16,8 @@ from diffnas.engine.method import Method
 from diffnas.engine.search import Search
 from diffnas.methods.darts import DARTS
 from diffnas.runtime.device import PRECISIONS, place
-from diffnas.spaces.darts_cnn.space import OPS, DartsCNN
+from diffnas.spaces.darts_cnn.layout import OPS
+from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.spaces.nasbench201.space import NASBench201
 from diffnas.tasks.images import ImageTask
 

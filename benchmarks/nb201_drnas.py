@@ -27,8 +27,8 @@ from diffnas.core.genotype import read_genotype_file
 from diffnas.core.mixture import Mix, Mixture
 from diffnas.core.seeds import generator
 from diffnas.engine import Search, score
-from diffnas.engine.method import Clock
-from diffnas.pipeline.source import load_source
+from diffnas.engine.stage import Clock
+from diffnas.pipeline.sources.load import load_source
 from diffnas.pipeline.stages import build
 from diffnas.runtime.checkpoint import load_checkpoint
 from diffnas.spaces.nasbench201.table import ops_at, packaged

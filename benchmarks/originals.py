@@ -28,7 +28,7 @@ from benchmarks.measure import Step, arguments, begin, compare, comparison_head,
 from diffnas.methods.darts import DARTS
 from diffnas.methods.drnas import DrNAS
 from diffnas.methods.pcdarts import PCDARTS
-from diffnas.spaces.darts_cnn.space import OPS
+from diffnas.spaces.darts_cnn.layout import OPS
 
 CHANNELS, LAYERS, BATCH = 16, 8, 16
 

@@ -31,11 +31,11 @@ from diffnas.core.seeds import stream_seed
 from diffnas.core.space import TextShape
 from diffnas.engine.optim import set_learning_rate
 from diffnas.pipeline.network import build
-from diffnas.pipeline.source import load_test_set
-from diffnas.pipeline.texts import TextSource
-from diffnas.sections import TextTrain
+from diffnas.pipeline.sources.load import load_test_set
+from diffnas.pipeline.sources.texts import TextSource
+from diffnas.recipe.schema import TextTrain
+from diffnas.spaces.darts_rnn.layout import Dropouts
 from diffnas.spaces.darts_rnn.ops import LanguageModel, masked
-from diffnas.spaces.darts_rnn.space import Dropouts
 
 CPU = torch.device("cpu")
 MODELS = ("darts-rnn-v2", "lstm")

@@ -23,7 +23,7 @@ import diffnas
 from diffnas.core.seeds import generator
 from diffnas.engine import random_genotype
 from diffnas.errors import DiffnasError, Interrupted
-from diffnas.pipeline.images import load_data
+from diffnas.pipeline.sources.images import load_data
 from diffnas.runtime.console import start_console
 
 OURS = {"demo.txt", "demo.json", "search", "train"}

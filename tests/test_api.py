@@ -9,9 +9,9 @@ import torch
 
 import diffnas
 from diffnas.core.genotype import Genotype, Nodes
-from diffnas.core.known import published
+from diffnas.core.published_genotypes import published
 from diffnas.errors import GenotypeError, RecipeError, RunError, UserError
-from diffnas.run import Run
+from diffnas.runtime.run_folder import Run
 from diffnas.spaces.darts_cnn.space import DartsCNN
 
 V2 = published("darts-v2")

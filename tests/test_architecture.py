@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,37 +16,26 @@ import diffnas
 SOURCE = Path(diffnas.__file__).parent
 CODE = {path: ast.parse(path.read_text()) for path in sorted(SOURCE.rglob("*.py"))}
 
-# part -> the parts it may import when it is loaded; `errors` may be imported by all, `core` by nearly all
+# part -> the parts it may import; `errors` may be imported by all, `core` by nearly all
 ARROWS = {
     "errors": set(),
     "core": set(),
     "kernels": set(),
+    "runtime": {"kernels"},
     "spaces": {"kernels", "core"},
     "engine": {"core"},
     "methods": {"engine", "runtime", "core"},
     "tasks": {"core"},
+    "interop": {"core", "runtime"},
     "data": {"core", "interop"},
-    "interop": {"core", "yaml_text"},
-    "runtime": {"kernels"},
     "draw": {"core", "runtime"},
-    "run": {"runtime"},
-    "yaml_text": set(),
-    "sections": set(),
-    "keys": {"sections", "spaces", "methods", "core"},
-    "checks": {"keys", "plugins", "sections", "spaces", "yaml_text", "data", "core"},
-    "registry": {"keys", "spaces", "engine", "data"},
+    "registry": {"methods", "spaces", "engine", "data", "core"},
     "plugins": {"registry", "runtime"},
-    "recipe": {"checks", "keys", "plugins", "sections", "yaml_text", "runtime", "core"},
-    "listing": {"recipe", "plugins", "keys", "yaml_text", "spaces", "methods", "data", "core"},
-    "api": {"recipe", "checks", "keys", "plugins", "sections", "run", "runtime", "spaces", "interop", "core"},
-    "checkup": {"runtime"},
+    "recipe": {"registry", "plugins", "engine", "data", "runtime", "core"},
     "pipeline": {
-        "checkup",
+        "recipe",
         "plugins",
         "registry",
-        "recipe",
-        "sections",
-        "keys",
         "engine",
         "spaces",
         "tasks",
@@ -53,13 +43,60 @@ ARROWS = {
         "draw",
         "interop",
         "runtime",
-        "run",
         "core",
     },
-    "cli": {"runtime"},
+    "checkup": {"pipeline", "recipe", "engine", "tasks", "runtime", "core", "__init__"},
+    "api": {"checkup", "pipeline", "recipe", "plugins", "registry", "spaces", "interop", "runtime", "core"},
+    "cli": {
+        "api",
+        "checkup",
+        "pipeline",
+        "recipe",
+        "plugins",
+        "registry",
+        "data",
+        "draw",
+        "interop",
+        "runtime",
+        "core",
+        "__init__",
+    },
     "__main__": {"cli"},
-    "__init__": set(),
+    "__init__": {"api", "recipe", "registry", "spaces", "methods", "engine", "interop", "runtime", "core"},
 }
+LATE = {"datasets", "pyarrow", "sklearn"}  # what is optional, and what takes a while to load and few need
+
+
+def module_of(path: Path) -> str:
+    """The dotted name of a file."""
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in CODE}
+
+
+def imported(path: Path) -> Iterator[tuple[str, ast.AST, bool]]:
+    """Every module that a file names: by an import, one within a function included, or by a string.
+
+    With each the node, and whether it is for types alone.
+    """
+    typed = {
+        id(inner)
+        for node in ast.walk(CODE[path])
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(CODE[path]):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            joined = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in MODULES else str(node.module) for name in joined]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names = [name for name in [node.value.partition(":")[0]] if name in MODULES and "." in name]
+        yield from ((name, node, id(node) in typed) for name in names)
 
 
 def part(module: str) -> str:
@@ -67,40 +104,51 @@ def part(module: str) -> str:
     return module.split(".")[1] if "." in module else "__init__"
 
 
-def loaded(node: ast.AST) -> list[ast.Import | ast.ImportFrom]:
-    """The imports that run when the file is loaded: none within functions or `if TYPE_CHECKING`."""
-    found: list[ast.Import | ast.ImportFrom] = []
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.FunctionDef) or (
-            isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)
-        ):
-            continue
-        found += [child] if isinstance(child, ast.Import | ast.ImportFrom) else loaded(child)
-    return found
-
-
-def imports(path: Path) -> set[str]:
-    """The parts of diffnas that the file at `path` imports when it is loaded."""
-    names = set()
-    for node in loaded(CODE[path]):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif node.module == "diffnas":
-            names |= {f"diffnas.{alias.name}" for alias in node.names}
-        else:
-            names.add(str(node.module))
-    return {part(name) for name in names if name.split(".")[0] == "diffnas"}
-
-
 @pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_arrows(path: Path) -> None:
+    """Imports run down only, those within functions and those by name included."""
     here = path.relative_to(SOURCE).parts[0].removesuffix(".py")
-    strangers = imports(path) - ARROWS[here] - {here, "errors"}
+    names = {name for name, _, _ in imported(path) if name.split(".")[0] == "diffnas"}
+    strangers = {part(name) for name in names} - ARROWS[here] - {here, "errors"}
     assert not strangers, f"{here} must not import {strangers}"
 
 
+def test_no_circles() -> None:
+    """No module imports one that imports it, by however many steps; `diffnas` itself loads its names on first use."""
+    ahead = {
+        module: {name for name, _, typed in imported(path) if name in MODULES and name != module and not typed}
+        for module, path in MODULES.items()
+        if module != "diffnas"
+    }
+    while free := [module for module, names in ahead.items() if not names & ahead.keys()]:
+        for module in free:
+            del ahead[module]
+    assert not ahead, sorted(ahead)
+
+
+def test_imports_stand_at_the_top() -> None:
+    """Within functions there are only those of optional packages; commands and the registry load what they need."""
+    for path, tree in CODE.items():
+        if path.relative_to(SOURCE).parts[0] not in {"engine", "methods", "spaces", "tasks", "data", "pipeline"}:
+            continue
+        for function in ast.walk(tree):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            for node in ast.walk(function):
+                if isinstance(node, ast.Import | ast.ImportFrom):
+                    name = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+                    assert str(name).split(".")[0] in LATE, f"{path}:{node.lineno}"
+
+
+def test_only_the_registry_names_methods_and_spaces() -> None:
+    for path in CODE:
+        for name, node, _ in imported(path):
+            named = isinstance(node, ast.Constant) and part(name) in {"methods", "spaces"}
+            assert not named or path.name in {"registry.py", "__init__.py"}, f"{path}: {name}"
+
+
 def test_pipeline_does_not_ask_which_method_runs() -> None:
-    for path in (SOURCE / "pipeline").glob("*.py"):
+    for path in (SOURCE / "pipeline").rglob("*.py"):
         text = path.read_text()
         assert not re.search(r"method\.name\s*(==|!=|in\b)|isinstance\([^)]*method|\bDARTS\b", text), path
 

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from diffnas.run import Run, claim
+from diffnas.runtime.run_folder import Run, claim
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from diffnas import errors, keys, listing
-from diffnas.cli import main
+from diffnas import errors
+from diffnas.cli import listing
+from diffnas.cli.main import main
 from diffnas.errors import LONGEST, MOST, DiffnasError, GenotypeError, RecipeError, UserError
-from diffnas.recipe import read_recipe
+from diffnas.recipe import keys
+from diffnas.recipe.recipe import read_recipe
 
 PAGE = Path(__file__).parents[1] / "docs" / "errors.md"
 TREE = {name: each for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, DiffnasError)}
@@ -81,7 +83,7 @@ def test_a_list_of_wrong_items_is_one_mistake_shown_once(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[object] = []
-    monkeypatch.setattr("diffnas.checks.shown", lambda value: shown.append(value) or "it")
+    monkeypatch.setattr("diffnas.recipe.validate.shown", lambda value: shown.append(value) or "it")
     (line,) = mistakes(tmp_path, text)
     assert line.endswith("; got it") and len(shown) == 1
 

@@ -15,8 +15,8 @@ import diffnas
 from diffnas.core.batch import Batch
 from diffnas.core.mixture import allowed_mask, softmax_allowed
 from diffnas.core.space import Form, Shape
-from diffnas.engine import Search, gradients, strongest, unrolled_arch_step
-from diffnas.engine.bilevel import hypergradient
+from diffnas.engine import Search, differentiate, strongest, unrolled_arch_step
+from diffnas.engine.gradients import hypergradient
 from diffnas.interop import load_weights, translate
 from diffnas.spaces.darts_cnn.space import DartsCNN
 
@@ -86,7 +86,7 @@ def test_supernet(oracle: Any, close: Any, make_search: Any) -> None:
     close(search.supernet(call.given["x"], mixture), call.found["logits"])
     search = loaded(make_search, call, layers=5)
     mixture = search.relax("arch")
-    found = gradients(search, mixture, Batch(call.given["x"], call.given["y"]), {"weights", "mixture"})
+    found = differentiate(search, mixture, Batch(call.given["x"], call.given["y"]), {"weights", "mixture"})
     close(found.loss.value, call.found["loss"])
     alphas = torch.autograd.grad(mixture.tensors(), list(search.arch.parameters()), found.mixture)
     close(torch.cat(alphas), joined(call.found, "grad/alphas_{}"))
@@ -106,7 +106,7 @@ def test_both_supernets_agree_at_the_recorded_weights(
     for form in ("plain", "fast"):
         search = loaded(make_search, call, layers=5, form=form)
         mixture = search.relax("arch")
-        grads = gradients(search, mixture, Batch(call.given["x"], call.given["y"]), {"weights", "mixture"})
+        grads = differentiate(search, mixture, Batch(call.given["x"], call.given["y"]), {"weights", "mixture"})
         state = search.supernet.state_dict().values()
         found.append([grads.loss.value, torch.cat(grads.mixture), *grads.weights, *state])
     for mine, theirs in zip(*found, strict=True):

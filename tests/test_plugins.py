@@ -14,14 +14,14 @@ import torch
 
 import diffnas
 from diffnas import plugins, registry
-from diffnas.cli import main
+from diffnas.cli.main import main
 from diffnas.data import DATA
 from diffnas.errors import PluginError, RecipeError
-from diffnas.methods import METHODS
 from diffnas.methods.darts import DARTS
-from diffnas.spaces import SPACES
+from diffnas.recipe.plugins_used import used_by
+from diffnas.registry import METHODS, SPACES
+from diffnas.spaces.darts_cnn.layout import SEARCHED_OPS
 from diffnas.spaces.darts_cnn.ops import OPS
-from diffnas.spaces.darts_cnn.space import SEARCHED_OPS
 
 METHOD = '''
 """A softmax that sharpens."""
@@ -198,8 +198,8 @@ def test_lists_and_refusals_know_their_settings(files: dict[str, Path], capsys: 
 def test_a_wrapper_takes_a_method_of_ones_own(files: dict[str, Path]) -> None:
     settings = ["method={name: budget, base: sharp, base_settings: {power: 4}, weight: 0.1}"]
     recipe = diffnas.read_recipe("darts-digits-tiny", settings, plugins=[files["my_method"]])
-    assert recipe.method is not None and recipe.method.inner.power == 4  # type: ignore[attr-defined]
-    assert {name for _, name in registry.used_by(recipe)} == {"sharp"}
+    assert recipe.method is not None and recipe.method.base.power == 4  # type: ignore[attr-defined]
+    assert {name for _, name in used_by(recipe)} == {"sharp"}
 
 
 def test_an_own_op_is_the_same_in_both_forms(files: dict[str, Path]) -> None:

@@ -16,8 +16,8 @@ from benchmarks.gpu.context import Context, Result, Results, absent, attempted
 from benchmarks.gpu.forms import NO_GRAPH, NO_TRITON
 from diffnas.core.batch import Batch
 from diffnas.core.space import Form
-from diffnas.engine import Search, gradients
-from diffnas.engine.bilevel import hypergradient
+from diffnas.engine import Search, differentiate
+from diffnas.engine.gradients import hypergradient
 from diffnas.engine.precision import full_float32
 
 Order = Literal["first", "second"]
@@ -97,8 +97,8 @@ def found_by(search: Search, batches: dict[str, Batch], order: Order) -> Found:
     if order == "second":
         slopes = hypergradient(search, mixture, batches["train"], batches["valid"])[1]
         return {"arch": _row(slopes)}
-    slopes = gradients(search, mixture, batches["valid"], {"mixture"}).mixture
-    weights = gradients(search, mixture, batches["train"], {"weights"}).weights
+    slopes = differentiate(search, mixture, batches["valid"], {"mixture"}).mixture
+    weights = differentiate(search, mixture, batches["train"], {"weights"}).weights
     return {"arch": _row(slopes), "weights": _row(weights)}
 
 

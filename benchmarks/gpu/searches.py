@@ -26,7 +26,7 @@ from diffnas.methods.beta_darts import BetaDARTS
 from diffnas.methods.darts import DARTS
 from diffnas.methods.pcdarts import PCDARTS
 from diffnas.methods.smooth_darts import SmoothDARTS
-from diffnas.run import Run
+from diffnas.runtime.run_folder import Run
 
 STOP = 15.0  # seconds for an orderly stop
 TINY = {

@@ -34,12 +34,13 @@ if TYPE_CHECKING:
     from diffnas.core.mixture import Mix, Mixture
     from diffnas.core.settings import setting
     from diffnas.core.space import Shape, Size, Space, TextShape
-    from diffnas.engine.method import Clock, Method, Phase, Stage, Transition
+    from diffnas.engine.method import Method
     from diffnas.engine.search import Search
-    from diffnas.engine.wrapper import Wrapper
-    from diffnas.recipe import Recipe, read_recipe
+    from diffnas.engine.stage import Clock, Phase, Stage, Transition
+    from diffnas.methods.wrapper import Wrapper
+    from diffnas.recipe.recipe import Recipe, read_recipe
     from diffnas.registry import ImageSet, Op, register
-    from diffnas.run import Run
+    from diffnas.runtime.run_folder import Run
     from diffnas.spaces.cells.space import CellSpace
 
 __version__ = "0.1.0"
@@ -47,7 +48,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Cell": "diffnas.core.cell",
     "CellSpace": "diffnas.spaces.cells.space",
-    "Clock": "diffnas.engine.method",
+    "Clock": "diffnas.engine.stage",
     "Counts": "diffnas.core.count",
     "Genotype": "diffnas.core.genotype",
     "ImageSet": "diffnas.registry",
@@ -55,17 +56,17 @@ _HOMES = {
     "Mix": "diffnas.core.mixture",
     "Mixture": "diffnas.core.mixture",
     "Op": "diffnas.registry",
-    "Phase": "diffnas.engine.method",
-    "Recipe": "diffnas.recipe",
-    "Run": "diffnas.run",
+    "Phase": "diffnas.engine.stage",
+    "Recipe": "diffnas.recipe.recipe",
+    "Run": "diffnas.runtime.run_folder",
     "Search": "diffnas.engine.search",
     "Shape": "diffnas.core.space",
     "Size": "diffnas.core.space",
     "Space": "diffnas.core.space",
-    "Stage": "diffnas.engine.method",
+    "Stage": "diffnas.engine.stage",
     "TextShape": "diffnas.core.space",
-    "Transition": "diffnas.engine.method",
-    "Wrapper": "diffnas.engine.wrapper",
+    "Transition": "diffnas.engine.stage",
+    "Wrapper": "diffnas.methods.wrapper",
     "best_cells": "diffnas.api",
     "build_network": "diffnas.api",
     "build_supernet": "diffnas.api",
@@ -77,7 +78,7 @@ _HOMES = {
     "load_network": "diffnas.api",
     "lookup": "diffnas.api",
     "predict": "diffnas.api",
-    "read_recipe": "diffnas.recipe",
+    "read_recipe": "diffnas.recipe.recipe",
     "register": "diffnas.registry",
     "search": "diffnas.api",
     "setting": "diffnas.core.settings",

@@ -1,5 +1,5 @@
 """`python -m diffnas`."""
 
-from diffnas.cli import main
+from diffnas.cli.main import main
 
 raise SystemExit(main())

@@ -9,19 +9,20 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from diffnas.checks import read_settings, sentence
 from diffnas.core.genotype import Genotype
-from diffnas.core.known import ALIASES, PUBLISHED, published, published_name
+from diffnas.core.published_genotypes import ALIASES, PUBLISHED, published, published_name
+from diffnas.core.settings import settings_model
 from diffnas.core.space import Form, Shape, Space, TextShape
 from diffnas.errors import GenotypeError, RecipeError, RunError
 from diffnas.interop.genotypes import cell_text, is_text, read_genotype, read_genotype_file, read_text
-from diffnas.keys import choice_class, nearest, settings_model, space_of
 from diffnas.plugins import load_installed
-from diffnas.recipe import Recipe, read_recipe
-from diffnas.run import Run, open_run
+from diffnas.recipe.keys import nearest
+from diffnas.recipe.recipe import Recipe, read_recipe
+from diffnas.recipe.schema import RATES, ImageTrain, TextTrain
+from diffnas.recipe.validate import read_settings, sentence
+from diffnas.registry import SPACES, choice_class, space_of
 from diffnas.runtime.files import is_file, is_folder
-from diffnas.sections import RATES, ImageTrain, TextTrain
-from diffnas.spaces import SPACES
+from diffnas.runtime.run_folder import Run, open_run
 
 if TYPE_CHECKING:
     from torch import nn
@@ -122,9 +123,9 @@ def doctor() -> dict[str, Any]:
     `{"works": bool, "findings": [{"name", "state": "ok", "note" or "bad", "said", "remedy", "facts"}, ...]}`; it works where
     no finding is bad.
     """
-    from diffnas.checkup import checkup
+    from diffnas.checkup.findings import check_all
 
-    return checkup()
+    return check_all()
 
 
 def _recipe(recipe: Recipe | str | Path | None) -> Recipe | None:
@@ -297,10 +298,11 @@ def _size_of_run(genotype: Genotype | Run | str | Path, found: Genotype) -> tupl
     recipe, shape = run_size(path)
     space = recipe.space if recipe.space is not None and recipe.space.name == found.space else space_of(found)
     train = recipe.train
-    size: dict[str, Any] = {} if train is None else train.model_dump(include={"channels", "layers", "stem", "units"})
+    size: dict[str, Any] = {}
     if isinstance(train, TextTrain):
-        size["dropouts"] = train.model_dump(include=set(RATES))
+        size = {"units": train.units, "dropouts": {rate: getattr(train, rate) for rate in RATES}}
     if isinstance(train, ImageTrain):
+        size = {"channels": train.channels, "layers": train.layers, "stem": train.stem}
         size |= {"auxiliary": train.auxiliary, "pool_norm": train.pool_norm, "drop_path": train.drop_path > 0}
     if isinstance(shape, TextShape):
         return space, size | {"vocabulary": shape.vocabulary}
@@ -310,7 +312,8 @@ def _size_of_run(genotype: Genotype | Run | str | Path, found: Genotype) -> tupl
 def _build_text(genotype: Genotype, space: Space, size: Mapping[str, Any]) -> nn.Module:
     rates, units = size.get("dropouts", {}), size.get("units", 850)
     _refuse([(name, f"is unknown{nearest(name, RATES)}") for name in rates if name not in RATES])
-    _refuse(read_settings(TextTrain, {"units": units, **rates}, TextTrain.model_fields)[1])
+    model = settings_model(TextTrain)
+    _refuse(read_settings(model, {"units": units, **rates}, model.model_fields)[1])
     return space.network(genotype, _words(size.get("vocabulary", 10_000)), units=units, **rates)
 
 
@@ -321,7 +324,7 @@ def _build_images(genotype: Genotype, space: Space, size: Mapping[str, Any]) -> 
     settings = {name: size.get(name, value) for name, value in defaults.items()}
     side = size.get("side", 32 if settings["stem"] == "cifar" else 224)
     shape = Shape(size.get("classes", 10), size.get("in_channels", 3), side)
-    _refuse(read_settings(ImageTrain, settings, settings)[1])
+    _refuse(read_settings(settings_model(ImageTrain), settings, settings)[1])
     _refuse(space.check_network(shape, settings))
     return space.network(
         genotype,
@@ -356,7 +359,7 @@ def build_supernet(
         raise RecipeError(f"space {space!r} is unknown{nearest(space, SPACES)}; known: {', '.join(SPACES)}")
     chosen: Any = choice_class("space", space)() if isinstance(space, str) else space
     names = [field.name for field in dataclasses.fields(chosen)]
-    found, mistakes = read_settings(settings_model(type(chosen)), size, names)
+    found, mistakes = read_settings(settings_model(type(chosen)), size, names)  # type: ignore[arg-type]
     _refuse(mistakes)
     sized: Space = dataclasses.replace(chosen, **{key: getattr(found, key) for key in size})
     shape = _words(vocabulary) if sized.modality == "text" else Shape(classes, in_channels, side)

@@ -11,22 +11,19 @@ import importlib
 import json
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from importlib.machinery import SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from shlex import quote
 from types import CodeType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from diffnas.errors import PluginError
-from diffnas.registry import OWNERS, digest_of, used_by
+from diffnas.registry import OWNERS, digest_of
 from diffnas.runtime.console import log
 from diffnas.runtime.files import read_bytes
-
-if TYPE_CHECKING:
-    from diffnas.recipe import Recipe
 
 GROUP = "diffnas.plugins"
 _files: dict[Path, str] = {}  # what was loaded, and its digest then
@@ -68,15 +65,6 @@ def plugin_hint(kind: str, name: Any, recipe: str) -> str:
         if (found.get("kind"), found.get("name")) == (kind, name):
             return f"; this run was made with --plugin {quote(str(found.get('file') or found.get('module')))}"
     return f"; for a {kind} of your own name its module: --plugin FILE.py"
-
-
-def changed(recipe: Recipe, recorded_before: list[dict[str, Any]]) -> Iterator[str]:
-    """A line for each plug-in of `recipe` whose file is not what it was when a run was begun."""
-    before = {(found.get("kind"), found.get("name")): found for found in recorded_before if isinstance(found, dict)}
-    for (kind, name), owner in used_by(recipe).items():
-        then = before.get((kind, name), {}).get("digest")
-        if then is not None and then != owner.digest:
-            yield f"{owner.label}: has changed since the run began, and {kind} {name} is defined there"
 
 
 def _of_run(recipe: str) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
-"""Names in recipes that others give: `register` makes a method, space, data set or op of one's own known.
+"""What the names in recipes stand for: our methods and spaces, and what plug-ins `register`.
 
 A module that calls `register` is a plug-in (`diffnas.plugins` loads it).  Nothing that a recipe or a run folder holds is ever
-imported: they name things, and a name that no module has registered is refused.
+imported: they name things, and a name that is not here is refused.  Modules are loaded when a name is looked up, so that
+help and lists need no torch.
 """
 
 from __future__ import annotations
@@ -12,20 +13,54 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from diffnas.core.genotype import Genotype
+from diffnas.core.settings import settings_model
+from diffnas.core.space import Space
 from diffnas.data import DATA, DataInfo, Listed, Split
 from diffnas.data.texts import TEXTS
-from diffnas.engine.method import Method
-from diffnas.errors import PluginError
-from diffnas.keys import REGISTRIES, settings_model
-from diffnas.spaces.darts_cnn.space import SEARCHED_OPS
+from diffnas.errors import DataError, GenotypeError, PluginError
+from diffnas.spaces.darts_cnn.layout import SEARCHED_OPS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from diffnas.recipe import Recipe
+
+SPACES: dict[str, Any] = {
+    "darts-cnn": "diffnas.spaces.darts_cnn.space:DartsCNN",
+    "darts-rnn": "diffnas.spaces.darts_rnn.space:DartsRNN",
+    "nasbench201": "diffnas.spaces.nasbench201.space:NASBench201",
+    "shufflenet-blocks": "diffnas.spaces.shufflenet_blocks.space:ShuffleNetBlocks",
+}
+
+METHODS: dict[str, Any] = {
+    "darts": "diffnas.methods.darts:DARTS",
+    "drnas": "diffnas.methods.drnas:DrNAS",
+    "pcdarts": "diffnas.methods.pcdarts:PCDARTS",
+    "pdarts": "diffnas.methods.pdarts:PDARTS",
+    "beta-darts": "diffnas.methods.beta_darts:BetaDARTS",
+    "darts-minus": "diffnas.methods.darts_minus:DARTSMinus",
+    "darts-plus": "diffnas.methods.darts_plus:DARTSPlus",
+    "fairdarts": "diffnas.methods.fairdarts:FairDARTS",
+    "mmrazor-darts": "diffnas.methods.mmrazor_darts:MMRazorDARTS",
+    "sgas": "diffnas.methods.sgas:SGAS",
+    "dsnas": "diffnas.methods.dsnas:DSNAS",
+    "enas": "diffnas.methods.enas:ENAS",
+    "gdas": "diffnas.methods.gdas:GDAS",
+    "rsws": "diffnas.methods.rsws:RSWS",
+    "snas": "diffnas.methods.snas:SNAS",
+    "smooth-darts": "diffnas.methods.smooth_darts:SmoothDARTS",
+    "darts-pt": "diffnas.methods.darts_pt:DARTSPT",
+    "robust-darts": "diffnas.methods.robust_darts:RobustDARTS",
+    "budget": "diffnas.methods.budget.budget:Budget",
+}
+"""A class, as plug-ins register it, or where it is, `module:class`."""
+
+REGISTRIES: dict[str, dict[str, Any]] = {"space": SPACES, "method": METHODS}
+"""The sections of a recipe whose `name` chooses a class, whose fields are the section's other keys."""
 
 T = TypeVar("T")
 Kind = Literal["method", "space", "data", "op"]
@@ -88,6 +123,36 @@ OWNERS: dict[tuple[Kind, str], Owner] = {}
 """What others have registered, and who."""
 
 
+def choice_class(section: str, name: str) -> Any:
+    """The class registered as `name` in the registry of `section`; raises `KeyError` for another name."""
+    home = REGISTRIES[section][name]
+    if not isinstance(home, str):
+        return home
+    module, _, attribute = home.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def make(section: str, name: str, settings: Mapping[str, Any]) -> Any:
+    """The space or method `name` with `settings` by key, which must be sound."""
+    cls = choice_class(section, name)
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
+    }
+    for entry in dataclasses.fields(cls):
+        if "chooses" in entry.metadata:
+            chosen = values.pop(entry.name, entry.default.name)
+            values[entry.name] = make(entry.metadata["chooses"], chosen, values.pop(f"{entry.name}_settings", {}))
+    return cls(**values)
+
+
+def space_of(genotype: Genotype) -> Space:
+    """The space a genotype belongs to, with default settings; raises `GenotypeError` where it is unknown."""
+    if genotype.space not in SPACES:
+        raise GenotypeError(f"genotype: its space {genotype.space!r} is unknown; known: {', '.join(SPACES)}")
+    space: Space = choice_class("space", genotype.space)()
+    return space
+
+
 def register(thing: T) -> T:
     """Makes a method or space (a class), an `Op` or an `ImageSet` known by its name, and gives it back: a decorator as well.
 
@@ -102,7 +167,7 @@ def register_for(owner: Owner, thing: T) -> T:
     """`register` on behalf of `owner`."""
     kind, name = _kind_and_name(thing)
     before = OWNERS.get((kind, name))
-    if before is None and name in _names(kind):
+    if before is None and name in names_of(kind):
         raise PluginError(f"{kind} {name!r}: is a name of diffnas's own ({owner.label}); choose another")
     if before is not None and (before.module, before.file) != (owner.module, owner.file):
         raise PluginError(f"{kind} {name!r}: is registered by {before.label} and by {owner.label}; use one of them")
@@ -126,47 +191,10 @@ def digest_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def used_by(recipe: Recipe) -> dict[tuple[Kind, str], Owner]:
-    """What `recipe` names that others have registered."""
-    names: list[tuple[Kind, str]] = [("data", recipe.data.name)]
-    if recipe.space is not None:
-        names.append(("space", recipe.space.name))
-        names += [("op", op) for cell in recipe.space.cells.values() for op in cell.ops]
-    method: Any = recipe.method
-    while method is not None:
-        names.append(("method", method.name))
-        method = getattr(method, "inner", None)
-    return {name: OWNERS[name] for name in dict.fromkeys(names) if name in OWNERS}
-
-
-def recorded(recipe: Recipe) -> list[dict[str, Any]]:
-    """What a run folder keeps of that: kind and name, module, file and digest of who registered it."""
-    return [
-        {"kind": kind, "name": name, **dataclasses.asdict(owner)} for (kind, name), owner in used_by(recipe).items()
-    ]
-
-
-def require_named(recipe: Recipe) -> None:
-    """Raises `PluginError` where the recipe holds a method or space that its name does not stand for.
-
-    A run could not be resumed: the name is all that its folder holds.
-    """
-    for kind, thing in (("method", recipe.method), ("space", recipe.space)):
-        if thing is None:
-            continue
-        known = REGISTRIES[kind].get(thing.name)
-        home = f"{type(thing).__module__}:{type(thing).__qualname__}"
-        if known is not type(thing) and known != home:
-            raise PluginError(
-                f"{kind} {thing.name!r}: {type(thing).__name__} is not registered under that name, so the run could not be"
-                " resumed; call diffnas.register on the class, in a module, before the recipe is read"
-            )
-
-
 def _kind_and_name(thing: Any) -> tuple[Kind, str]:
     if isinstance(thing, Op | ImageSet):
         kind: Kind = "op" if isinstance(thing, Op) else "data"
-    elif isinstance(thing, type) and issubclass(thing, Method):
+    elif isinstance(thing, type) and _is_method(thing):
         kind = "method"
     elif isinstance(thing, type) and all(hasattr(thing, name) for name in ("cells", "supernet", "network")):
         kind = "space"
@@ -185,11 +213,18 @@ def _kind_and_name(thing: Any) -> tuple[Kind, str]:
     return kind, name
 
 
+def _is_method(cls: type) -> bool:
+    from diffnas.engine.method import Method  # needs torch
+
+    return issubclass(cls, Method)
+
+
 def _called(thing: Any) -> str:
     return thing.__name__ if isinstance(thing, type) else type(thing).__name__
 
 
-def _names(kind: Kind) -> set[str]:
+def names_of(kind: Kind) -> set[str]:
+    """The names that are taken: ours, and those that plug-ins have registered."""
     if kind == "data":
         return {*DATA, *TEXTS}
     return set(SEARCHED_OPS) if kind == "op" else set(REGISTRIES[kind])
@@ -214,7 +249,7 @@ def _check_settings(kind: Kind, name: str, cls: Any) -> None:
     if not dataclasses.is_dataclass(cls) or "__dataclass_params__" not in vars(cls):
         raise PluginError(f"{kind} {name!r}: {cls.__name__} must be a dataclass: put @dataclass(frozen=True) above it")
     try:
-        model = settings_model(cls)
+        model = settings_model(cls)  # type: ignore[arg-type]
     except Exception as error:  # noqa: BLE001 (whatever an annotation that is no setting makes of it)
         raise PluginError(f"{kind} {name!r}: its fields cannot be settings: {error}") from None
     missing = [key for key, info in model.model_fields.items() if info.is_required()]
@@ -266,8 +301,6 @@ def _add(kind: Kind, name: str, thing: Any) -> None:
 
 def _listed(images: ImageSet, path: Path | None, side: int | None) -> Listed:
     """The splits of a data set of one's own; raises `DataError` where they are not what the set says of itself."""
-    from diffnas.errors import DataError
-
     at = f"data set {images.name}"
     if side not in (None, images.side):
         raise DataError(f"data.side {side}: {at} has images of {images.side}; leave it out")
@@ -283,8 +316,6 @@ def _listed(images: ImageSet, path: Path | None, side: int | None) -> Listed:
 
 def _split(images: ImageSet, role: str, pixels: Tensor, labels: Tensor) -> Split:
     import torch
-
-    from diffnas.errors import DataError
 
     shape = [images.channels, images.side, images.side]
     if pixels.dtype != torch.uint8 or list(pixels.shape[1:]) != shape:

@@ -17,10 +17,9 @@ from diffnas.core.mixture import Mixture
 from diffnas.core.seeds import generator
 from diffnas.core.space import Form, Modality, Shape, Size, Space, TextShape
 from diffnas.engine import Search
-from diffnas.engine.method import Clock, Method, Stage, Transition
-from diffnas.keys import choice_class
-from diffnas.methods import METHODS
-from diffnas.spaces import SPACES
+from diffnas.engine.method import Method
+from diffnas.engine.stage import Clock, Stage, Transition
+from diffnas.registry import METHODS, SPACES, choice_class
 from diffnas.tasks.images import ImageTask
 from diffnas.tasks.language import LanguageTask
 
@@ -210,7 +209,7 @@ class TestContract:
         search = build(pair)
         given = batch(0, search.space.modality)
         mixture = search.relax("weights", given)
-        grads = engine.gradients(search, mixture, given, {"weights"})
+        grads = engine.differentiate(search, mixture, given, {"weights"})
         assert len(grads.weights) == len(search.weights)
         names = [name for name, weight in search.supernet.named_parameters() if weight.requires_grad]
         for name, grad, weight in zip(names, grads.weights, search.weights, strict=True):

@@ -24,9 +24,8 @@ from diffnas.data.augment import Augment
 from diffnas.data.feeds import Feed
 from diffnas.data.images import Images
 from diffnas.engine import Search
-from diffnas.engine.method import Clock
-from diffnas.keys import choice_class
-from diffnas.methods import METHODS
+from diffnas.engine.stage import Clock
+from diffnas.registry import METHODS, choice_class
 from diffnas.tasks.images import ImageTask
 from diffnas.tasks.language import LanguageTask
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from diffnas.core.genotype import FORMAT, Genotype, Nodes, parse_genotype, read_genotype_file
-from diffnas.core.known import PUBLISHED, published
+from diffnas.core.published_genotypes import PUBLISHED, published
 from diffnas.errors import GenotypeError
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffnas.cli.listing import listing
 from diffnas.data import DATA, Split
 from diffnas.data import images as module
 from diffnas.data.images import SOURCES, ImageData, Images, load_images, split_train
 from diffnas.data.texts import TEXTS
 from diffnas.errors import DataError
-from diffnas.listing import listing
-from diffnas.pipeline.images import load_data
-from diffnas.recipe import read_recipe
+from diffnas.pipeline.sources.images import load_data
+from diffnas.recipe.recipe import read_recipe
 
 
 def some(labels: list[int], names: tuple[str, ...] = ("cat", "dog"), side: int = 4) -> Images:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from diffnas import draw
 from diffnas.core.genotype import Genotype, Nodes
-from diffnas.core.known import CELLS, SHORT, published
+from diffnas.core.published_genotypes import CELLS, SHORT, published
 from diffnas.errors import GenotypeError
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -7,10 +7,11 @@ import torch
 
 import diffnas
 from diffnas.core.genotype import Genotype, Nodes
-from diffnas.core.known import PUBLISHED
+from diffnas.core.published_genotypes import PUBLISHED
 from diffnas.engine import strongest
 from diffnas.engine.collapse import collapsed, skips
-from diffnas.spaces.darts_cnn.space import OPS, DartsCNN
+from diffnas.spaces.darts_cnn.layout import OPS
+from diffnas.spaces.darts_cnn.space import DartsCNN
 
 SKIP, CONV = OPS.index("skip_connect"), OPS.index("sep_conv_3x3")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from diffnas.core.batch import Batch
-from diffnas.engine import Search, bilevel, curvature, largest_eigenvalue
+from diffnas.engine import Search, curvature, gradients, largest_eigenvalue
 from diffnas.engine.precision import full_float32
 from diffnas.methods.darts import DARTS
 
@@ -52,13 +52,13 @@ def test_tf32_is_off_within_and_as_before_afterwards(before: Settings) -> None:
 
 def seen(monkeypatch: pytest.MonkeyPatch, module: Any) -> list[tuple[Settings, torch.dtype]]:
     """Fills with the settings and the precision of every pass that `module` asks for."""
-    found, gradients = [], module.gradients
+    found, differentiate = [], module.differentiate
 
     def watched(search: Search, *rest: Any, **named: Any) -> Any:
         found.append((settings(), search.precision))
-        return gradients(search, *rest, **named)
+        return differentiate(search, *rest, **named)
 
-    monkeypatch.setattr(module, "gradients", watched)
+    monkeypatch.setattr(module, "differentiate", watched)
     return found
 
 
@@ -67,7 +67,7 @@ def test_only_the_difference_of_the_second_order_is_full(
 ) -> None:
     search, data = make_search(method=DARTS(unrolled=True)), batches()
     search.precision = torch.bfloat16
-    found = seen(monkeypatch, bilevel)
+    found = seen(monkeypatch, gradients)
     search.method.step(search, data)
     other, full = (before, torch.bfloat16), (("ieee", "ieee"), torch.float32)
     assert found == [other, other, full, full, other]  # slope, look ahead, plus, minus, weight step

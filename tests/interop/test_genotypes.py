@@ -15,13 +15,13 @@ import torch
 import diffnas
 from diffnas.core.count import count
 from diffnas.core.genotype import Genotype, Nodes
-from diffnas.core.known import published
+from diffnas.core.published_genotypes import published
 from diffnas.core.space import Shape
 from diffnas.errors import GenotypeError
 from diffnas.interop.genotypes import cell_text, read_genotype, read_genotype_file
 from diffnas.interop.nasbench201 import NASLIB_OPS
 from diffnas.spaces.darts_cnn.space import DartsCNN
-from diffnas.spaces.nasbench201.space import OPS
+from diffnas.spaces.nasbench201.layout import OPS
 
 CASES = Path(os.environ.get("DIFFNAS_SHARED", Path(__file__).parents[3] / "shared")) / "cases"
 NODE = (("sep_conv_3x3", 0), ("skip_connect", 1))

@@ -21,7 +21,7 @@ from diffnas.core.genotype import Genotype, Nodes
 from diffnas.errors import GenotypeError
 from diffnas.interop.genotypes import cell_text, read_genotype
 from diffnas.interop.nasbench201 import NASLIB_EDGES, NASLIB_OPS
-from diffnas.spaces.darts_cnn.space import PUBLISHED_OPS as OPS
+from diffnas.spaces.darts_cnn.layout import PUBLISHED_OPS as OPS
 
 Form = Callable[[Genotype], str]
 NB201_OPS = st.sampled_from(NASLIB_OPS)

@@ -15,7 +15,8 @@ from diffnas.core.mixture import Mix, allowed_mask
 from diffnas.core.space import Form, Shape, TextShape
 from diffnas.errors import WeightsError
 from diffnas.interop import load_weights, translate
-from diffnas.spaces.darts_cnn.space import OPS, DartsCNN
+from diffnas.spaces.darts_cnn.layout import OPS
+from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.spaces.darts_rnn.space import DartsRNN
 
 NAMES = {

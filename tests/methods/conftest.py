@@ -16,7 +16,8 @@ from diffnas.core.count import Resources
 from diffnas.core.mixture import Mix
 from diffnas.core.seeds import generator
 from diffnas.engine import Search
-from diffnas.engine.method import Clock, Method
+from diffnas.engine.method import Method
+from diffnas.engine.stage import Clock
 
 CHAIN = Cell(("a", "b", "c"), ((0, 1), (1, 2)), 1, None, frozenset(), ((True,) * 3,) * 2, (2,))
 PRICES = [[0.0, 1.0, 2.0], [10.0, 30.0, 70.0]]

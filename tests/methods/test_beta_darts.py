@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from diffnas.engine import Search, penalty_step
+from diffnas.engine import Search, arch_loss_step
 from diffnas.methods.beta_darts import BetaDARTS
 from diffnas.spaces.darts_cnn.space import DartsCNN
 
@@ -48,5 +48,5 @@ def test_it_draws_the_shares_together(make_search: Callable[..., Search]) -> Non
     search.arch_optimizer = torch.optim.SGD(search.arch.parameters(), 0.1)
     before = search.arch.alpha["normal"].detach().softmax(-1).amax(-1)
     for _ in range(20):
-        penalty_step(search, search.relax("arch"))
+        arch_loss_step(search, search.penalty(search.relax("arch")))
     assert (search.arch.alpha["normal"].detach().softmax(-1).amax(-1) < before).all()

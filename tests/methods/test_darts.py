@@ -9,8 +9,8 @@ import torch
 from diffnas.core.batch import Batch
 from diffnas.core.space import Size
 from diffnas.engine import Search
-from diffnas.engine.bilevel import hypergradient
-from diffnas.engine.method import Clock, Stage, Transition
+from diffnas.engine.gradients import hypergradient
+from diffnas.engine.stage import Clock, Stage, Transition
 from diffnas.methods.darts import DARTS
 
 

@@ -11,7 +11,8 @@ from diffnas.core.space import Shape
 from diffnas.engine import Search
 from diffnas.methods.darts import DARTS
 from diffnas.methods.darts_minus import DARTSMinus
-from diffnas.spaces.darts_cnn.space import OPS, DartsCNN
+from diffnas.spaces.darts_cnn.layout import OPS
+from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.spaces.nasbench201.space import NASBench201
 
 SPACE = DartsCNN(channels=4, layers=3, nodes=2, ops=(*OPS, "auxiliary_skip"), excluded=("none", "auxiliary_skip"))

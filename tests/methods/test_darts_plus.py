@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 
 from diffnas.engine import Search
-from diffnas.engine.method import Transition
+from diffnas.engine.stage import Transition
+from diffnas.methods.darts import DARTS
 from diffnas.methods.darts_plus import DARTSPlus
 
 
@@ -31,8 +32,8 @@ def test_two_skips_of_the_normal_cell_end_the_search(make_search: Callable[..., 
 
 
 def test_the_rest_is_the_method_within(make_search: Callable[..., Search]) -> None:
-    method = DARTSPlus(base="darts", base_settings={"unrolled": True, "exact": True})
-    assert method.needs_double_backward and method.inner.name == "darts"
+    method = DARTSPlus(DARTS(unrolled=True, exact=True))
+    assert method.needs_double_backward and method.base.name == "darts"
     ours, theirs = make_search(method=method), make_search()
     assert ours.derive() == theirs.derive()
     for kind, mix in ours.relax("arch").items():

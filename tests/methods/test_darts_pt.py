@@ -19,15 +19,26 @@ from diffnas.core.mixture import Mix, Mixture
 from diffnas.core.seeds import generator
 from diffnas.core.space import Shape, Size
 from diffnas.engine import Search
-from diffnas.engine.method import Clock, Stage, Transition
+from diffnas.engine.stage import Clock, Stage, Transition
 from diffnas.errors import Diverged, Interrupted
-from diffnas.keys import choice_class
+from diffnas.methods.budget.budget import Budget
+from diffnas.methods.darts import DARTS
+from diffnas.methods.darts_minus import DARTSMinus
 from diffnas.methods.darts_plus import DARTSPlus
-from diffnas.methods.darts_pt import DARTSPT
-from diffnas.methods.darts_pt_decisions import GONE, OPEN, decide_edge, decide_node, worth_without
-from diffnas.methods.darts_pt_schedule import decisions, due
+from diffnas.methods.darts_pt import (
+    DARTSPT,
+    GONE,
+    OPEN,
+    before_tuning,
+    decide_edge,
+    decide_node,
+    decisions,
+    due,
+    worth_without,
+)
+from diffnas.methods.pdarts import PDARTS
 from diffnas.methods.smooth_darts import SmoothDARTS
-from diffnas.spaces import SPACES
+from diffnas.registry import SPACES, choice_class
 from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.tasks.images import ImageTask
 
@@ -65,7 +76,7 @@ def build(method: DARTSPT, space: DartsCNN = SPACE, form: Any = "plain", seed: i
         task=ImageTask(),
         seed=seed,
         clip=5.0,
-        clock=Clock(stage=1, epochs=method.tuning, total=50),
+        clock=Clock(stage=1, epochs=method.tuning, total=50, selecting=True),
         feeds={"score": Scored()},
     )
 
@@ -159,7 +170,7 @@ def test_edges_are_deleted_as_by_the_original(
         asked.append(list(entries))
         return [told[entry] * (1.0 if criterion == "accuracy" else -1.0) for entry in entries]
 
-    monkeypatch.setattr("diffnas.methods.darts_pt_decisions.worth_without", given)
+    monkeypatch.setattr("diffnas.methods.darts_pt.worth_without", given)
     search.arch.get_buffer("choice_normal")[: len(told)] = 1
     decide_node(search, "normal", list(range(len(told))), 2, criterion)
     assert [e for e in range(len(told)) if choices(search)["normal"][e] == 1] == kept
@@ -195,7 +206,7 @@ def test_decided_edges_have_one_op_and_the_others_the_shares_of_the_method_withi
     assert mix.op[0].tolist() == [0, 0, 0, 1] and mix.op[1].tolist() == [0] * 4 and mix.op[2].tolist() == [0, 1, 0, 0]
     assert torch.equal(mix.op[3:], before["normal"].op[3:]) and mix.op.requires_grad
     assert torch.equal(mix.active[:3], mix.op[:3] > 0) and mix.active[3:].all()
-    search.clock = replace(search.clock, stage=0)
+    search.clock = replace(search.clock, stage=0, selecting=False)
     assert search.relax("arch")["normal"].active is None  # before the tuning stage nothing is looked up
 
 
@@ -255,9 +266,9 @@ def test_decisions_are_random_but_repeat() -> None:
 def test_derivation_takes_what_is_decided_and_else_the_strongest() -> None:
     search = build(DARTSPT())
     whole = search.derive()
-    search.clock = replace(search.clock, stage=0)
+    search.clock = replace(search.clock, stage=0, selecting=False)
     assert search.derive() == whole  # nothing is decided
-    search.clock = replace(search.clock, stage=1)
+    search.clock = replace(search.clock, stage=1, selecting=True)
     weakest = search.strength()["normal"][:, 1:].argmin(-1) + 1
     search.arch.get_buffer("choice_normal").copy_(weakest)
     assert search.derive().cells["normal"] != whole.cells["normal"]
@@ -271,7 +282,7 @@ def test_blank_leaves_the_architecture_alone() -> None:
     before = {name: t.clone() for name, t in search.arch.state_dict().items()}
     data = Scored().epoch(0)
     for stage in (0, 1):
-        search.clock = replace(search.clock, stage=stage)
+        search.clock = replace(search.clock, stage=stage, selecting=stage == 1)
         weights = [w.detach().clone() for w in search.weights]
         assert set(search.method.step(search, {"train": data[0], "valid": data[1]})) == {"train"}
         assert any(not torch.equal(a, b) for a, b in zip(weights, search.weights, strict=True))
@@ -283,25 +294,24 @@ def test_stages_and_dials() -> None:
     tuning = Stage(81, size, fresh=False, restart=True, rate=0.1, constant=True)
     assert DARTSPT().stages(50, size) == (Stage(50, size), tuning)
     assert DARTSPT(falling=True).stages(50, size)[1] == replace(tuning, constant=False)
-    progressive = DARTSPT("pdarts").stages(75, Size(16, 5))
+    progressive = DARTSPT(PDARTS()).stages(75, Size(16, 5))
     assert len(progressive) == 4 and progressive[3].size == progressive[2].size
     within = Clock(stage=0, stage_epoch=10, epoch=10, epochs=50, total=10)
-    later = Clock(stage=1, stage_epoch=3, epoch=3, epochs=81, total=53)
-    method = DARTSPT()
-    assert method._last(within) == within
-    assert method._last(later) == Clock(stage=0, stage_epoch=49, epoch=50, epochs=50, total=53)
+    later = Clock(stage=1, stage_epoch=3, epoch=3, epochs=81, total=53, selecting=True)
+    assert before_tuning(within) == within
+    assert before_tuning(later) == Clock(stage=0, stage_epoch=49, epoch=50, epochs=50, total=53)
 
 
 def test_the_method_within_does_not_begin_its_annealing_anew() -> None:
-    method = DARTSPT("smooth-darts")
+    method = DARTSPT(SmoothDARTS())
     search = build(method)
     clean = search.arch()["reduce"].op.detach()
     largest = max(float((search.relax("weights")["reduce"].op - clean).abs().max()) for _ in range(5))
     assert largest > 0.1  # epsilon stays at 0.3; anew it would be 0.03
-    for around in (method.inner, SmoothDARTS("darts-pt")):
-        clock = method._last(search.clock) if around is method.inner else search.clock
+    for around in (method.base, SmoothDARTS(DARTSPT())):
+        clock = before_tuning(search.clock) if around is method.base else search.clock
         assert around.epsilon(clock) == pytest.approx(0.3)
-    minus = DARTSPT("darts-minus")
+    minus = DARTSPT(DARTSMinus())
     space = DartsCNN(channels=2, layers=1, nodes=1, ops=(*OPS, "auxiliary_skip"), excluded=("none", "auxiliary_skip"))
     assert minus.check_space(space) == []
     search = build(minus, space)
@@ -309,10 +319,8 @@ def test_the_method_within_does_not_begin_its_annealing_anew() -> None:
 
 
 def test_refusals_and_misfits() -> None:
-    assert DARTSPT().check_settings() == [] and DARTSPT("darts-pt").check_settings()[-1][0] == "base"
-    assert DARTSPT(base_settings={"exact": True}).check_settings() == [
-        ("base_settings.exact", "needs method.unrolled=true")
-    ]
+    assert DARTSPT().check_settings() == [] and DARTSPT(DARTSPT()).check_settings()[-1][0] == "base"
+    assert DARTSPT(DARTS(exact=True)).check_settings() == [("base_settings.exact", "needs method.unrolled=true")]
     assert DARTSPT().check_space(DartsCNN()) == [] and decisions(DartsCNN().cells["normal"]) == 17
     assert DARTSPT(tuning=80).check_space(DartsCNN()) == []  # the last one before the last epoch
     short = dict(DARTSPT(tuning=75).check_space(DartsCNN()))["name"]
@@ -334,16 +342,15 @@ def test_refusals_and_misfits() -> None:
 
 
 def test_wrappers_between_two_of_them_are_seen_through() -> None:
-    between = {"base": "budget", "base_settings": {"base": "darts-pt"}}
-    assert [key for key, _ in DARTSPT("smooth-darts", between).check_settings()] == ["base"]
-    assert DARTSPT("smooth-darts", {"base": "budget"}).check_settings() == []
+    assert [key for key, _ in DARTSPT(SmoothDARTS(Budget(DARTSPT()))).check_settings()] == ["base"]
+    assert DARTSPT(SmoothDARTS(Budget())).check_settings() == []
 
 
 def test_where_the_method_within_stops_deciding_begins(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(
         DARTSPlus, "on_epoch_boundary", lambda self, search, epoch: Transition(stop=epoch > 0, genotype_epoch=1)
     )
-    run = diffnas.search(tiny(DARTSPT("darts-plus", tuning=6, interval=1)), tmp_path / "run")
+    run = diffnas.search(tiny(DARTSPT(DARTSPlus(), tuning=6, interval=1)), tmp_path / "run")
     assert [row["stage"] for row in run.search.metrics()] == [0] + [1] * 6
     assert diffnas.load_genotype(run).provenance["epoch"] == 7
 

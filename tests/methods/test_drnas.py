@@ -18,13 +18,14 @@ from diffnas.core.genotype import parse_genotype
 from diffnas.core.mixture import Mix, Mixture, allowed_mask
 from diffnas.core.seeds import generator
 from diffnas.core.space import Size
-from diffnas.engine import Search, gradients
-from diffnas.engine.method import Stage
+from diffnas.engine import Search, differentiate
+from diffnas.engine.stage import Stage
 from diffnas.interop import load_weights, translate
-from diffnas.keys import choice_class
 from diffnas.methods.drnas import DrNAS, concentrations, divergence
 from diffnas.pipeline.stages import top
-from diffnas.spaces.darts_cnn.space import OPS, DartsCNN
+from diffnas.registry import choice_class
+from diffnas.spaces.darts_cnn.layout import OPS
+from diffnas.spaces.darts_cnn.space import DartsCNN
 
 Build = Callable[..., Search]
 KINDS = ("normal", "reduce")
@@ -173,7 +174,7 @@ def test_the_original_supernet_of_darts(oracle: Any, close: Any, make_search: Bu
     load_weights(search.supernet, call.state, "drnas")
     mixture = Mixture({kind: Mix(call.given[f"weights_{kind}"]) for kind in KINDS})
     close(search.supernet(call.given["x"], mixture), call.found["logits"])
-    found = gradients(search, mixture, Batch(call.given["x"], call.given["y"]), {"weights", "mixture"})
+    found = differentiate(search, mixture, Batch(call.given["x"], call.given["y"]), {"weights", "mixture"})
     close(found.loss.value, call.found["loss"])
     close(torch.cat(found.mixture), torch.cat([call.found[f"grad/weights_{kind}"] for kind in KINDS]))
     names = [name for name, _ in search.supernet.named_parameters()]
@@ -196,7 +197,7 @@ def test_the_original_gradient_of_its_own_draw(
     monkeypatch.setattr(torch, "_standard_gamma", lambda *_, **__: call.found["sampled_weights"])
     mixture = search.relax("arch")
     close(mixture["cell"].op, call.found["sampled_weights"])
-    found = gradients(search, mixture, Batch(call.given["x"], call.given["y"]), {"weights", "mixture"})
+    found = differentiate(search, mixture, Batch(call.given["x"], call.given["y"]), {"weights", "mixture"})
     close(found.loss.value, call.found["loss"])
     close(found.mixture[0], call.found["grad/sampled_weights"])
     (slope,) = torch.autograd.grad(mixture.tensors(), [alpha], found.mixture)

@@ -11,10 +11,10 @@ import torch
 from diffnas.core.batch import Batch
 from diffnas.core.mixture import Mixture
 from diffnas.core.space import Shape, Size
-from diffnas.engine import Search, gradients
-from diffnas.engine.method import Phase, Transition
+from diffnas.engine import Search, differentiate
+from diffnas.engine.stage import Phase, Transition
 from diffnas.methods.dsnas import DSNAS, _scored_sample
-from diffnas.methods.log_alphas import OpenAlphas
+from diffnas.methods.snas import OpenAlphas
 from diffnas.spaces.shufflenet_blocks.space import ShuffleNetBlocks
 
 Build = Callable[..., Search]
@@ -34,7 +34,7 @@ def test_the_mean_gradient_is_that_of_the_expected_loss(toy: Build, table: Batch
         mixture = search.relax("arch")
         mix = mixture["cell"]
         assert torch.equal(mix.op, mix.active.double())
-        slopes = gradients(search, mixture, table, {"mixture"}).mixture
+        slopes = differentiate(search, mixture, table, {"mixture"}).mixture
         (slope,) = torch.autograd.grad(mix.op, search.arch.alpha["cell"], slopes[0])
         reward = (table.inputs * mix.op).sum(-1, keepdim=True)
         close(slope, (reward * (mix.op - p)).detach())  # (sum_o dL/dZ_o) dlog p(Z)/dalpha
@@ -91,7 +91,7 @@ def test_edges_are_decided_once_and_for_good(toy: Build, table: Batch) -> None:
     search.arch.load_state_dict(state)
     mixture = search.relax("arch")
     assert mixture["cell"].op[0].tolist() == [1.0, 0.0, 0.0]
-    slopes = gradients(search, mixture, table, {"mixture"}).mixture
+    slopes = differentiate(search, mixture, table, {"mixture"}).mixture
     assert not torch.autograd.grad(mixture["cell"].op, search.arch.alpha["cell"], slopes[0])[0][0].any()
     assert search.method.on_epoch_boundary(search, 1) == Transition()
     assert [node[0][0] for node in search.derive().cells["cell"].inputs] == ["a", "c"]
@@ -114,7 +114,7 @@ def test_the_original_gradient_and_cost(oracle: Any, close: Any, monkeypatch: An
     call, space = oracle("k_dsnas_gradient"), ShuffleNetBlocks()
     costs = torch.tensor(space.costs(Shape(10, 3, 224), "macs")["blocks"])
     close(costs / 1e6, call.given["flops_millions"])
-    monkeypatch.setattr("diffnas.methods.sampling.gumbel", lambda like, generator: 1e6 * call.given["draw"])
+    monkeypatch.setattr("diffnas.methods.dsnas.gumbel", lambda like, generator: 1e6 * call.given["draw"])
     for weight, expected in ((0.0, "grad"), (1e-6, "grad_with_flops_coef_1")):
         arch: Any = OpenAlphas(space.cells, torch.Generator().manual_seed(0))
         arch.alpha["blocks"].detach().copy_(call.given["alpha"])

@@ -13,7 +13,7 @@ from diffnas.core.batch import Batch
 from diffnas.core.cell import Cell
 from diffnas.core.space import Size
 from diffnas.engine import Search
-from diffnas.engine.method import Phase
+from diffnas.engine.stage import Phase
 from diffnas.methods.enas import ENAS
 from diffnas.spaces.darts_cnn.space import DartsCNN
 

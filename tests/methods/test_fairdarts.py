@@ -8,9 +8,10 @@ import torch
 
 from diffnas.core.batch import Batch
 from diffnas.core.space import Shape
-from diffnas.engine import Search, gradients
+from diffnas.engine import Search, differentiate
 from diffnas.methods.fairdarts import FairDARTS
-from diffnas.spaces.darts_cnn.space import OPS, DartsCNN
+from diffnas.spaces.darts_cnn.layout import OPS
+from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.spaces.nasbench201.space import NASBench201
 
 SPACE = DartsCNN(channels=4, layers=2, nodes=2, ops=OPS[1:], excluded=())
@@ -48,7 +49,7 @@ def test_a_step_follows_the_loss_and_the_penalty(
     batch = Batch(torch.randn(4, 3, 8, 8, dtype=torch.float64), torch.randint(0, 10, (4,)))
     before = {kind: a.detach().clone() for kind, a in search.arch.alpha.items()}
     mixture = search.relax("arch")
-    slopes = gradients(search, mixture, batch, {"mixture"}, "batch").mixture
+    slopes = differentiate(search, mixture, batch, {"mixture"}, "train_frozen_stats").mixture
     count = sum(a.numel() for a in before.values())
     search.method.step(search, {"valid": batch})
     for (kind, alpha), slope in zip(before.items(), slopes, strict=True):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from diffnas.core.batch import Batch
-from diffnas.engine import Search, gradients
+from diffnas.engine import Search, differentiate
 from diffnas.methods.gdas import GDAS
 from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.spaces.nasbench201.space import NASBench201
@@ -43,7 +43,7 @@ def test_gradient_by_hand(toy: Build, table: Batch, close: Any) -> None:
         mix, k = mixture["cell"], (alpha + noise).argmax(-1)
         assert torch.equal(mix.active.int().argmax(-1), k) and torch.equal(mix.active.sum(-1), torch.ones(2))
         close(mix.op.detach(), mix.active.double())
-        found = gradients(search, mixture, table, {"mixture"}).mixture
+        found = differentiate(search, mixture, table, {"mixture"}).mixture
         (slope,) = torch.autograd.grad(mix.op, search.arch.alpha["cell"], found[0])
         for e in range(2):  # dL/dalpha_j = t_k p_k (delta_kj - p_j) / tau: nothing comes from ops that did not run
             chosen, delta = int(k[e]), torch.eye(3, dtype=torch.float64)[k[e]]

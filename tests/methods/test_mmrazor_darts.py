@@ -11,7 +11,7 @@ import torch
 from diffnas.core.batch import Batch
 from diffnas.core.space import Shape
 from diffnas.engine import Search
-from diffnas.engine.bilevel import hypergradient
+from diffnas.engine.gradients import hypergradient
 from diffnas.methods.mmrazor_darts import MMRazorDARTS
 from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.spaces.nasbench201.space import NASBench201

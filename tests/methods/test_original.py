@@ -9,10 +9,10 @@ from torch import Tensor
 
 from diffnas.core.batch import Batch
 from diffnas.core.space import Shape
-from diffnas.engine import Search, gradients
-from diffnas.engine.method import Clock
+from diffnas.engine import Search, differentiate
+from diffnas.engine.stage import Clock
 from diffnas.interop import translate
-from diffnas.methods import darts_pt_decisions as decisions
+from diffnas.methods import darts_pt as decisions
 from diffnas.methods.beta_darts import BetaDARTS
 from diffnas.methods.darts_pt import DARTSPT
 from diffnas.methods.enas import ENAS
@@ -20,7 +20,8 @@ from diffnas.methods.fairdarts import FairDARTS
 from diffnas.methods.gdas import GDAS
 from diffnas.methods.sgas import SGAS
 from diffnas.methods.smooth_darts import SmoothDARTS
-from diffnas.spaces.darts_cnn.space import OPS, DartsCNN
+from diffnas.spaces.darts_cnn.layout import OPS
+from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.spaces.nasbench201.space import NASBench201
 from diffnas.tasks.images import ImageTask
 
@@ -96,7 +97,7 @@ def test_enas_controller(oracle: Any, close: Any, monkeypatch: Any) -> None:
         def scripted(like: Tensor, generator: Any, turns: Any = turns) -> Tensor:
             return torch.zeros_like(like).index_fill(0, torch.tensor(next(turns)), 1e6)
 
-        monkeypatch.setattr("diffnas.methods.enas_controller.gumbel", scripted)
+        monkeypatch.setattr("diffnas.methods.enas.gumbel", scripted)
         child = ours(torch.Generator())
         near(-child.log_prob, call.found["neg_log_prob"][case])
         near(child.entropy, call.found["entropy"][case])
@@ -136,7 +137,7 @@ def test_enas_leads_in_the_normal_cell_only(oracle: Any, monkeypatch: Any) -> No
     ours.leads = KINDS
     turns = iter(call.given["choices"][0].flatten().tolist())
     monkeypatch.setattr(
-        "diffnas.methods.enas_controller.gumbel",
+        "diffnas.methods.enas.gumbel",
         lambda like, generator: torch.zeros_like(like).index_fill(0, torch.tensor(next(turns)), 1e6),
     )
     assert abs(float((-ours(torch.Generator()).log_prob - call.found["neg_log_prob"][0]).detach())) > 0.1
@@ -155,7 +156,7 @@ def test_gdas_supernet(oracle: Any, close: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr("diffnas.methods.sampling.gumbel", lambda like, generator: call.given["gumbel"])
     mixture = search.relax("arch")
     batch = Batch(call.given["x"].double(), call.given["y"])
-    found = gradients(search, mixture, batch, {"mixture"}, "batch")
+    found = differentiate(search, mixture, batch, {"mixture"}, "train_frozen_stats")
     close(found.loss.value, call.found["loss"])
     (slope,) = torch.autograd.grad(mixture["cell"].op, search.arch.get_submodule("alpha")["cell"], found.mixture[0])  # type: ignore[index]
     close(slope, call.found["grad/alpha_without_leak"])
@@ -189,7 +190,7 @@ def test_darts_pt_decisions_on_edges(oracle: Any, close: Any) -> None:
     take(search, {kind: call.given[f"alphas_{kind}"] for kind in KINDS})
     batches = [Batch(x.double(), y) for x, y in zip(call.given["x"], call.given["y"], strict=True)]
     search.feeds["score"] = type("Feed", (), {"epoch": lambda self, epoch: batches})()
-    search.advance(stage=1, epochs=81)
+    search.advance(stage=1, epochs=81, selecting=True)
     for k, (kind, edge) in enumerate((kind, e) for kind in KINDS for e in call.given["edges"].tolist()):
         entries = [(edge, o) for o in range(7)]
         accuracy = decisions.worth_without(search, kind, entries, "accuracy")

@@ -13,11 +13,10 @@ from diffnas.core.batch import Batch
 from diffnas.core.mixture import Mixture
 from diffnas.core.seeds import generator
 from diffnas.core.space import Size
-from diffnas.engine import Search, gradients
-from diffnas.engine.method import Stage
+from diffnas.engine import Search, differentiate
+from diffnas.engine.stage import Stage
 from diffnas.interop import load_weights, translate
-from diffnas.methods.edge_alphas import EdgeAlphas
-from diffnas.methods.pcdarts import PCDARTS
+from diffnas.methods.pcdarts import PCDARTS, EdgeAlphas
 from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.spaces.nasbench201.space import NASBench201
 
@@ -94,7 +93,7 @@ def test_the_original_supernet(oracle: Any, close: Any, make_search: Build) -> N
     search = given(make_search, DartsCNN(channels=8, layers=5, partial=4), side=16)
     load_weights(search.supernet, call.state, "pcdarts")
     mixture = copied(search, call.given)
-    found = gradients(search, mixture, Batch(call.given["x"], call.given["y"]), {"weights", "mixture"})
+    found = differentiate(search, mixture, Batch(call.given["x"], call.given["y"]), {"weights", "mixture"})
     close(found.loss.value, call.found["loss"])
     slopes = torch.autograd.grad(mixture.tensors(), list(search.arch.parameters()), found.mixture)
     named = dict(zip([name for name, _ in search.arch.named_parameters()], slopes, strict=True))

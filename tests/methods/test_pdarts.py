@@ -18,8 +18,8 @@ from diffnas.core.cell import Cell
 from diffnas.core.genotype import Nodes
 from diffnas.core.mixture import allowed_mask, softmax_allowed
 from diffnas.core.space import Size
-from diffnas.engine import Search, gradients
-from diffnas.engine.method import Clock, Stage
+from diffnas.engine import Search, differentiate
+from diffnas.engine.stage import Clock, Stage
 from diffnas.interop import load_weights, translate
 from diffnas.methods.pdarts import PDARTS, restricted
 from diffnas.pipeline.stages import top
@@ -189,7 +189,7 @@ def test_the_original_second_stage(oracle: Any, close: Any, make_search: Build) 
     call = oracle("e_pdarts_stage2")
     search = recorded(call, make_search)
     mixture = search.relax("arch")
-    found = gradients(search, mixture, Batch(call.given["x"], call.given["y"]), {"weights", "mixture"})
+    found = differentiate(search, mixture, Batch(call.given["x"], call.given["y"]), {"weights", "mixture"})
     close(found.loss.value, call.found["loss"])
     alphas = torch.autograd.grad(mixture.tensors(), list(search.arch.parameters()), found.mixture)
     slopes = [a[call.given[f"switches_{kind}"]].view(14, 5) for kind, a in zip(KINDS, alphas, strict=True)]

@@ -18,7 +18,7 @@ from diffnas import engine
 from diffnas.core.batch import Batch
 from diffnas.core.seeds import generator
 from diffnas.engine import Search, largest_eigenvalue
-from diffnas.engine.method import Transition
+from diffnas.engine.stage import Transition
 from diffnas.errors import Interrupted
 from diffnas.methods.robust_darts import RobustDARTS, grown
 from diffnas.runtime.checkpoint import load_checkpoint
@@ -140,13 +140,13 @@ def test_the_adaptive_form_goes_back_while_it_may(make_search: Any, monkeypatch:
         assert [turn.stop for turn in found] == [False, False, stops, stops]  # published: the search goes on to its end
         assert found[0].decay_factor == 10.0 and found[2].genotype_epoch == (11 if stops else None)
     assert RobustDARTS().max_rewind == 0 and RobustDARTS(adaptive=True).max_rewind == 12
-    assert RobustDARTS("robust-darts", {"adaptive": True, "every": 3}).max_rewind == 18
+    assert RobustDARTS(RobustDARTS(adaptive=True, every=3)).max_rewind == 18
 
 
 def test_what_the_method_within_asks_for_comes_first(make_search: Any, monkeypatch: Any) -> None:
     told([], monkeypatch)
     search = build(make_search, RobustDARTS())
-    monkeypatch.setattr(type(search.method.inner), "on_epoch_boundary", lambda *_: Transition(next_stage=True))
+    monkeypatch.setattr(type(search.method.base), "on_epoch_boundary", lambda *_: Transition(next_stage=True))
     search.clock = replace(search.clock, total=1)
     assert search.method.on_epoch_boundary(search, 1) == Transition(next_stage=True)
     assert "window" in dict(RobustDARTS(window=4).check_settings()) and RobustDARTS().check_settings() == []

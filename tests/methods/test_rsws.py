@@ -14,9 +14,9 @@ from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.space import Size
 from diffnas.engine import Search
-from diffnas.engine.method import Phase
+from diffnas.engine.stage import Phase
+from diffnas.methods.discrete import TopK, chances, discrete, genotype_of, mixture_of
 from diffnas.methods.rsws import RSWS
-from diffnas.methods.selection import TopK, chances, discrete, genotype_of, mixture_of
 
 Build = Callable[..., Search]
 DENSE = Cell.dense(("none", "a", "b"), 2, 2, in_degree=2, excluded=("none",))

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from diffnas.core.batch import Batch
 from diffnas.engine import Search
-from diffnas.methods.sgas import SGAS
-from diffnas.methods.sgas_decisions import Decisions
+from diffnas.methods.sgas import SGAS, Decisions
 from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.spaces.nasbench201.space import NASBench201
 
@@ -100,7 +99,7 @@ def test_ops_that_are_never_derived_or_not_allowed_do_not_count(
         channels=4, layers=2, nodes=2, edge_ops={"normal": rows, "reduce": rows}, excluded=("none", "skip_connect")
     )
     search = make(space=space)
-    importance, certainty, _ = decisions(search).uses_score_feed("normal")
+    importance, certainty, _ = decisions(search).measures("normal")
     for e, row in enumerate(search.arch.alpha["normal"].tolist()):
         shares = softmax([row[0], row[3], row[4], row[6]])
         p = shares[2] / (shares[2] + shares[3])

@@ -12,9 +12,13 @@ from torch import Tensor, nn
 
 from diffnas.core.batch import Batch, Loss
 from diffnas.core.mixture import Mix, Mixture
+from diffnas.core.space import Size
 from diffnas.engine import Search
-from diffnas.engine.method import Clock
+from diffnas.engine.stage import Clock
+from diffnas.methods.darts_pt import DARTSPT
+from diffnas.methods.drnas import DrNAS
 from diffnas.methods.smooth_darts import SmoothDARTS, projected
+from diffnas.methods.snas import SNAS
 from diffnas.spaces.darts_cnn.space import DartsCNN
 
 DOUBLE = torch.float64
@@ -72,8 +76,10 @@ def test_epsilon_grows_in_a_line() -> None:
 def test_around_a_selection_epsilon_stays_at_its_last_value() -> None:
     """DARTS-PT tunes a supernet that was trained to the end; epsilon may grow a second time, as once."""
     for anew, expected in ((False, [0.03, 0.165, 0.3, 0.3]), (True, [0.03, 0.165, 0.03, 0.165])):
-        method = SmoothDARTS(base="darts-pt", begins_anew=anew)
-        clocks = [Clock(stage=stage, epoch=epoch, epochs=50) for stage in (0, 1) for epoch in (0, 25)]
+        method = SmoothDARTS(DARTSPT(), begins_anew=anew)
+        clocks = [
+            Clock(stage=stage, epoch=epoch, epochs=50, selecting=stage == 1) for stage in (0, 1) for epoch in (0, 25)
+        ]
         assert [method.epsilon(clock) for clock in clocks] == pytest.approx(expected)
 
 
@@ -191,5 +197,6 @@ def test_the_worst_is_worse_on_a_real_supernet_and_leaves_no_trace(make_search: 
 
 
 def test_refusals() -> None:
-    assert SmoothDARTS().check_settings() == [] and SmoothDARTS("drnas").check_settings() == []
-    assert "apart from weight steps" in dict(SmoothDARTS("snas").check_settings())["base"]
+    size = Size(4, 2)
+    assert SmoothDARTS().check_stages(5, size) == [] and SmoothDARTS(DrNAS()).check_stages(5, size) == []
+    assert "apart from weight steps" in dict(SmoothDARTS(SNAS()).check_stages(5, size))["base"]

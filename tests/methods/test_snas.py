@@ -13,10 +13,10 @@ from diffnas.core.batch import Batch
 from diffnas.core.mixture import Mix, Mixture
 from diffnas.core.space import Shape, Size
 from diffnas.engine import Search, strongest
-from diffnas.engine.method import Clock, Phase
+from diffnas.engine.stage import Clock, Phase
 from diffnas.methods.sampling import concrete
 from diffnas.methods.snas import SNAS
-from diffnas.recipe import read_recipe
+from diffnas.recipe.recipe import read_recipe
 from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.spaces.nasbench201.space import NASBench201
 

@@ -24,7 +24,7 @@ import torch
 import diffnas.pipeline.search  # noqa: F401 (loaded before the forks)
 import diffnas.pipeline.train  # noqa: F401
 from diffnas import draw
-from diffnas.cli import main
+from diffnas.cli.main import main
 
 KILLED = 9
 FULL = (errno.ENOSPC, "No space left on device")

@@ -9,9 +9,8 @@ import pytest
 import yaml
 
 import diffnas
-from diffnas.keys import choice_class
-from diffnas.methods import METHODS
-from diffnas.recipe import Recipe, read_recipe
+from diffnas.recipe.recipe import Recipe, read_recipe
+from diffnas.registry import METHODS, choice_class
 from diffnas.runtime.checkpoint import read_checkpoint, save_checkpoint
 
 BEFORE: dict[str, dict[str, Any]] = {

@@ -93,7 +93,7 @@ def test_a_training_begins_with_the_search_and_resumes(searched: diffnas.Run, mo
     facts = json.loads((searched.train("whole").path / "environment.json").read_text())["init"]
     assert facts["from"] == "search" and facts["path"] == str(searched.path) and len(facts["digest"]) == 64
     with monkeypatch.context() as patched:  # before there is a checkpoint
-        patched.setattr("diffnas.pipeline.images.ImageTask", Stopping)
+        patched.setattr("diffnas.pipeline.sources.images.ImageTask", Stopping)
         with pytest.raises(KeyboardInterrupt):
             diffnas.train(searched, recipe(), searched, init="search", name="part")
     assert not list(searched.train("part").path.glob("checkpoint/*"))
@@ -110,7 +110,7 @@ def test_how_it_begins_is_written_before_it_can_be_resumed(searched: diffnas.Run
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("diffnas.run.Part.write_recipe", killed)
+        patched.setattr("diffnas.runtime.run_folder.Part.write_recipe", killed)
         with pytest.raises(KeyboardInterrupt):
             diffnas.train(searched, recipe(), searched, init="search", name="part")
     facts = searched.train("part").path / "environment.json"
@@ -121,7 +121,7 @@ def test_how_it_begins_is_written_before_it_can_be_resumed(searched: diffnas.Run
 
 def test_it_resumes_from_the_search_as_it_was_only(searched: diffnas.Run, monkeypatch: Any) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("diffnas.pipeline.images.ImageTask", Stopping)
+        patched.setattr("diffnas.pipeline.sources.images.ImageTask", Stopping)
         with pytest.raises(KeyboardInterrupt):
             diffnas.train(searched, recipe(), searched, init="search", name="part")
     diffnas.search(recipe("search.epochs=2"), searched, resume=True)

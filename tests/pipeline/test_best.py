@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import diffnas
-from diffnas.cli import main
+from diffnas.cli.main import main
 from diffnas.errors import UserError
 from diffnas.spaces.nasbench201 import table as nb
 

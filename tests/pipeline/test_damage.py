@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import diffnas
-from diffnas.cli import main
+from diffnas.cli.main import main
 
 NAME = "darts-digits-tiny-seed0"
 SMALL = ["space.channels=2", "space.layers=1", "space.nodes=1", "data.train_limit=64", "data.test_limit=64"]

@@ -18,9 +18,9 @@ import diffnas
 from diffnas.data.decode import Scale
 from diffnas.errors import DataError, RunError
 from diffnas.pipeline.digests import digests_of, keep_digests, read_digests
-from diffnas.pipeline.images import ImageSource, ImageTest
+from diffnas.pipeline.sources.images import ImageSource, ImageTest
 from diffnas.pipeline.test import described
-from diffnas.run import Part
+from diffnas.runtime.run_folder import Part
 
 CPU = torch.device("cpu")
 

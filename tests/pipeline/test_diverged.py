@@ -14,14 +14,14 @@ import pytest
 import torch
 
 import diffnas
-from diffnas.cli import main
+from diffnas.cli.main import main
 from diffnas.core.batch import Loss
 from diffnas.engine.curvature import lanczos
 from diffnas.engine.scoring import Scores
 from diffnas.engine.search import Search
 from diffnas.errors import Diverged, RecipeError
 from diffnas.methods.darts import DARTS
-from diffnas.recipe import Recipe
+from diffnas.recipe.recipe import Recipe
 from diffnas.runtime.checkpoint import load_checkpoint
 from diffnas.tasks.images import ImageTask
 
@@ -121,8 +121,8 @@ def test_what_a_method_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("quantity", ["score loss", "eigenvalue"])
 def test_what_is_measured_after_the_epoch(quantity: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = torch.tensor(math.nan)
-    monkeypatch.setattr("diffnas.pipeline.epochs.score", lambda *a, **k: replace(SCORE, loss=bad))
-    monkeypatch.setattr("diffnas.pipeline.epochs.largest_eigenvalue", lambda *a: math.inf)
+    monkeypatch.setattr("diffnas.pipeline.search_report.score", lambda *a, **k: replace(SCORE, loss=bad))
+    monkeypatch.setattr("diffnas.pipeline.search_report.largest_eigenvalue", lambda *a: math.inf)
     every = "search.validate_every=1" if quantity == "score loss" else "search.eigenvalue_every=1"
     diverges(tmp_path / "run", f"the {quantity} of epoch 1 is not finite", every)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import diffnas
-from diffnas.cli import main
+from diffnas.cli.main import main
 from diffnas.core.genotype import parse_edges
 from diffnas.errors import DataError, GenotypeError
 from diffnas.pipeline.lookup import latencies, read_table

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import diffnas
-from diffnas.cli import main
+from diffnas.cli.main import main
 from diffnas.errors import DataError
 from diffnas.pipeline.nasbench201 import pack_table
 from diffnas.spaces.nasbench201 import table as nb

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import diffnas
-from diffnas.cli import main
+from diffnas.cli.main import main
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 NAME = "darts-digits-tiny-seed0"

@@ -17,13 +17,13 @@ import torch
 from PIL import Image
 
 import diffnas
-from diffnas.cli import main
+from diffnas.cli.main import main
 from diffnas.core.space import TextShape
 from diffnas.data.inputs import ImageInputs
 from diffnas.errors import DataError, UserError
-from diffnas.pipeline.images import load_data
+from diffnas.pipeline.sources.images import load_data
 from diffnas.pipeline.trained import TrainedClassifier, TrainedLanguageModel
-from diffnas.recipe import read_recipe
+from diffnas.recipe.recipe import read_recipe
 from diffnas.runtime.console import log
 
 SIDE = 8

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from diffnas.core.space import Size
-from diffnas.engine.method import Clock, Stage
+from diffnas.engine.stage import Clock, Stage
 from diffnas.pipeline.rates import rate
-from diffnas.recipe import read_recipe
-from diffnas.sections import TextWeights, Weights
+from diffnas.recipe.recipe import read_recipe
+from diffnas.recipe.schema import TextWeights, Weights
 
 SIZE = Size(16, 8)
 

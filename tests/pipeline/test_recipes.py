@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import diffnas
-from diffnas.recipe import Recipe, read_recipe, recipe_names
-from diffnas.sections import Images
+from diffnas.recipe.recipe import Recipe, read_recipe, recipe_names
+from diffnas.recipe.schema import Images
 
 SEARCHES = [name for name in recipe_names() if read_recipe(name).search is not None and "digits" not in name]
 TINY = {

@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 import pytest
 
 import diffnas
-from diffnas.core.known import published
+from diffnas.core.published_genotypes import published
 from diffnas.engine import Search
 from diffnas.errors import ResourceError
 from diffnas.methods.darts import DARTS
 from diffnas.pipeline import resources
-from diffnas.recipe import Recipe
+from diffnas.recipe.recipe import Recipe
 
 TINY = ["space.channels=2", "space.layers=1", "space.nodes=1", "data.train_limit=64", "data.test_limit=64"]
 TINY += ["search.batch=16", "search.validate_every=0", "search.checkpoint_every=1e-6", "train.checkpoint_every=1e-6"]

@@ -14,16 +14,16 @@ import pytest
 import torch
 
 import diffnas
-from diffnas.cli import main
-from diffnas.engine.method import Transition
+from diffnas.cli.main import main
 from diffnas.engine.search import Search
+from diffnas.engine.stage import Transition
 from diffnas.errors import Interrupted, RecipeError, RunError
 from diffnas.methods.darts import DARTS
 from diffnas.methods.dsnas import DSNAS
 from diffnas.pipeline.environment import as_begun
-from diffnas.recipe import Recipe
-from diffnas.run import Part
+from diffnas.recipe.recipe import Recipe
 from diffnas.runtime.checkpoint import load_checkpoint
+from diffnas.runtime.run_folder import Part
 from diffnas.tasks.images import ImageTask
 
 NAME = "darts-digits-tiny-seed0"

@@ -16,11 +16,12 @@ import torch
 import diffnas
 from diffnas.core.space import Size
 from diffnas.engine import Search
-from diffnas.engine.method import Method, Phase, Stage, Transition
+from diffnas.engine.method import Method
+from diffnas.engine.stage import Phase, Stage, Transition
 from diffnas.errors import CheckpointError, Diverged, Interrupted, RecipeError, RunError
 from diffnas.methods.darts import DARTS
 from diffnas.methods.darts_pt import DARTSPT
-from diffnas.recipe import Recipe
+from diffnas.recipe.recipe import Recipe
 from diffnas.runtime.checkpoint import load_checkpoint, save_checkpoint
 from diffnas.runtime.lock import only_one
 

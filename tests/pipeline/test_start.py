@@ -11,8 +11,8 @@ import pytest
 
 import diffnas
 from diffnas.errors import RunError
-from diffnas.run import Run, claim
 from diffnas.runtime.lock import only_one
+from diffnas.runtime.run_folder import Run, claim
 
 SCRIPT = Path(__file__).with_name("kill_everywhere.py")
 SMALL = ["space.channels=2", "space.layers=1", "space.nodes=1", "data.train_limit=64", "data.test_limit=64"]

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 import diffnas
 from diffnas.errors import Interrupted, RecipeError, RunError, UserError, WeightsError
 from diffnas.pipeline.evaluate import Evaluation
-from diffnas.recipe import Recipe
+from diffnas.recipe.recipe import Recipe
 from diffnas.tasks.images import ImageTask
 
 NAME = "darts-digits-tiny-seed0"
@@ -86,7 +86,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(at: int, tmp_path: Path, monkeyp
             return super().loss(net, batch)
 
     with monkeypatch.context() as patched:
-        patched.setattr("diffnas.pipeline.images.ImageTask", Stopping)
+        patched.setattr("diffnas.pipeline.sources.images.ImageTask", Stopping)
         with pytest.raises(
             Interrupted, match="stopped by SIGINT; a checkpoint is written; go on with: diffnas train --resume"
         ):
@@ -108,7 +108,7 @@ def test_drop_path_grows_and_cutout_cuts(tmp_path: Path, monkeypatch: Any) -> No
                 seen.append((float(net.drop_path), net.drops))
             return super().loss(net, batch)
 
-    monkeypatch.setattr("diffnas.pipeline.images.ImageTask", Watching)
+    monkeypatch.setattr("diffnas.pipeline.sources.images.ImageTask", Watching)
     diffnas.train(diffnas.load_genotype("darts-v2"), tiny("train.drop_path=0.4", "train.epochs=4"), tmp_path)
     assert sorted(set(seen)) == [(pytest.approx(0.4 * epoch / 4), True) for epoch in range(4)]
 

@@ -21,9 +21,9 @@ from diffnas.data.inputs import ImageInputs, TextInputs, inputs_from_plain, inpu
 from diffnas.errors import CheckpointError, RecipeError, RunError, WeightsError
 from diffnas.pipeline.session import stored_inputs
 from diffnas.pipeline.weights import digest, read_weights
-from diffnas.recipe import Recipe, read_recipe
-from diffnas.run import Part
+from diffnas.recipe.recipe import Recipe, read_recipe
 from diffnas.runtime.checkpoint import load_checkpoint, save_checkpoint
+from diffnas.runtime.run_folder import Part
 
 SIDE = 8
 SMALL = ["data.name=folder", f"data.side={SIDE}", "data.train_limit=null", "data.test_limit=null"]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from diffnas.errors import RecipeError
-from diffnas.methods.cost_table import read_cost_table
-from diffnas.recipe import read_recipe
+from diffnas.methods.budget.cost_table import read_cost_table
+from diffnas.recipe.recipe import read_recipe
 from diffnas.runtime.files import add_text, is_file, is_folder, read_bytes, write_bytes, write_text
 
 

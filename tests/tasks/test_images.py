@@ -14,15 +14,15 @@ BATCH = Batch(torch.zeros(3, 1, 2, 2), torch.tensor([0, 1, 1]))
 
 def test_cross_entropy_and_right_answers() -> None:
     loss = ImageTask().loss(lambda x: LOGITS, BATCH)
-    assert torch.equal(loss.value, F.cross_entropy(LOGITS, BATCH.targets)) and loss.extra is None
+    assert torch.equal(loss.value, F.cross_entropy(LOGITS, BATCH.targets)) and loss.weight_only is None
     assert int(loss.correct) == 2 and loss.count == 3 and torch.equal(loss.total(), loss.value)
     assert not loss.detach().value.requires_grad
 
 
 def test_the_auxiliary_head_is_an_extra() -> None:
     loss = ImageTask(auxiliary=0.4).loss(lambda x: (LOGITS, -LOGITS), BATCH)
-    assert torch.allclose(loss.extra, 0.4 * F.cross_entropy(-LOGITS, BATCH.targets), rtol=1e-12)
-    assert torch.allclose(loss.total(), loss.value + loss.extra, rtol=1e-12)
+    assert torch.allclose(loss.weight_only, 0.4 * F.cross_entropy(-LOGITS, BATCH.targets), rtol=1e-12)
+    assert torch.allclose(loss.total(), loss.value + loss.weight_only, rtol=1e-12)
 
 
 def test_label_smoothing() -> None:

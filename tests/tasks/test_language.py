@@ -36,21 +36,21 @@ def test_likelihood_right_answers_and_carry() -> None:
 def test_activation_regularisation() -> None:
     slowness = (1 + 4 + 0 + 9) / 4
     size = 4 * (1 + 4 + 0 + 1 + 4 + 16 + 0 + 16) / 8
-    extra = LanguageTask().loss(net, BATCH).extra
+    extra = LanguageTask().loss(net, BATCH).weight_only
     assert extra is not None and float(extra.detach()) == pytest.approx(1e-3 * slowness)
     loss = LanguageTask(alpha=2.0, beta=0.5).loss(net, BATCH)
-    assert loss.extra is not None and float(loss.extra.detach()) == pytest.approx(2 * size + 0.5 * slowness)
+    assert loss.weight_only is not None and float(loss.weight_only.detach()) == pytest.approx(2 * size + 0.5 * slowness)
     assert float(loss.total().detach()) == pytest.approx(float(loss.value) + 2 * size + 0.5 * slowness)
-    (gradient,) = torch.autograd.grad(loss.extra, STATES)
+    (gradient,) = torch.autograd.grad(loss.weight_only, STATES)
     assert float(gradient[0, 0, 0]) == pytest.approx(2 * 8 * 1 / 8 - 0.5 * 2 * 1 / 4)
-    assert LanguageTask(beta=0.0).loss(net, BATCH).extra is None
+    assert LanguageTask(beta=0.0).loss(net, BATCH).weight_only is None
 
 
 def test_a_single_row_has_no_differences() -> None:
     short = Batch(BATCH.inputs[:1], BATCH.targets[:1], carry="before")
     loss = LanguageTask().loss(net, short)
-    assert loss.extra is None and loss.count == 2 and int(loss.correct) == 2
-    extra = LanguageTask(alpha=1.0).loss(net, short).extra
+    assert loss.weight_only is None and loss.count == 2 and int(loss.correct) == 2
+    extra = LanguageTask(alpha=1.0).loss(net, short).weight_only
     assert extra is not None and float(extra.detach()) == pytest.approx(4 * (1 + 4 + 0 + 1) / 4)
 
 

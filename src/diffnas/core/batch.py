@@ -39,21 +39,21 @@ class LanguageModelOutput(NamedTuple):
 class Loss:
     """What a task makes of a network's outputs.
 
-    `value` [] is the loss proper; `extra` [] (auxiliary head, regularisers) enters the weight step only.  `correct` [] is a
-    count of right answers among `count`; `carry` is the hidden state to go on with.  Nothing is read back to the host.
+    `value` [] is the loss proper; `weight_only` [] (auxiliary head, regularisers) enters the weight step only.  `correct` []
+    is a count of right answers among `count`; `carry` is the hidden state to go on with.  Nothing is read back to the host.
     """
 
     value: Tensor
     correct: Tensor
     count: int
-    extra: Tensor | None = None
+    weight_only: Tensor | None = None
     carry: Any = None
 
     def total(self) -> Tensor:
-        """[]: the loss proper plus the extra."""
-        return self.value if self.extra is None else self.value + self.extra
+        """[]: the loss proper plus what weights alone answer for."""
+        return self.value if self.weight_only is None else self.value + self.weight_only
 
     def detach(self) -> Loss:
         """The same numbers, cut from the graph."""
-        extra = None if self.extra is None else self.extra.detach()
-        return Loss(self.value.detach(), self.correct, self.count, extra, self.carry)
+        weight_only = None if self.weight_only is None else self.weight_only.detach()
+        return Loss(self.value.detach(), self.correct, self.count, weight_only, self.carry)

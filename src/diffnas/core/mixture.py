@@ -89,7 +89,7 @@ class Mixture(Mapping[str, Mix]):
         return self.map(Tensor.detach)
 
     def leaves(self) -> Mixture:
-        """The same numbers as fresh leaves that require gradients: where `gradients` cuts the graph."""
+        """The same numbers as fresh leaves that require gradients: where `differentiate` cuts the graph."""
         return self.map(lambda tensor: tensor.detach().requires_grad_())
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffnas.core.batch import Batch
-from diffnas.engine.bilevel import gradients
+from diffnas.engine.gradients import differentiate
 from diffnas.engine.search import Search
 
 
@@ -32,7 +32,7 @@ def largest_eigenvalue(search: Search, batch: Batch, decay: float = 0.0, steps: 
         _write(parameters, start, shift)
         mixture = search.relax("eval")
         with torch.random.fork_rng(devices):  # dropout, and ops that are noise
-            found = gradients(search, mixture, batch, {"mixture"}, "batch").mixture
+            found = differentiate(search, mixture, batch, {"mixture"}, "train_frozen_stats").mixture
         outputs = [(t, g) for t, g in zip(mixture.tensors(), found, strict=True) if t.requires_grad]
         if not outputs:
             return torch.zeros(size, dtype=torch.float64)

@@ -9,93 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar
 
-from diffnas import engine
+import torch
+from torch import Tensor, nn
+
+from diffnas.core.batch import Batch, Loss
 from diffnas.core.genotype import Genotype
+from diffnas.core.mixture import Mixture
 from diffnas.core.space import Size, Space
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
-
-    from diffnas.core.batch import Batch, Loss
-    from diffnas.core.mixture import Mixture
-    from diffnas.engine.search import Search
-
-Use = Literal["arch", "weights", "eval"]
-"""What a mixture is made for: an architecture step, a weight step, or an evaluation."""
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A part of an epoch: which feeds each step reads, and how many steps (None: one pass over the training half).
-
-    A step reads `each` batches of every feed: the first under its name, the others under `NAME.1`, `NAME.2`, ...
-    """
-
-    feeds: tuple[str, ...] = ("train", "valid")
-    steps: int | None = None
-    each: int = 1
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A run of epochs on one supernet.
-
-    `fresh` rebuilds weights, architecture and optimizers; otherwise they go on, and so does the schedule, unless `restart`
-    begins it anew with an empty weight optimizer.  `rate` multiplies the recipe's first learning rate, where it stays if it is
-    `constant`.  `keep` is the number of ops each edge keeps on the way in (None: all).  The first `warmup` epochs leave the
-    architecture alone.
-    """
-
-    epochs: int
-    size: Size
-    fresh: bool = True
-    keep: int | None = None
-    warmup: int = 0
-    restart: bool = False
-    rate: float = 1.0
-    constant: bool = False
-    phases: tuple[Phase, ...] = (Phase(),)
-
-    @property
-    def selects(self) -> bool:
-        """Whether it goes on from a trained supernet, with a new weight optimizer, to choose the cell."""
-        return self.restart and not self.fresh
-
-
-@dataclass(frozen=True)
-class Transition:
-    """What a method asks for between two epochs: to end the stage (`next_stage`) or the search (`stop`), or to go back.
-
-    With `stop`, `genotype_epoch` names the epoch whose genotype is the result (1: that after the first; None: the last).
-    `rewind` takes everything back to the end of that epoch, which the method's `max_rewind` must reach; the weights' decay is
-    then what it was now times `decay_factor`.  `reason` says why, in a few words.
-    """
-
-    stop: bool = False
-    next_stage: bool = False
-    genotype_epoch: int | None = None
-    reason: str = ""
-    rewind: int | None = None
-    decay_factor: float = 1.0
-
-
-@dataclass(frozen=True)
-class Clock:
-    """Where a search is.  `epoch` of `epochs` spans all stages that share weights; `stage_epoch` counts within the stage.
-
-    `phase` and `step` count what is done within the epoch, `total` the epochs done since the search began.
-    """
-
-    stage: int = 0
-    stage_epoch: int = 0
-    epoch: int = 0
-    epochs: int = 1
-    phase: int = 0
-    step: int = 0
-    total: int = 0
+from diffnas.engine.derive import sampled_genotypes, strongest
+from diffnas.engine.gradients import arch_step, weight_step
+from diffnas.engine.search import Alphas, Search
+from diffnas.engine.stage import Clock, Stage, Transition, Use
 
 
 @dataclass(frozen=True)
@@ -110,6 +36,10 @@ class Method:
 
     def check_space(self, space: Space) -> list[tuple[str, str]]:
         """What about `space` does not suit the method: (setting, reason) pairs."""
+        return []
+
+    def check_stages(self, epochs: int, size: Size) -> list[tuple[str, str]]:
+        """What about the stages of a search of that many `epochs` does not suit the method: (setting, reason) pairs."""
         return []
 
     @property
@@ -138,7 +68,7 @@ class Method:
 
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
         """What is learned besides weights: alpha [E, O] per kind of cell, 1e-3 N(0, 1)."""
-        return engine.Alphas(space.cells, generator)
+        return Alphas(space.cells, generator)
 
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """The mixture: a softmax over the allowed ops of every edge."""
@@ -160,9 +90,9 @@ class Method:
         """One step: the architecture on `valid` if it is there, then the weights on `train` with the new architecture."""
         losses = {}
         if "valid" in batches:
-            losses["valid"] = engine.arch_step(search, search.relax("arch", batches["valid"]), batches["valid"])
+            losses["valid"] = arch_step(search, search.relax("arch", batches["valid"]), batches["valid"])
         if "train" in batches:
-            losses["train"] = engine.weight_step(search, search.relax("weights", batches["train"]), batches["train"])
+            losses["train"] = weight_step(search, search.relax("weights", batches["train"]), batches["train"])
         return losses
 
     def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
@@ -171,10 +101,10 @@ class Method:
 
     def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
         """`count` genotypes from what the search believes now: an op per edge drawn by strength, then derived."""
-        return engine.sampled_genotypes(search.space, search.strength(), count, generator)
+        return sampled_genotypes(search.space, search.strength(), count, generator)
 
     def derive(self, search: Search) -> Genotype | None:
         """The genotype as things stand; pure, runs every epoch."""
         strength = search.strength()
-        cells = {kind: engine.strongest(cell, strength[kind]) for kind, cell in search.space.cells.items()}
+        cells = {kind: strongest(cell, strength[kind]) for kind, cell in search.space.cells.items()}
         return Genotype(search.space.name, cells)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffnas.core.batch import Batch
 from diffnas.core.mixture import Mixture
-from diffnas.engine.bilevel import Norm, normalisation
+from diffnas.engine.gradients import Norm, normalisation
 from diffnas.engine.search import Search
 
 
@@ -24,7 +25,7 @@ class Scores:
 
 
 @torch.no_grad()
-def score(search: Search, mixture: Mixture, batches: Iterable[Batch], norm: Norm = "still") -> Scores:
+def score(search: Search, mixture: Mixture, batches: Iterable[Batch], norm: Norm = "eval_batch_stats") -> Scores:
     """How well `mixture` does on `batches`, without gradients and without a trace in the running statistics.
 
     A hidden state begins at zero and goes on from batch to batch.
@@ -41,3 +42,16 @@ def score(search: Search, mixture: Mixture, batches: Iterable[Batch], norm: Norm
             count += found.count
     loss, accuracy = loss / count, correct / count
     return Scores(loss, accuracy, search.task.reward(loss, accuracy))
+
+
+def score_batches(search: Search) -> Any:
+    """The batches that measure a supernet, feed "score", by step: the architecture's half as it is, in order.
+
+    Raises `ValueError` where the search was built without it.
+    """
+    if "score" not in search.feeds:
+        raise ValueError(
+            f"method {search.method.name} measures the supernet on batches of their own: build the Search with"
+            ' feeds={"score": ...}'
+        )
+    return search.feeds["score"].epoch(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,12 @@ from diffnas.core.genotype import Genotype
 from diffnas.core.mixture import Mix, Mixture, allowed_mask, softmax_allowed
 from diffnas.core.seeds import generator, stream_seed
 from diffnas.core.space import Shape, Space, TextShape
-from diffnas.engine.method import Clock, Method, Use
 from diffnas.engine.optim import load_optimizer_state, optimizer_state
 from diffnas.engine.precision import full_float32
+from diffnas.engine.stage import Clock, Use
+
+if TYPE_CHECKING:
+    from diffnas.engine.method import Method
 
 
 class Task(Protocol):
@@ -146,7 +149,16 @@ class Search:
 
     # -- time and state
 
-    def advance(self, **changes: int) -> None:
+    @contextlib.contextmanager
+    def at(self, clock: Clock) -> Iterator[None]:
+        """Runs a block in which the clock stands at `clock`, for hooks that are to answer as of another moment."""
+        now, self.clock = self.clock, clock
+        try:
+            yield
+        finally:
+            self.clock = now
+
+    def advance(self, **changes: Any) -> None:
         """Moves the clock."""
         self.clock = replace(self.clock, **changes)
 

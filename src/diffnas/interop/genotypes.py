@@ -17,7 +17,7 @@ from diffnas.interop import nasbench201, prints
 from diffnas.interop.found import Found, error_at, find_genotypes, genotypes_within
 from diffnas.interop.literals import LiteralError, read_literal
 from diffnas.interop.strangers import strange_value, stranger
-from diffnas.yaml_text import parse_yaml
+from diffnas.runtime.yaml_text import parse_yaml
 
 log = logging.getLogger("diffnas")
 LARGEST_TEXT = 2**24

@@ -7,17 +7,17 @@ keeps the shares of an edge from drifting apart, the more the longer the search 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
+
+import torch
+from torch import Tensor
 
 from diffnas import engine
+from diffnas.core.constants import constant
+from diffnas.core.mixture import Mixture
 from diffnas.core.settings import setting
 from diffnas.engine.method import Method
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from diffnas.core.mixture import Mixture
-    from diffnas.engine.search import Search
+from diffnas.engine.search import Search
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,6 @@ class BetaDARTS(Method):
 
     def penalty(self, search: Search, mixture: Mixture) -> Tensor:
         """weight (e / E) times the mean over the edges of all kinds of log sum_o exp(alpha_o), o allowed, at epoch e of E."""
-        import torch
-
-        from diffnas.core.constants import constant
-
         assert isinstance(search.arch, engine.Alphas)
         sums = []
         for kind, alpha in search.arch.alpha.items():

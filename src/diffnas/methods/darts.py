@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from diffnas import engine
+from diffnas.core.batch import Batch, Loss
 from diffnas.core.settings import setting
 from diffnas.engine.method import Method
-
-if TYPE_CHECKING:
-    from diffnas.core.batch import Batch, Loss
-    from diffnas.engine.search import Search
+from diffnas.engine.search import Search
 
 
 @dataclass(frozen=True)

@@ -7,19 +7,20 @@ softmax, gives that help to all edges alike; its share beta goes from 1 to 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
+
+import torch
+from torch import Tensor
 
 from diffnas import engine
+from diffnas.core.batch import Batch
+from diffnas.core.constants import constant
+from diffnas.core.mixture import Mix, Mixture, softmax_allowed
 from diffnas.core.settings import setting
 from diffnas.core.space import Space
-from diffnas.engine.method import Method, Use
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from diffnas.core.batch import Batch
-    from diffnas.core.mixture import Mixture
-    from diffnas.engine.search import Search
+from diffnas.engine.method import Method
+from diffnas.engine.search import Search
+from diffnas.engine.stage import Use
 
 AUXILIARY = "auxiliary_skip"
 
@@ -57,11 +58,6 @@ class DARTSMinus(Method):
 
 
 def _mixture(search: Search, beta: float) -> Mixture:
-    import torch
-
-    from diffnas.core.constants import constant
-    from diffnas.core.mixture import Mix, Mixture, softmax_allowed
-
     assert isinstance(search.arch, engine.Alphas)
     mixes = {}
     for kind, cell in search.space.cells.items():

@@ -6,16 +6,14 @@ A search goes wrong once skip connections crowd out the ops that learn, so it st
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from diffnas.core.settings import setting
 from diffnas.core.space import Space
 from diffnas.engine.collapse import skips
-from diffnas.engine.method import Transition
-from diffnas.engine.wrapper import Wrapper
-
-if TYPE_CHECKING:
-    from diffnas.engine.search import Search
+from diffnas.engine.search import Search
+from diffnas.engine.stage import Transition
+from diffnas.methods.wrapper import Wrapper
 
 
 @dataclass(frozen=True)

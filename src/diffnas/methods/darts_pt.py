@@ -7,28 +7,25 @@ supernet is tuned.  Then every node with too many edges loses those that are mis
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
 
 from diffnas import engine
+from diffnas.core.batch import Batch, Loss
+from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype
+from diffnas.core.mixture import Mixture
 from diffnas.core.settings import setting
 from diffnas.core.space import Size, Space
-from diffnas.engine.method import Clock, Stage, Transition, Use
-from diffnas.engine.wrapper import Wrapper
-from diffnas.methods.darts_pt_schedule import decisions, due, ended
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import torch
-    from torch import Tensor, nn
-
-    from diffnas.core.batch import Batch, Loss
-    from diffnas.core.mixture import Mixture
-    from diffnas.engine.search import Search
+from diffnas.engine.scoring import score, score_batches
+from diffnas.engine.search import Search
+from diffnas.engine.stage import Clock, Stage, Transition, Use
+from diffnas.errors import Diverged
+from diffnas.methods.wrapper import Wrapper
 
 
 @dataclass(frozen=True)
@@ -57,16 +54,19 @@ class DARTSPT(Wrapper):
 
     def check_settings(self) -> list[tuple[str, str]]:
         """An architecture is decided once."""
-        nested, inner = [("base", f"holds {self.name} itself; name the method that it is put around")], self.inner
-        while isinstance(inner, Wrapper) and not isinstance(inner, DARTSPT):
-            inner = inner.inner
-        found = super().check_settings() + nested * isinstance(inner, DARTSPT)
-        last = self.inner.stages(4, Size(16, 8))[-1]
-        if not any("train" in phase.feeds for phase in last.phases):
-            found.append(
-                ("base", f"{self.base} ends with a selection of its own; tuning needs a method that trains to its end")
-            )
-        return found
+        nested = [("base", f"holds {self.name} itself; name the method that it is put around")]
+        within = self.base
+        while isinstance(within, Wrapper) and not isinstance(within, DARTSPT):
+            within = within.base
+        return super().check_settings() + nested * isinstance(within, DARTSPT)
+
+    def check_stages(self, epochs: int, size: Size) -> list[tuple[str, str]]:
+        """The last stage of the method within must train weights."""
+        found, last = super().check_stages(epochs, size), self.base.stages(epochs, size)[-1]
+        if any("train" in phase.feeds for phase in last.phases):
+            return found
+        reason = "ends with a selection of its own; tuning needs a method that trains to its end"
+        return [*found, ("base", f"{self.base.name} {reason}")]
 
     def check_space(self, space: Space) -> list[tuple[str, str]]:
         """The tuning stage must be long enough for all decisions, which are made for all kinds of cell at once."""
@@ -89,30 +89,29 @@ class DARTSPT(Wrapper):
 
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
         """What the method within learns, with a buffer of decisions per kind of cell."""
-        from diffnas.methods.darts_pt_decisions import register
-
         module = super().arch(space, generator)
         register(module, space.cells)
         return module.requires_grad_(False) if self.blank else module
 
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """The mixture of the method within; a decided edge has one op, a deleted one nothing."""
-        from diffnas.methods.darts_pt_decisions import decided
-
-        mixture = super().relax(self._ended(search), use, batch)
-        return decided(search, mixture) if self._tunes(search.clock) else mixture
+        with search.at(before_tuning(search.clock)):
+            mixture = super().relax(search, use, batch)
+        return decided(search, mixture) if search.clock.selecting else mixture
 
     def strength(self, search: Search) -> dict[str, Tensor]:
         """Those of the method within."""
-        return super().strength(self._ended(search))
+        with search.at(before_tuning(search.clock)):
+            return super().strength(search)
 
     def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
         """That of the method within."""
-        return super().penalty(self._ended(search), mixture)
+        with search.at(before_tuning(search.clock)):
+            return super().penalty(search, mixture)
 
     def supernet_buffers(self, clock: Clock) -> dict[str, float]:
         """Those of the method within, which stay where they came to by its end."""
-        return super().supernet_buffers(self._last(clock))
+        return super().supernet_buffers(before_tuning(clock))
 
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
         """That of the method within, or with `blank` its weight step alone."""
@@ -120,42 +119,153 @@ class DARTSPT(Wrapper):
 
     def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
         """Decides an edge or a node of every kind of cell where that is due; told again, it does nothing."""
-        if not self._tunes(search.clock):
+        if not search.clock.selecting:
             asked = super().on_epoch_boundary(search, epoch)  # where the method within stops, deciding begins
             return replace(asked, stop=False, next_stage=True, genotype_epoch=None) if asked.stop else asked
         if due(epoch, self.interval, self.tuning):
-            from diffnas.methods.darts_pt_decisions import decide_once
-
             decide_once(search, self.criterion, self.among)
         return Transition()
 
     def derive(self, search: Search) -> Genotype | None:
         """What the decisions have left; where that is more than one op or too many edges, the strongest of it."""
-        if not self._tunes(search.clock):
+        if not search.clock.selecting:
             return super().derive(search)
-        from diffnas.methods.darts_pt_decisions import left
-
         cells = {kind: search.space.cells[kind].keep(rows.tolist()) for kind, rows in left(search).items()}
         strength = search.strength()
         return Genotype(search.space.name, {kind: engine.strongest(cells[kind], strength[kind]) for kind in cells})
 
-    # -- when
 
-    @cached_property
-    def _own_stages(self) -> int:
-        return len(self.inner.stages(50, Size(16, 8)))
+# -- What DARTS-PT decides, kept in buffers of the architecture: the op of an edge, and the edges of a node.
 
-    def _tunes(self, clock: Clock) -> bool:
-        return clock.stage == self._own_stages
+T = TypeVar("T")
+Criterion = Literal["accuracy", "loss"]
+Among = Literal["all", "left"]
+OPEN, GONE = -1, -2
+"""What `choice_KIND` [E] holds for an edge that is undecided or deleted; for a decided one it is the column of its op."""
 
-    def _last(self, clock: Clock) -> Clock:
-        """In the tuning stage, the end of the method within: its annealing does not begin anew."""
-        return ended(clock) if self._tunes(clock) else clock
 
-    def _ended(self, search: Search) -> Search:
-        """The same search at that clock."""
-        if not self._tunes(search.clock):
-            return search
-        view = copy.copy(search)
-        view.clock = self._last(search.clock)
-        return view
+def register(arch: nn.Module, cells: Mapping[str, Cell]) -> None:
+    """Adds the buffers: nothing is decided."""
+    for kind, cell in cells.items():
+        arch.register_buffer(f"choice_{kind}", torch.full((len(cell.edges),), OPEN))
+    arch.register_buffer("decided_at", torch.tensor(-1))
+
+
+def left(search: Search) -> dict[str, Tensor]:
+    """[E, O] bool per kind: the entries that the decisions have left."""
+    found = {}
+    for kind, cell in search.space.cells.items():
+        choice_E1 = _choice(search, kind)[:, None]
+        found[kind] = (choice_E1 == OPEN) | (choice_E1 == torch.arange(len(cell.ops), device=choice_E1.device))
+    return found
+
+
+def decided(search: Search, mixture: Mixture) -> Mixture:
+    """`mixture` with a share of 1 for the op of every decided edge, and of 0 for all others that are not left."""
+    mixes = {}
+    for kind, left_EO in left(search).items():
+        mix, undecided = mixture[kind], _choice(search, kind)[:, None] == OPEN
+        op = torch.where(undecided, mix.op, left_EO.to(mix.op))
+        active = left_EO if mix.active is None else left_EO & (mix.active | ~undecided)
+        mixes[kind] = replace(mix, op=op, active=active)
+    return Mixture(mixes)
+
+
+def decide_once(search: Search, criterion: Criterion, among: Among) -> None:
+    """Decides what is next for every kind of cell, one after the other, unless this was done at this epoch already."""
+    decided_at, draw = search.arch.get_buffer("decided_at"), search.fork("decision")
+    if int(decided_at) == search.clock.total:
+        return
+    decided_at.fill_(search.clock.total)
+    for kind, cell in search.space.cells.items():
+        chosen = _choice(search, kind).tolist()
+        edges = [e for e in range(len(cell.edges)) if chosen[e] == OPEN and cell.eligible(e)]
+        degree = len(cell.edges) if cell.in_degree is None else cell.in_degree
+        inputs = [[e for e in cell.edges_into(node) if chosen[e] >= 0] for node in cell.nodes]
+        crowded = [edges for edges in inputs if len(edges) > degree]
+        if edges:
+            decide_edge(search, kind, _one_of(edges, draw), criterion)
+        elif crowded:
+            decide_node(search, kind, _one_of(crowded, draw), degree, criterion, among)
+
+
+def decide_edge(search: Search, kind: str, edge: int, criterion: Criterion) -> None:
+    """Gives `edge` the op that is missed most: without it the supernet is worth least.  Of equals the first counts."""
+    ops = search.space.cells[kind].eligible(edge)
+    worths = worth_without(search, kind, [(edge, o) for o in ops], criterion)
+    _choice(search, kind)[edge] = ops[worths.index(min(worths))]
+
+
+def decide_node(
+    search: Search, kind: str, edges: list[int], degree: int, criterion: Criterion, among: Among = "all"
+) -> None:
+    """Deletes those of a node's `edges` that are missed least, until `degree` are left.
+
+    Every edge is measured `among` all of them, and of equals the last is deleted first; or among those that are left, anew
+    after every deletion, and of equals the first is deleted.
+    """
+    edges = list(edges)
+    if among == "all":
+        worths = worth_without(search, kind, edges, criterion)
+        for i in sorted(range(len(edges)), key=lambda i: (-worths[i], -i))[: len(edges) - degree]:
+            _choice(search, kind)[edges[i]] = GONE
+        return
+    while len(edges) > degree:
+        worths = worth_without(search, kind, edges, criterion)
+        _choice(search, kind)[edges.pop(worths.index(max(worths)))] = GONE
+
+
+def worth_without(
+    search: Search, kind: str, entries: Sequence[int | tuple[int, int]], criterion: Criterion
+) -> list[float]:
+    """The supernet's accuracy (text: 80 / perplexity), or its loss times -1, without each of `entries` in turn, which are
+    edges, or edges and ops.
+
+    What stays keeps its share: rows are not scaled up.  Normalisation is by the batch, and leaves no trace.  Raises `Diverged`
+    where a loss is not finite.
+    """
+    mixture = search.relax("eval").detach()
+    worths, losses = [], []
+    for entry in entries:
+        op = mixture[kind].op.clone()
+        op[entry] = 0.0
+        found = score(search, Mixture({**mixture, kind: replace(mixture[kind], op=op)}), score_batches(search))
+        worths.append(found.reward if criterion == "accuracy" else -found.loss)
+        losses.append(found.loss)
+    if not torch.stack(losses).isfinite().all():
+        raise Diverged(
+            f"after epoch {search.clock.total} the loss without an op is not finite: the search has diverged"
+        )
+    return [float(reward) for reward in torch.stack(worths).tolist()]
+
+
+def _choice(search: Search, kind: str) -> Tensor:
+    """[E] int64: what is decided of every edge."""
+    return search.arch.get_buffer(f"choice_{kind}")
+
+
+def _one_of(items: list[T], draw: torch.Generator) -> T:
+    return items[int(torch.randint(len(items), (1,), generator=draw))]
+
+
+# -- When DARTS-PT decides, and how often.
+
+
+def decisions(cell: Cell) -> int:
+    """How many there are: its edges, and its nodes with more of them than they keep."""
+    edges = [e for e in range(len(cell.edges)) if cell.eligible(e)]
+    degrees = [len(set(edges).intersection(cell.edges_into(node))) for node in cell.nodes]
+    return len(edges) + sum(cell.in_degree is not None and degree > cell.in_degree for degree in degrees)
+
+
+def due(epoch: int, interval: int, tuning: int) -> bool:
+    """Whether something is decided before this epoch of the tuning stage."""
+    return epoch < tuning and (epoch % interval == 0 or epoch == tuning - 1)
+
+
+def before_tuning(clock: Clock) -> Clock:
+    """`clock`; in the tuning stage, the end of the stage before: what has grown or fallen over its epochs is done."""
+    if not clock.selecting:
+        return clock
+    epochs = max(1, clock.total - clock.stage_epoch)
+    return replace(clock, stage=clock.stage - 1, stage_epoch=epochs - 1, epoch=epochs, epochs=epochs, selecting=False)

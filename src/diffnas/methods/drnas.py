@@ -9,21 +9,22 @@ channels and the strongest ops.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import elu
 
 from diffnas import engine
+from diffnas.core.batch import Batch
 from diffnas.core.genotype import Genotype
+from diffnas.core.mixture import Mix, Mixture
 from diffnas.core.settings import setting
 from diffnas.core.space import Size, Space
-from diffnas.engine.method import Method, Stage, Use
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from diffnas.core.batch import Batch
-    from diffnas.core.mixture import Mix, Mixture
-    from diffnas.engine.search import Search
+from diffnas.engine.method import Method
+from diffnas.engine.search import Search
+from diffnas.engine.stage import Stage, Use
+from diffnas.methods.sampling import dirichlet, sampled_mixture
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,6 @@ class DrNAS(Method):
 
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """A draw of every edge's shares; for "eval" what `evaluate` says, without moving the search's generator."""
-        from diffnas.core.mixture import Mix, Mixture
-        from diffnas.methods.evaluation import sampled_mixture
-
         if use == "eval" and self.evaluate == "mean":
             return Mixture({kind: Mix(mean(c, ok)) for kind, (c, ok) in concentrations(search).items()})
         return sampled_mixture(search, use, self.evaluate, _sample)
@@ -86,8 +84,6 @@ class DrNAS(Method):
 
     def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
         """`count` genotypes, each derived from one draw of the shares as if it were the strengths."""
-        from diffnas.methods.sampling import dirichlet
-
         found, cells = [], search.space.cells
         for _ in range(count):
             draw = {kind: dirichlet(c.detach(), ok, generator) for kind, (c, ok) in concentrations(search).items()}
@@ -98,8 +94,6 @@ class DrNAS(Method):
 
 def concentration(alpha_EO: Tensor) -> Tensor:
     """[E, O]: elu(alpha) + 1, which is above 0."""
-    from torch.nn.functional import elu
-
     return elu(alpha_EO) + 1.0
 
 
@@ -128,7 +122,4 @@ def mean(concentration_EO: Tensor, allowed: Tensor) -> Tensor:
 
 
 def _sample(alpha_EO: Tensor, allowed: Tensor, generator: torch.Generator) -> Mix:
-    from diffnas.core.mixture import Mix
-    from diffnas.methods.sampling import dirichlet
-
     return Mix(dirichlet(concentration(alpha_EO), allowed, generator))

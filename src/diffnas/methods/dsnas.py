@@ -13,21 +13,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
 
 from diffnas import engine
+from diffnas.core.batch import Batch, Loss
+from diffnas.core.mixture import Mix, Mixture
 from diffnas.core.settings import setting
 from diffnas.core.space import Size, Space
-from diffnas.engine.method import Method, Phase, Stage, Transition, Use
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
-
-    from diffnas.core.batch import Batch, Loss
-    from diffnas.core.mixture import Mix, Mixture
-    from diffnas.engine.search import Search
-    from diffnas.methods.log_alphas import OpenAlphas
+from diffnas.engine.method import Method
+from diffnas.engine.search import Search
+from diffnas.engine.stage import Phase, Stage, Transition, Use
+from diffnas.methods.sampling import gumbel, one_hot, sampled_mixture
+from diffnas.methods.snas import LogAlphas, OpenAlphas
 
 
 @dataclass(frozen=True)
@@ -72,22 +72,14 @@ class DSNAS(Method):
 
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
         """log alpha [E, O] per kind, 1 + 0.01 N(0, 1), and which ops are still open."""
-        from diffnas.methods.log_alphas import OpenAlphas
-
         return OpenAlphas(space.cells, generator)
 
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """A one-hot sample of softmax(alpha); decided edges have one op."""
-        from diffnas.methods.evaluation import sampled_mixture
-
         return sampled_mixture(search, use, self.evaluate, _scored_sample)
 
     def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
         """The cost term: weight times sum p(sampled) cost(sampled), nothing for samples below the threshold."""
-        import torch
-
-        from diffnas.methods.log_alphas import LogAlphas
-
         if not self.cost_weight:
             return None
         assert isinstance(search.arch, LogAlphas)
@@ -118,19 +110,12 @@ class DSNAS(Method):
 
 
 def _open(search: Search) -> OpenAlphas:
-    from diffnas.methods.log_alphas import OpenAlphas
-
     assert isinstance(search.arch, OpenAlphas)
     return search.arch
 
 
 def _scored_sample(alpha_EO: Tensor, allowed: Tensor, generator: torch.Generator) -> Mix:
     """A one-hot sample [E, O] whose gradient is that of log p where it is 1."""
-    import torch
-
-    from diffnas.core.mixture import Mix
-    from diffnas.methods.sampling import gumbel, one_hot
-
     hard = one_hot(alpha_EO.detach() + gumbel(alpha_EO, generator), allowed)
     log_p = alpha_EO.masked_fill(~allowed, -torch.inf).log_softmax(-1)
     return Mix(torch.where(hard, 1.0 + (log_p - log_p.detach()), 0.0), active=hard)

@@ -8,24 +8,27 @@ text: 80 / perplexity) plus a little entropy, the baseline b a running mean, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
 
 from diffnas import engine
+from diffnas.core.batch import Batch, Loss
+from diffnas.core.cell import Cell
+from diffnas.core.constants import to_device
 from diffnas.core.genotype import Genotype
+from diffnas.core.mixture import Mix, Mixture
 from diffnas.core.settings import setting
 from diffnas.core.space import Size, Space
-from diffnas.engine.method import Method, Phase, Stage, Use
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
-
-    from diffnas.core.batch import Batch, Loss
-    from diffnas.core.mixture import Mixture
-    from diffnas.engine.search import Search
-    from diffnas.methods.enas_controller import Controller
+from diffnas.engine.method import Method
+from diffnas.engine.scoring import score_batches
+from diffnas.engine.search import Search
+from diffnas.engine.stage import Phase, Stage, Use
+from diffnas.methods.discrete import TopK, discrete, genotype_of
+from diffnas.methods.sampling import gumbel
 
 
 @dataclass(frozen=True)
@@ -74,16 +77,12 @@ class ENAS(Method):
 
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
         """The controller, with its baseline and the winner of the selection."""
-        from diffnas.methods.enas_controller import Controller
-
         bounds = (self.temperature, self.tanh_constant, self.op_tanh_reduce)
         leads = list(space.cells)[: 1 if self.lead == "first" else None]
         return Controller(space.cells, generator, self.units, self.layers, *bounds, self.favoured, leads)
 
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """A new child; for use "eval" the winner, if there is one."""
-        import torch
-
         controller = _controller(search)
         if use == "arch":
             return controller(search.shared)
@@ -95,12 +94,6 @@ class ENAS(Method):
     def strength(self, search: Search) -> dict[str, Tensor]:
         """How often each op is chosen in the winner, before there is one in the greedy child."""
         return {kind: mix.op for kind, mix in _controller(search).found().items()}
-
-    def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
-        """The REINFORCE loss of the controller's step."""
-        from diffnas.methods.enas_controller import Reinforce
-
-        return mixture.loss if isinstance(mixture, Reinforce) else None
 
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
         """The weights of a new child on `train`, the controller on `valid`; in the last stage, the score of one child."""
@@ -116,11 +109,6 @@ class ENAS(Method):
 
     def _controller_step(self, search: Search, batches: list[Batch]) -> Loss:
         """One step of REINFORCE on `aggregate` children, each on the next of `batches`; their mean loss and accuracy."""
-        import torch
-
-        from diffnas.core.batch import Loss
-        from diffnas.methods.enas_controller import Child, Reinforce
-
         baseline, terms, scores = _controller(search).baseline, [], []
         for k in range(self.aggregate):
             batch = batches[k % len(batches)]
@@ -130,15 +118,13 @@ class ENAS(Method):
             reward = scores[-1].reward + self.entropy_weight * child.entropy.detach()
             baseline.copy_(self.baseline_decay * baseline + (1.0 - self.baseline_decay) * reward)
             terms.append(-(reward - baseline) * child.log_prob)  # the baseline knows the reward already, as published
-        engine.penalty_step(search, Reinforce(torch.stack(terms).mean()))
+        engine.arch_loss_step(search, torch.stack(terms).mean())
         loss, accuracy = (torch.stack(of).mean() for of in zip(*((s.loss, s.accuracy) for s in scores), strict=True))
         count = sum(len(batch.targets) for batch in batches)
         return Loss(loss, accuracy * count, count)
 
     def _select(self, search: Search) -> None:
         """One child more competes, on the next batch of the architecture half, or on the first as all others do."""
-        from diffnas.methods.score_feed import score_batches
-
         batches, controller = score_batches(search), _controller(search)
         batch = batches[search.clock.step % len(batches) if self.batches == "own" else 0]
         (child,) = controller.write(1, search.shared)
@@ -146,20 +132,147 @@ class ENAS(Method):
 
     def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
         """Children of the controller."""
-        from diffnas.methods.selection import genotype_of
-
         children = _controller(search).write(count, generator)
         return [genotype_of(child, search.space.name, search.space.cells) for child in children]
 
     def derive(self, search: Search) -> Genotype:
         """The winner of the selection, before it the greedy child."""
-        from diffnas.methods.selection import genotype_of
-
         return genotype_of(_controller(search).found(), search.space.name, search.space.cells)
 
 
 def _controller(search: Search) -> Controller:
-    from diffnas.methods.enas_controller import Controller
-
     assert isinstance(search.arch, Controller)
     return search.arch
+
+
+# -- ENAS's controller: an LSTM that writes a cell down choice by choice.
+
+BIAS, LEAN = 10.0, 0.25  # favoured ops: their bias in the beginning, and the lead they keep for good (others fall back)
+
+
+class Child(Mixture):
+    """A cell that the controller wrote, with the log-probability [] and the entropy [] of its choices."""
+
+    def __init__(self, mixes: Mapping[str, Mix], log_prob: Tensor, entropy: Tensor) -> None:
+        super().__init__(mixes)
+        self.log_prob, self.entropy = log_prob, entropy
+
+
+class Controller(nn.Module):
+    """Writes the cells of all kinds, one after another; H = `units`.
+
+    For every node it chooses `in_degree` inputs, by attention over what it remembers of earlier states, then an op for
+    each, among those that may be derived; the same input may be chosen twice.  Where nodes keep all edges it chooses ops
+    only.  Logits are `tanh` tanh(logits / `temperature`), those of ops `tanh` / `op_reduce` instead.  `favoured` ops begin
+    with a higher bias, and keep a lead in the kinds of cell `leads` (None: in all).  `baseline` is the mean reward and
+    `winner` the best cell of the final selection.
+    """
+
+    baseline: Tensor
+    lean: Tensor
+
+    def __init__(
+        self,
+        cells: Mapping[str, Cell],
+        generator: torch.Generator,
+        units: int = 64,
+        layers: int = 2,
+        temperature: float = 1.0,
+        tanh: float = 1.1,
+        op_reduce: float = 2.5,
+        favoured: Sequence[str] = (),
+        leads: Collection[str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.leads = cells.keys() if leads is None else leads
+        self.cells, self.temperature, self.tanh, self.op_reduce = dict(cells), temperature, tanh, op_reduce
+        self.ops = tuple(dict.fromkeys(op for cell in cells.values() for op in cell.ops))
+        self.lstm = nn.ModuleList(nn.LSTMCell(units, units, bias=False) for _ in range(layers))
+        self.start = nn.Parameter(torch.empty(1, units))
+        self.op_inputs = nn.Parameter(torch.empty(len(self.ops), units))
+        self.op_head = nn.Linear(units, len(self.ops), bias=False)
+        self.key, self.query = nn.Linear(units, units, bias=False), nn.Linear(units, units, bias=False)
+        self.attention = nn.Linear(units, 1, bias=False)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -0.1, 0.1, generator)
+        liked = torch.tensor([op in favoured for op in self.ops])
+        self.op_bias = nn.Parameter(BIAS * liked.float())
+        self.register_buffer("lean", torch.where(liked, LEAN, -LEAN * bool(liked.any())), persistent=False)
+        self.register_buffer("baseline", torch.zeros(()))
+        self.winner = TopK(cells)
+
+    def forward(self, generator: torch.Generator | None) -> Child:
+        """A child drawn by `generator`, or the greedy one: the likeliest choice every time."""
+        pen = _Pen(self, generator)
+        mixes = {kind: self._write(cell, pen, kind in self.leads) for kind, cell in self.cells.items()}
+        return Child(mixes, pen.log_prob, pen.entropy)
+
+    @torch.no_grad()
+    def write(self, count: int, generator: torch.Generator) -> list[Child]:
+        """`count` children drawn by `generator`, without a graph."""
+        return [self(generator) for _ in range(count)]
+
+    @torch.no_grad()
+    def found(self) -> Mixture:
+        """The winner, or the greedy child."""
+        return self.winner.best() or self(None)
+
+    def _write(self, cell: Cell, pen: _Pen, leads: bool) -> Mix:
+        """The choices of one cell; `leads`: favoured ops are ahead in it."""
+        eligible = [
+            [a and op not in cell.excluded for a, op in zip(row, cell.ops, strict=True)] for row in cell.allowed
+        ]
+        columns = [self.ops.index(op) for op in cell.ops]
+        anchors = [torch.zeros_like(self.start) for _ in range(cell.inputs)]  # what each state is remembered by
+        keys = [self.key(pen.move(self.start)) for _ in anchors]
+        counts = [[0.0] * len(cell.ops) for _ in cell.edges]
+        for node in cell.nodes:
+            x: Tensor = self.start
+            chosen = edges = [e for e in cell.edges_into(node) if any(eligible[e])]
+            if cell.in_degree is not None and edges:
+                chosen, sources = [], [cell.edges[e][0] for e in edges]
+                for _ in range(cell.in_degree):
+                    match = torch.tanh(torch.cat([keys[s] for s in sources]) + self.query(pen.move(x)))
+                    picked = pen.choose(self._squash(self.attention(match)[:, 0], self.tanh))
+                    chosen.append(edges[picked])
+                    x = anchors[sources[picked]]
+            for e in chosen:
+                logits = self._squash(self.op_head(pen.move(x))[0] + self.op_bias, self.tanh / self.op_reduce)
+                o = pen.choose((logits + self.lean if leads else logits)[columns], eligible[e])
+                counts[e][o] += 1.0
+                x = self.op_inputs[columns[o]][None]
+            anchors.append(pen.move(x))
+            keys.append(self.key(anchors[-1]))
+        return discrete(to_device(torch.tensor(counts), self.start.device, self.start.dtype))
+
+    def _squash(self, logits: Tensor, bound: float) -> Tensor:
+        return bound * torch.tanh(logits / self.temperature)
+
+
+class _Pen:
+    """One pass of the controller: its memory, and the sums over its choices."""
+
+    def __init__(self, controller: Controller, generator: torch.Generator | None) -> None:
+        self.layers, self.generator = controller.lstm, generator
+        blank = torch.zeros_like(controller.start)
+        self.memory = [(blank, blank) for _ in controller.lstm]
+        self.log_prob = self.entropy = controller.start.new_zeros(())
+
+    def move(self, x: Tensor) -> Tensor:
+        """One step of the LSTM on `x` [1, H]: the state of its last layer, [1, H]."""
+        for k, layer in enumerate(self.layers):
+            self.memory[k] = layer(x, self.memory[k])
+            x = self.memory[k][0]
+        return x
+
+    def choose(self, logits: Tensor, open_to: Sequence[bool] | None = None) -> int:
+        """One of the [K] that is `open_to` choice; its log-probability and the entropy are added up."""
+        if open_to is not None:
+            shut = torch.tensor([not is_open for is_open in open_to], device=logits.device)
+            logits = logits.masked_fill(shut, -torch.inf)
+        log_p = logits.log_softmax(-1)
+        noise = 0.0 if self.generator is None else gumbel(log_p, self.generator)
+        picked = int((log_p.detach() + noise).argmax())
+        self.log_prob = self.log_prob + log_p[picked]
+        self.entropy = self.entropy - (log_p.exp() * log_p.masked_fill(log_p == -torch.inf, 0.0)).sum()
+        return picked

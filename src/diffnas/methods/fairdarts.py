@@ -7,22 +7,22 @@ between the mixture and the cell derived from it.  Only ops whose share passes a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
 
 from diffnas import engine
+from diffnas.core.batch import Batch
 from diffnas.core.cell import Cell
+from diffnas.core.constants import constant
 from diffnas.core.genotype import Genotype
+from diffnas.core.mixture import Mix, Mixture
 from diffnas.core.settings import setting
 from diffnas.core.space import Space
-from diffnas.engine.method import Method, Use
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
-
-    from diffnas.core.batch import Batch
-    from diffnas.core.mixture import Mixture
-    from diffnas.engine.search import Search
+from diffnas.engine.method import Method
+from diffnas.engine.search import Search
+from diffnas.engine.stage import Use
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,6 @@ class FairDARTS(Method):
 
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """sigmoid(alpha) for the allowed ops."""
-        from diffnas.core.mixture import Mix, Mixture
-
         assert isinstance(search.arch, engine.Alphas)
         shares = {kind: alpha.sigmoid() * _allowed(search, kind) for kind, alpha in search.arch.alpha.items()}
         return Mixture({kind: Mix(op) for kind, op in shares.items()})
@@ -60,8 +58,6 @@ class FairDARTS(Method):
 
     def penalty(self, search: Search, mixture: Mixture) -> Tensor:
         """-w times the mean square distance of the allowed shares of all kinds from 1/2."""
-        import torch
-
         shares = torch.cat([_open(mix.op, search.space.cells[kind]) for kind, mix in mixture.items()])
         return -self.weight * (shares - 0.5).square().mean()
 
@@ -79,10 +75,6 @@ class FairDARTS(Method):
 
 def _open(op_EO: Tensor, cell: Cell) -> Tensor:
     """The allowed entries, row by row."""
-    import torch
-
-    from diffnas.core.constants import constant
-
     entries = [allowed for row in cell.allowed for allowed in row]
     places = tuple(place for place, allowed in enumerate(entries) if allowed)
     return op_EO.flatten().index_select(0, constant(places, torch.int64, op_EO.device))

@@ -12,20 +12,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
 
 from diffnas import engine
+from diffnas.core.batch import Batch, Loss
 from diffnas.core.genotype import Genotype
+from diffnas.core.mixture import Mix, Mixture
 from diffnas.core.settings import setting
-from diffnas.engine.method import Method, Use
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from diffnas.core.batch import Batch, Loss
-    from diffnas.core.mixture import Mix, Mixture
-    from diffnas.engine.search import Search
+from diffnas.engine.method import Method
+from diffnas.engine.search import Search
+from diffnas.engine.stage import Use
+from diffnas.methods.sampling import concrete, one_hot, sampled_mixture
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,6 @@ class GDAS(Method):
 
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """A one-hot sample at the epoch's temperature."""
-        from diffnas.methods.evaluation import sampled_mixture
-
         tau = self.tau(search)
         return sampled_mixture(search, use, self.evaluate, partial(_straight_through, tau))
 
@@ -75,9 +73,6 @@ def _straight_through(tau: float, alpha_EO: Tensor, allowed: Tensor, generator: 
 
     The published code draws again where noise is infinite; here noise is finite.
     """
-    from diffnas.core.mixture import Mix
-    from diffnas.methods.sampling import concrete, one_hot
-
     logits = alpha_EO.masked_fill(~allowed, -1e9).log_softmax(-1)
     relaxed = concrete(logits, allowed, tau, generator)
     hard = one_hot(relaxed.detach(), allowed)

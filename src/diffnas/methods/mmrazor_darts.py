@@ -8,19 +8,17 @@ which MMRazor means to take; what it computes instead is no part of this.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
+
+import torch
+from torch import Tensor
 
 from diffnas import engine
 from diffnas.core.genotype import Genotype
 from diffnas.core.space import Space
+from diffnas.engine.search import Search
 from diffnas.methods.darts import DARTS
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from diffnas.engine.search import Search
-    from diffnas.methods.edge_alphas import EdgeAlphas
+from diffnas.methods.pcdarts import EdgeAlphas
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,6 @@ class MMRazorDARTS(DARTS):
 
     def arch(self, space: Space, generator: torch.Generator) -> EdgeAlphas:
         """alpha [E, O] and beta [E] per kind of cell."""
-        from diffnas.methods.edge_alphas import EdgeAlphas
-
         return EdgeAlphas(space.cells, generator)
 
     def strength(self, search: Search) -> dict[str, Tensor]:

@@ -8,19 +8,20 @@ weights get no head start.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+import torch
+from torch import Tensor, nn
+
+from diffnas.core.cell import Cell
+from diffnas.core.mixture import Mix, Mixture
 from diffnas.core.settings import setting
 from diffnas.core.space import Size, Space
-from diffnas.engine.method import Method, Stage
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from diffnas.engine.search import Search
-    from diffnas.methods.edge_alphas import EdgeAlphas
+from diffnas.engine.method import Method
+from diffnas.engine.search import Alphas, Search
+from diffnas.engine.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,30 @@ class PCDARTS(Method):
 
     def arch(self, space: Space, generator: torch.Generator) -> EdgeAlphas:
         """alpha [E, O] and beta [E] per kind of cell."""
-        from diffnas.methods.edge_alphas import EdgeAlphas
-
         return EdgeAlphas(space.cells, generator)
 
     def strength(self, search: Search) -> dict[str, Tensor]:
         """[E, O]: the share of the op times that of its edge (section 3.3); within an edge, the order of the ops stays."""
         return {kind: mix.op * mix.edge.unsqueeze(1) for kind, mix in search.arch().items()}
+
+
+# -- What PC-DARTS learns: how much each op counts on its edge, and how much each edge counts at its node.
+
+
+class EdgeAlphas(Alphas):
+    """alpha [E, O] and beta [E] per kind of cell, both 1e-3 N(0, 1); called, it gives the mixture with shares of edges.
+
+    The edges into a node share 1 by the softmax of their betas (Xu et al., 2020, equation 3).
+    """
+
+    def __init__(self, cells: Mapping[str, Cell], generator: torch.Generator, scale: float = 1e-3) -> None:
+        super().__init__(cells, generator, scale)
+        betas = {k: nn.Parameter(scale * torch.randn(len(c.edges), generator=generator)) for k, c in cells.items()}
+        self.beta = nn.ParameterDict(betas)
+        # edges are sorted by target: those into a node are a slice
+        self.fans = {kind: [len(cell.edges_into(node)) for node in cell.nodes] for kind, cell in cells.items()}
+
+    def forward(self) -> Mixture:
+        """The mixture of softmax(alpha), `Mix.op` [E, O], and softmax(beta) node by node, `Mix.edge` [E]."""
+        edge = {k: torch.cat([part.softmax(0) for part in b.split(self.fans[k])]) for k, b in self.beta.items()}
+        return Mixture({kind: Mix(mix.op, edge[kind]) for kind, mix in super().forward().items()})

@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
+
+from torch import Tensor
 
 from diffnas import engine
 from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.settings import setting
 from diffnas.core.space import Size, Space
-from diffnas.engine.method import Clock, Method, Stage
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from diffnas.engine.search import Search
+from diffnas.engine.method import Method
+from diffnas.engine.search import Search
+from diffnas.engine.stage import Clock, Stage
 
 SKIP = "skip_connect"
 FADE = 0.2  # per epoch after the warm-up, as in the published code

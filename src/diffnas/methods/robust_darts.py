@@ -10,20 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
+
+import torch
+from torch import nn
 
 from diffnas import engine
 from diffnas.core.settings import setting
 from diffnas.core.space import Space
-from diffnas.engine.method import Transition
-from diffnas.engine.wrapper import Wrapper
-from diffnas.methods.score_feed import score_batches
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from diffnas.engine.search import Search
+from diffnas.engine.scoring import score_batches
+from diffnas.engine.search import Search
+from diffnas.engine.stage import Transition
+from diffnas.methods.wrapper import Wrapper
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,6 @@ class RobustDARTS(Wrapper):
 
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
         """What the method within learns, with a buffer [window + delta] of eigenvalues, newest last, at first -inf."""
-        import torch
-
         module = super().arch(space, generator)
         module.register_buffer("eigenvalues", torch.full((self.window + self.delta,), -torch.inf, dtype=torch.float64))
         module.register_buffer("evaluated_at", torch.tensor(-1))

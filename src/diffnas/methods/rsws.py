@@ -9,23 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
 
 from diffnas import engine
+from diffnas.core.batch import Batch, Loss
+from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype
+from diffnas.core.mixture import Mixture
 from diffnas.core.settings import setting
 from diffnas.core.space import Size, Space
-from diffnas.engine.method import Method, Phase, Stage, Use
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
-
-    from diffnas.core.batch import Batch, Loss
-    from diffnas.core.cell import Cell
-    from diffnas.core.mixture import Mixture
-    from diffnas.engine.search import Search
-    from diffnas.methods.selection import Rounds
+from diffnas.engine.method import Method
+from diffnas.engine.scoring import score_batches
+from diffnas.engine.search import Search
+from diffnas.engine.stage import Phase, Stage, Use
+from diffnas.methods.discrete import Rounds, chances, genotype_of, mixture_of
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,6 @@ class RSWS(Method):
 
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
         """Nothing to learn: the finalists of the round and the winner so far."""
-        from diffnas.methods.selection import Rounds
-
         return Rounds(space.cells, self.finalists)
 
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
@@ -77,8 +75,6 @@ class RSWS(Method):
 
     def strength(self, search: Search) -> dict[str, Tensor]:
         """1 for the ops of the best cell so far; before there is one, the chance of each op."""
-        from diffnas.methods.selection import chances
-
         best = _rounds(search).best()
         if best is None:
             return {kind: chances(cell).to(search.device) for kind, cell in self._cells(search).items()}
@@ -94,8 +90,6 @@ class RSWS(Method):
 
     def _select(self, search: Search, seen: list[Batch]) -> None:
         """Step k of a round: the k-th candidate on the batches that are `seen`; after them, each finalist on all there are."""
-        from diffnas.methods.score_feed import score_batches
-
         rounds, batches, k = _rounds(search), score_batches(search), search.clock.step
         if k == 0:
             rounds.finalists.clear()
@@ -113,8 +107,6 @@ class RSWS(Method):
 
     def derive(self, search: Search) -> Genotype:
         """The best cell so far; before there is one, a random cell."""
-        from diffnas.methods.selection import genotype_of
-
         best = _rounds(search).best()
         if best is None:
             return self._random(search, search.fork("derive"))
@@ -129,14 +121,10 @@ class RSWS(Method):
         return engine.random_genotype(search.space.name, self._cells(search), generator)
 
     def _drawn(self, search: Search, generator: torch.Generator) -> Mixture:
-        from diffnas.methods.selection import mixture_of
-
         like = _rounds(search).winner.accuracy
         return mixture_of(self._random(search, generator), search.space.cells, like)
 
 
 def _rounds(search: Search) -> Rounds:
-    from diffnas.methods.selection import Rounds
-
     assert isinstance(search.arch, Rounds)
     return search.arch

@@ -10,22 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
 
 from diffnas import engine
+from diffnas.core.batch import Batch
+from diffnas.core.constants import constant, to_device
+from diffnas.core.mixture import Mix, Mixture
 from diffnas.core.settings import setting
 from diffnas.core.space import Size
-from diffnas.engine.method import Clock, Use
-from diffnas.engine.wrapper import Wrapper
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from diffnas.core.batch import Batch
-    from diffnas.core.mixture import Mixture
-    from diffnas.engine.search import Search
+from diffnas.engine.search import Search
+from diffnas.engine.stage import Clock, Use
+from diffnas.methods.sampling import one_hot
+from diffnas.methods.wrapper import Wrapper
 
 
 @dataclass(frozen=True)
@@ -44,25 +43,21 @@ class SmoothDARTS(Wrapper):
     )
     steps: int = setting(7, "adv: steps of sign ascent, each of 2 epsilon / steps", ge=1)
 
-    def check_settings(self) -> list[tuple[str, str]]:
+    def check_stages(self, epochs: int, size: Size) -> list[tuple[str, str]]:
         """The method within must learn its architecture in steps of their own."""
-        found = super().check_settings()
-        stages = self.inner.stages(50, Size(16, 8))
+        found, stages = super().check_stages(epochs, size), self.base.stages(epochs, size)
         if not any("valid" in phase.feeds for stage in stages if not stage.selects for phase in stage.phases):
-            reason = f"{self.base} has no architecture steps apart from weight steps, and only those may be perturbed"
+            reason = (
+                f"{self.base.name} has no architecture steps apart from weight steps, and only those may be perturbed"
+            )
             found.append(("base", reason))
         return found
 
     def epsilon(self, clock: Clock) -> float:
         """epsilon_first + (epsilon_last - epsilon_first) e / E at epoch e of E; where the method within selects, the last."""
-        if self._selects[clock.stage] and not self.begins_anew:
+        if clock.selecting and not self.begins_anew:
             return self.epsilon_last
         return self.epsilon_first + (self.epsilon_last - self.epsilon_first) * clock.epoch / clock.epochs
-
-    @cached_property
-    def _selects(self) -> list[bool]:
-        """Of every stage of the method within, whether it goes on from a trained supernet to choose the cell."""
-        return [stage.selects for stage in self.inner.stages(50, Size(16, 8))]
 
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """The mixture of the method within; for a weight step its numbers, moved by at most epsilon and projected.
@@ -77,22 +72,18 @@ class SmoothDARTS(Wrapper):
         found = _moved(search, clean, clean, noise, epsilon)
         if self.perturbation == "rs" or batch is None:
             return found
-        before = engine.gradients(search, clean, batch, set(), "running").loss.value
+        before = engine.differentiate(search, clean, batch, set(), "running").loss.value
         for _ in range(self.steps):
-            slopes = _by_kind(found, engine.gradients(search, found, batch, {"mixture"}, "running").mixture)
+            slopes = _by_kind(found, engine.differentiate(search, found, batch, {"mixture"}, "running").mixture)
             rise = {kind: 2.0 * epsilon / self.steps * slope.sign() for kind, slope in slopes.items()}
             found = _moved(search, clean, found, rise, epsilon)
-        after = engine.gradients(search, found, batch, set(), "running").loss.value
+        after = engine.differentiate(search, found, batch, set(), "running").loss.value
         return _chosen(after > before, found, clean)
 
 
 def projected(moved_EO: Tensor, before_EO: Tensor, allowed: Tensor) -> Tensor:
     """[E, O]: `moved_EO` clamped to [0, 1] where `allowed`, 0 elsewhere, and scaled to the sums its rows had `before` (1 for
     shares of a softmax).  A row that is all 0 then gives its sum to the op whose moved share was the largest."""
-    import torch
-
-    from diffnas.methods.sampling import one_hot
-
     within = moved_EO.clamp(0.0, 1.0).masked_fill(~allowed, 0.0)
     total = within.sum(-1, keepdim=True)
     largest = one_hot(moved_EO, allowed).to(within)
@@ -102,11 +93,6 @@ def projected(moved_EO: Tensor, before_EO: Tensor, allowed: Tensor) -> Tensor:
 
 def _moved(search: Search, clean: Mixture, at: Mixture, by: Mapping[str, Tensor], epsilon: float) -> Mixture:
     """`at` moved `by` [E, O] per kind, within `epsilon` of `clean`, and projected; edges are left alone."""
-    import torch
-
-    from diffnas.core.constants import constant
-    from diffnas.core.mixture import Mix, Mixture
-
     mixes = {}
     for kind, cell in search.space.cells.items():
         mix, centre = at[kind], clean[kind].op
@@ -125,19 +111,11 @@ def _by_kind(mixture: Mixture, tensors: list[Tensor]) -> dict[str, Tensor]:
 
 def _chosen(first: Tensor, one: Mixture, other: Mixture) -> Mixture:
     """`one` where `first` [] bool is true, `other` elsewhere; nobody waits to see which."""
-    import torch
-
-    from diffnas.core.mixture import Mix, Mixture
-
     mixes = {k: Mix(torch.where(first, mix.op, other[k].op), mix.edge, mix.active) for k, mix in one.items()}
     return Mixture(mixes)
 
 
 def _uniform(like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
     """U(-epsilon, epsilon) in the shape, precision and place of `like`, the same numbers everywhere."""
-    import torch
-
-    from diffnas.core.constants import to_device
-
     noise = (2.0 * torch.rand(like.shape, generator=generator, dtype=torch.float64) - 1.0) * epsilon
     return to_device(noise, like.device, like.dtype)

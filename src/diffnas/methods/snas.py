@@ -10,22 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
 
 from diffnas import engine
+from diffnas.core.batch import Batch, Loss
+from diffnas.core.cell import Cell
+from diffnas.core.constants import constant
+from diffnas.core.count import Unit
 from diffnas.core.genotype import Genotype
+from diffnas.core.mixture import Mix, Mixture
 from diffnas.core.settings import setting
-from diffnas.core.space import Size, Space
-from diffnas.engine.method import Method, Phase, Stage, Use
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
-
-    from diffnas.core.batch import Batch, Loss
-    from diffnas.core.mixture import Mixture
-    from diffnas.engine.search import Search
-
+from diffnas.core.space import Shape, Size, Space, TextShape
+from diffnas.engine.method import Method
+from diffnas.engine.search import Alphas, Search
+from diffnas.engine.stage import Phase, Stage, Use
+from diffnas.methods.sampling import concrete, one_hot, sampled_mixture
 
 UNITS = ("params", "macs", "memory")
 SCALES = (0.86, 0.43 / 4000, 0.43 / 100)
@@ -83,8 +85,6 @@ class SNAS(Method):
 
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
         """log alpha [E, O] per kind, 1 + 0.01 N(0, 1)."""
-        from diffnas.methods.log_alphas import LogAlphas
-
         return LogAlphas(space.cells, generator)
 
     def tau(self, search: Search) -> float:
@@ -95,10 +95,6 @@ class SNAS(Method):
 
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """A sample of the concrete distribution at the epoch's temperature."""
-        from diffnas.core.mixture import Mix
-        from diffnas.methods.evaluation import sampled_mixture
-        from diffnas.methods.sampling import concrete
-
         tau = self.tau(search)
         return sampled_mixture(
             search, use, self.evaluate, lambda alpha, allowed, draw: Mix(concrete(alpha, allowed, tau, draw))
@@ -106,10 +102,6 @@ class SNAS(Method):
 
     def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
         """The resource term: weight times the cost of the sample, sum_o Z_eo c_eo on every edge e, or its logarithm."""
-        import torch
-
-        from diffnas.methods.log_alphas import LogAlphas
-
         if not self.resource_weight:
             return None
         assert isinstance(search.arch, LogAlphas)
@@ -124,8 +116,6 @@ class SNAS(Method):
 
     def _charge(self, used: Tensor) -> Tensor:
         """[..]: what an edge is charged for `used` [.., 3], in all units or in one; logarithms are of at least 1."""
-        from diffnas.core.constants import constant
-
         costs = used.clamp_min(1.0).log() if self.resource_log else used
         if self.resource_unit != "all":
             return costs[..., UNITS.index(self.resource_unit)]
@@ -148,3 +138,59 @@ class SNAS(Method):
             rule: Literal["all", "edges"] = "all" if self.keep == "all" and cell.in_degree != 1 else "edges"
             cells[kind] = engine.strongest(cell, strength[kind], rule)
         return Genotype(search.space.name, cells)
+
+
+# -- What SNAS and DSNAS learn: log alpha, what its ops cost, and which edges are decided.
+
+
+class LogAlphas(Alphas):
+    """log alpha [E, O] per kind of cell, 1 + 0.01 N(0, 1), as published; costs follow from the space and are not saved."""
+
+    def __init__(self, cells: Mapping[str, Cell], generator: torch.Generator) -> None:
+        super().__init__(cells, generator, 0.01)
+        for kind, alpha in self.alpha.items():
+            alpha.data += 1.0
+            self.register_buffer(f"cost_{kind}", torch.zeros_like(alpha), persistent=False)
+        self.register_buffer("fixed", torch.zeros(()), persistent=False)
+        self.priced = False
+        self.resources: dict[str, Tensor] = {}
+
+    def costs(self, mixture: Mixture, space: Space, shape: Shape | TextShape, unit: Unit) -> list[Tensor]:
+        """Per kind of cell, the shares of `mixture` times what `space` says its ops cost, [E, O]."""
+        if not self.priced:  # once: counting takes a while
+            for kind, rows in space.costs(shape, unit).items():
+                self.get_buffer(f"cost_{kind}").copy_(torch.tensor(rows))
+            self.get_buffer("fixed").fill_(space.fixed_cost(shape, unit))
+            self.priced = True
+        return [mix.shares() * self.get_buffer(f"cost_{kind}") for kind, mix in mixture.items()]
+
+    def used(self, mixture: Mixture, space: Space, shape: Shape | TextShape) -> list[Tensor]:
+        """[M, E, 3] per kind: what the sampled ops of every edge use in each of the M cells of the kind, in expectation:
+        parameters, multiply-adds, memory."""
+        if not self.resources:
+            for kind, cells in space.cell_costs(shape).items():  # a shallow supernet may have no cell of a kind
+                counted = torch.tensor(cells).reshape(len(cells), *self.alpha[kind].shape, 3)
+                self.resources[kind] = counted.to(self.alpha[kind])
+        return [torch.einsum("eo,meor->mer", mix.shares(), self.resources[k]) for k, mix in mixture.items()]
+
+
+class OpenAlphas(LogAlphas):
+    """log alpha, and which ops are open on every edge: saved, and narrowed as edges are decided."""
+
+    def __init__(self, cells: Mapping[str, Cell], generator: torch.Generator) -> None:
+        super().__init__(cells, generator)
+        for kind in cells:
+            self.register_buffer(f"allowed_{kind}", self.get_buffer(f"allowed_{kind}"))
+
+    @torch.no_grad()
+    def decide(self, margin: float) -> None:
+        """Leaves only the most probable op to edges where its probability is `margin` or more above the second's."""
+        for kind, mix in self().items():
+            allowed = self.get_buffer(f"allowed_{kind}")
+            top = one_hot(mix.op, allowed)
+            sure = mix.op.amax(-1) - mix.op.masked_fill(top, 0.0).amax(-1) >= margin
+            allowed &= top | ~sure[:, None]
+
+    def decided(self) -> bool:
+        """Whether no edge has a choice left; read back to the host."""
+        return all(bool((self.get_buffer(f"allowed_{kind}").sum(-1) <= 1).all()) for kind in self.alpha)

@@ -16,11 +16,11 @@ from diffnas.interop.checkpoint import read_weights
 from diffnas.interop.weights import likeliest_source, load_weights, summed_up
 from diffnas.pipeline.environment import recorded
 from diffnas.pipeline.weights import digest, is_ours, read_tensors
-from diffnas.recipe import Recipe, read_recipe
-from diffnas.run import Part, Run
+from diffnas.recipe.recipe import Recipe, read_recipe
 from diffnas.runtime.checkpoint import MAGIC, load_checkpoint
 from diffnas.runtime.console import log
 from diffnas.runtime.files import is_file, is_folder
+from diffnas.runtime.run_folder import Part, Run
 
 SEARCH = "search"
 """What `--init` calls the supernet; a file of that name is ./search."""

@@ -14,8 +14,8 @@ import numpy as np
 from torch import Tensor
 
 from diffnas.errors import RunError
-from diffnas.run import Part
 from diffnas.runtime.files import read_bytes, write_bytes
+from diffnas.runtime.run_folder import Part
 
 MAGIC = b"diffnas-digests 1 "
 SIZE = 8  # of 1.3 million training and 100,000 test images some two are taken for one with a chance of 1e-8

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from diffnas.errors import RunError
-from diffnas.plugins import changed
-from diffnas.recipe import Recipe
-from diffnas.run import Part
+from diffnas.recipe.plugins_used import changed_since
+from diffnas.recipe.recipe import Recipe
 from diffnas.runtime.console import log
+from diffnas.runtime.run_folder import Part
 
 NAME = "environment.json"
 
@@ -55,7 +55,7 @@ def recorded(part: Part) -> dict[str, Any]:
 
 def changed_plugins(part: Part, recipe: Recipe) -> list[str]:
     """A line for each plug-in of `recipe` whose file is not what it was when `part` was begun."""
-    return list(changed(recipe, recorded(part).get("plugins") or []))
+    return list(changed_since(recipe, recorded(part).get("plugins") or []))
 
 
 def record(part: Part, **facts: Any) -> None:

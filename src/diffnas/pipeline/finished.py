@@ -13,9 +13,9 @@ from typing import Any
 
 from diffnas.core.genotype import read_genotype_file
 from diffnas.errors import RecipeError, RunError
-from diffnas.recipe import Recipe, read_recipe
-from diffnas.run import Part, Run
+from diffnas.recipe.recipe import Recipe, read_recipe
 from diffnas.runtime.files import is_folder
+from diffnas.runtime.run_folder import Part, Run
 
 NAME, FORMAT = "finished.json", "diffnas-finished-1"
 PICTURES = ("cells.svg", "cells.png", "progress.png")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffnas.run import Part
 from diffnas.runtime.checkpoint import checkpoint_path, read_checkpoint
 from diffnas.runtime.files import write_bytes
+from diffnas.runtime.run_folder import Part
 
 
 class History:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import torch
 from torch import nn
 
 from diffnas.core.genotype import Genotype
 from diffnas.core.space import Shape, TextShape
 from diffnas.errors import RecipeError
-from diffnas.keys import space_of
-from diffnas.recipe import Recipe
-from diffnas.sections import RATES, TextTrain
+from diffnas.recipe.recipe import Recipe
+from diffnas.recipe.schema import RATES, TextTrain
+from diffnas.registry import space_of
 
 
 def build(genotype: Genotype, recipe: Recipe, shape: Shape | TextShape, seed: int | None = None) -> nn.Module:
@@ -23,7 +25,7 @@ def build(genotype: Genotype, recipe: Recipe, shape: Shape | TextShape, seed: in
     assert train is not None
     chosen = recipe.space
     space = chosen if chosen is not None and chosen.name == genotype.space else space_of(genotype)
-    settings = train.model_dump()
+    settings = asdict(train)
     refused = space.check_network(shape, settings)
     if refused:
         raise RecipeError(*(f"recipe {recipe.name}: train.{key}: {reason}" for key, reason in refused))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from diffnas.core.genotype import Genotype, read_genotype_file
-from diffnas.core.known import PUBLISHED
+from diffnas.core.published_genotypes import PUBLISHED
 from diffnas.errors import GenotypeError
-from diffnas.run import Run
 from diffnas.runtime.console import log
 from diffnas.runtime.files import is_file, is_folder
+from diffnas.runtime.run_folder import Run
 
 
 def origin_of(genotype: Genotype, given: Genotype | Run | str | Path | None) -> str:

@@ -15,8 +15,8 @@ import torch
 from diffnas.data.layout import find_images
 from diffnas.errors import DataError, UserError
 from diffnas.pipeline.trained import BATCH, WORKERS, TrainedClassifier, TrainedLanguageModel, load_network
-from diffnas.run import Run
 from diffnas.runtime.files import is_folder, read_bytes
+from diffnas.runtime.run_folder import Run
 
 
 def predict(

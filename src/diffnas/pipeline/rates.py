@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from diffnas.core.schedules import cosine, restarted, warm
-from diffnas.engine.method import Clock, Stage
-from diffnas.sections import TextWeights, Weights
+from diffnas.engine.stage import Clock, Stage
+from diffnas.recipe.schema import TextWeights, Weights
 
 
 def rate(weights: Weights | TextWeights, stage: Stage, clock: Clock, done: float = 0.0) -> float:

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from diffnas.errors import ResourceError
-from diffnas.keys import one_of
-from diffnas.recipe import Recipe, leaves
-from diffnas.run import Part
+from diffnas.recipe.keys import one_of
+from diffnas.recipe.recipe import Recipe, leaves
 from diffnas.runtime.room import free_memory, in_words, lack_of_room
+from diffnas.runtime.run_folder import Part
 
 Command = Literal["search", "train"]
 SIZES = {

@@ -11,11 +11,11 @@ from typing import Any
 
 from diffnas.errors import CheckpointError, PluginError, RecipeError, RunError
 from diffnas.pipeline.environment import changed_plugins, has_diverged
-from diffnas.recipe import Recipe, flat_values, is_limit, leaves, read_recipe, said_origins
-from diffnas.run import Part, Run
+from diffnas.recipe.recipe import Recipe, flat_values, is_limit, leaves, read_recipe, said_origins
 from diffnas.runtime.checkpoint import load_checkpoint
 from diffnas.runtime.console import log
 from diffnas.runtime.files import is_file
+from diffnas.runtime.run_folder import Part, Run
 
 RATES = ("search.weights.lr", "search.weights.lr_min", "search.arch.lr", "train.lr", "train.lr_min")
 """What may fall, and only fall, when a run goes on that has diverged."""

@@ -14,16 +14,17 @@ from diffnas.pipeline.environment import as_begun, record_divergence
 from diffnas.pipeline.finished import epochs_done, has_finished
 from diffnas.pipeline.resources import explained
 from diffnas.pipeline.resume import Resumed, require_recipe, require_run, resumed
-from diffnas.pipeline.searcher import Searcher
+from diffnas.pipeline.search_loop import SearchLoop
 from diffnas.pipeline.session import Session, resumed_source
-from diffnas.pipeline.source import Source, load_source
-from diffnas.recipe import Recipe
-from diffnas.registry import require_named
-from diffnas.run import Run, claim, new_run, require_empty, unclaim
+from diffnas.pipeline.sources.base import Source
+from diffnas.pipeline.sources.load import load_source
+from diffnas.recipe.plugins_used import require_named
+from diffnas.recipe.recipe import Recipe
 from diffnas.runtime.console import log
 from diffnas.runtime.device import pick_device
 from diffnas.runtime.files import sweep
 from diffnas.runtime.lock import Held, only_one
+from diffnas.runtime.run_folder import Run, claim, new_run, require_empty, unclaim
 from diffnas.runtime.sharing import fitted_threads, sharing
 from diffnas.runtime.stop import Stop
 
@@ -88,7 +89,7 @@ def _run(where: Run, held: Held, found: Resumed, source: Source, feeds: dict[str
         session = Session(where.search, held, stop, device, found.recipe, go_on, task, source)
         try:
             with explained(where.search, found.recipe, "search", go_on):
-                Searcher(found, source.shape, feeds, session).run()
+                SearchLoop(found, source.shape, feeds, session).run()
         except Diverged as error:
             record_divergence(where.search, str(error))
             raise

@@ -14,14 +14,15 @@ from diffnas.core.batch import Loss
 from diffnas.data.inputs import Inputs, inputs_from_plain, inputs_to_plain, listed
 from diffnas.errors import CheckpointError, Diverged, Interrupted
 from diffnas.pipeline.environment import makers, record_attempt
-from diffnas.pipeline.source import Source, Task, load_source
-from diffnas.recipe import Recipe, flat_values
-from diffnas.registry import recorded as recorded_plugins
-from diffnas.run import Part
+from diffnas.pipeline.sources.base import Source, Task
+from diffnas.pipeline.sources.load import load_source
+from diffnas.recipe.plugins_used import record_of as recorded_plugins
+from diffnas.recipe.recipe import Recipe, flat_values
 from diffnas.runtime.checkpoint import save_checkpoint
 from diffnas.runtime.console import log
 from diffnas.runtime.lock import Held
 from diffnas.runtime.room import lack_of_room
+from diffnas.runtime.run_folder import Part
 from diffnas.runtime.stop import Stop
 
 

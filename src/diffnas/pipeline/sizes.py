@@ -12,15 +12,15 @@ from torch import nn
 from diffnas.core.count import MMRAZOR_RULE, RULE, count, mmrazor_flops
 from diffnas.core.genotype import Genotype
 from diffnas.core.space import Shape, TextShape
-from diffnas.keys import space_of
 from diffnas.pipeline.network import build, require_reads
 from diffnas.pipeline.session import stored_inputs
-from diffnas.pipeline.source import read_shape
+from diffnas.pipeline.sources.load import read_shape
 from diffnas.pipeline.weights import known_shape
-from diffnas.recipe import Recipe, read_recipe
-from diffnas.run import Part, Run, open_run
+from diffnas.recipe.recipe import Recipe, read_recipe
+from diffnas.recipe.schema import ImageTrain, TextTrain
+from diffnas.registry import space_of
 from diffnas.runtime.checkpoint import load_checkpoint
-from diffnas.sections import ImageTrain, TextTrain
+from diffnas.runtime.run_folder import Part, Run, open_run
 
 
 def size_lines(

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from diffnas.core.seeds import generator, stream_seed
 from diffnas.core.space import Shape, Space, TextShape
 from diffnas.engine import Search
-from diffnas.engine.method import Clock, Stage
 from diffnas.engine.search import Feed, Task
+from diffnas.engine.stage import Clock, Stage
 from diffnas.engine.tf_adam import TFAdam
 from diffnas.pipeline.resources import require_memory
-from diffnas.recipe import Recipe
+from diffnas.recipe.recipe import Recipe
+from diffnas.recipe.schema import Arch
 from diffnas.runtime.device import PRECISIONS, compiled, place
-from diffnas.sections import Arch
 from diffnas.spaces.widen import channel_copies, widened
 
 

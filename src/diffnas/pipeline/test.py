@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from diffnas.core.count import RULE, count
-from diffnas.pipeline.source import load_test_set
+from diffnas.pipeline.sources.load import load_test_set
 from diffnas.pipeline.weights import read_weights, require_names, trained_recipe
-from diffnas.recipe import Recipe, read_recipe
-from diffnas.run import Run, open_run
+from diffnas.recipe.recipe import Recipe, read_recipe
 from diffnas.runtime.device import pick_device, place
+from diffnas.runtime.run_folder import Run, open_run
 
 
 def test(run: str | Path | Run, name: str | None = None, overrides: tuple[str, ...] = ()) -> dict[str, Any]:

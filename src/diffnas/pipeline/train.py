@@ -18,18 +18,18 @@ from diffnas.pipeline.origin import folder_of, origin_of
 from diffnas.pipeline.resources import explained
 from diffnas.pipeline.resume import Resumed, require_recipe, require_run, resumed
 from diffnas.pipeline.session import Session, resumed_source
-from diffnas.pipeline.source import load_source
+from diffnas.pipeline.sources.load import load_source
 from diffnas.pipeline.trainer import Job, Trainer
 from diffnas.pipeline.weights import read_genotype, save_weights
-from diffnas.recipe import Recipe
-from diffnas.run import Part, Run, claim, new_run, require_empty, unclaim
+from diffnas.recipe.recipe import Recipe
+from diffnas.recipe.schema import ImageTrain, TextTrain
 from diffnas.runtime.console import log
 from diffnas.runtime.device import pick_device
 from diffnas.runtime.files import sweep, write_text
 from diffnas.runtime.lock import Held, only_one
+from diffnas.runtime.run_folder import Part, Run, claim, new_run, require_empty, unclaim
 from diffnas.runtime.sharing import fitted_threads, sharing
 from diffnas.runtime.stop import Stop
-from diffnas.sections import ImageTrain, TextTrain
 
 
 def train(
@@ -155,4 +155,4 @@ def _with_what_is_begun(found: Resumed) -> Resumed:
     if train is None or train.epochs >= begun:
         return found
     log.warning("train.epochs: %d asked for, %d begun: the training ends with those", train.epochs, begun)
-    return replace(found, recipe=replace(found.recipe, train=train.model_copy(update={"epochs": begun})))
+    return replace(found, recipe=replace(found.recipe, train=replace(train, epochs=begun)))

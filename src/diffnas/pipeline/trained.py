@@ -24,8 +24,8 @@ from diffnas.data.pixels import IMAGE_ERRORS
 from diffnas.data.tokens import encode_lines, numbers_of, split_words
 from diffnas.errors import DataError
 from diffnas.pipeline.weights import read_weights, trained_recipe
-from diffnas.run import Run, open_run
 from diffnas.runtime.device import pick_device, place
+from diffnas.runtime.run_folder import Run, open_run
 
 BATCH = 128  # images at a time: enough to fill a device, few enough for any memory
 WINDOW = 256  # tokens at a time

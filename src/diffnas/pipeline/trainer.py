@@ -18,11 +18,11 @@ from diffnas.pipeline.network import build
 from diffnas.pipeline.resources import require_memory
 from diffnas.pipeline.resume import Resumed
 from diffnas.pipeline.session import Session, require_counts
-from diffnas.pipeline.source import Source, Task
-from diffnas.recipe import Recipe
-from diffnas.run import Part
+from diffnas.pipeline.sources.base import Source, Task
+from diffnas.recipe.recipe import Recipe
 from diffnas.runtime.console import duration, log, progress
 from diffnas.runtime.device import PRECISIONS, place
+from diffnas.runtime.run_folder import Part
 
 
 class Job:

@@ -26,11 +26,11 @@ from diffnas.data.inputs import Inputs, inputs_from_plain, inputs_to_plain, list
 from diffnas.errors import RecipeError, RunError, WeightsError
 from diffnas.pipeline.environment import changed_plugins, record, recorded
 from diffnas.pipeline.network import build
-from diffnas.pipeline.source import load_source
-from diffnas.recipe import LIMITS, Recipe, changed_keys, leaves, read_recipe
-from diffnas.run import Part
+from diffnas.pipeline.sources.load import load_source
+from diffnas.recipe.recipe import LIMITS, Recipe, changed_keys, leaves, read_recipe
 from diffnas.runtime.console import log
 from diffnas.runtime.files import read_bytes, write_bytes
+from diffnas.runtime.run_folder import Part
 
 FORMAT = 2
 BEFORE = {"genotype", "shape", "classes", "words"}  # what there was when there was no format

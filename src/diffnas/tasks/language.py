@@ -8,21 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch.nn.functional as F
+from torch import Tensor
 
-from diffnas.core.batch import Batch, Loss
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from diffnas.core.batch import LanguageModelOutput
+from diffnas.core.batch import Batch, LanguageModelOutput, Loss
 
 
 @dataclass(frozen=True)
 class LanguageTask:
-    """-mean log p(target); the extra is `alpha` mean(d_t^2) + `beta` mean((h_t+1 - h_t)^2), AR and TAR.
+    """-mean log p(target); weights alone answer for `alpha` mean(d_t^2) + `beta` mean((h_t+1 - h_t)^2), AR and TAR.
 
     h [T, N, H] are the hidden states, d the same after the output's dropout.  The defaults are those of DARTS.
     """
@@ -41,7 +37,7 @@ class LanguageTask:
         # by the largest value, which is several times faster to find than its place; a tie counts as right
         answers = log_probs.detach()
         correct = (answers.gather(1, targets[:, None])[:, 0] == answers.amax(1)).sum()
-        return Loss(value, correct, len(targets), self._extra(spoken), spoken.carry.detach())
+        return Loss(value, correct, len(targets), self._regularisers(spoken), spoken.carry.detach())
 
     def reward(self, loss: Tensor, accuracy: Tensor) -> Tensor:
         """[]: what selections maximise, 80 / perplexity: the reward of ENAS on text (Pham et al., 2018, section 3.1)."""
@@ -55,14 +51,14 @@ class LanguageTask:
         """What a line says of `{NAME_perplexity}`."""
         return f"{name} {'' if short else 'perplexity '}{row[f'{name}_perplexity']:.2f}"
 
-    def _extra(self, spoken: LanguageModelOutput) -> Tensor | None:
-        extra = None
+    def _regularisers(self, spoken: LanguageModelOutput) -> Tensor | None:
+        found = None
         if self.alpha:
-            extra = self.alpha * spoken.dropped.square().mean()
+            found = self.alpha * spoken.dropped.square().mean()
         if self.beta and len(spoken.states) > 1:  # a window of one row has no differences
             slowness = self.beta * (spoken.states[1:] - spoken.states[:-1]).square().mean()
-            extra = slowness if extra is None else extra + slowness
-        return extra
+            found = slowness if found is None else found + slowness
+        return found
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 
 from diffnas.core.count import Unit, count
 from diffnas.core.genotype import Genotype
-from diffnas.core.known import published
+from diffnas.core.published_genotypes import published
 from diffnas.core.space import Shape, Size
 from diffnas.engine import random_genotype
 from diffnas.spaces.darts_cnn.space import DartsCNN

@@ -102,8 +102,8 @@ def test_the_auxiliary_head_counts_in_weight_steps(kind: str, form: Form, make_s
     before = {n: p.detach().clone() for n, p in search.supernet.named_parameters()}
     loss = search.method.step(search, {"train": batch})["train"]
     assert torch.allclose(loss.value, F.cross_entropy(logits, batch.targets), atol=1e-5)
-    assert loss.extra is not None
-    assert torch.allclose(loss.extra, 0.4 * F.cross_entropy(head, batch.targets), atol=1e-4)
+    assert loss.weight_only is not None
+    assert torch.allclose(loss.weight_only, 0.4 * F.cross_entropy(head, batch.targets), atol=1e-4)
     moved = {n for n, p in search.supernet.named_parameters() if not torch.equal(before[n], p)}
     assert ("auxiliary.classifier.weight" in moved) == (kind == "trained") and "stem.0.weight" in moved
     assert isinstance(search.supernet.eval()(batch.inputs, mixes), Tensor)

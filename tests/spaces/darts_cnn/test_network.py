@@ -11,9 +11,9 @@ import diffnas
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.space import Shape
 from diffnas.errors import GenotypeError, RecipeError
+from diffnas.spaces.darts_cnn.layout import CellPlan
 from diffnas.spaces.darts_cnn.network import GenotypeCell, drop_path
 from diffnas.spaces.darts_cnn.space import DartsCNN
-from diffnas.spaces.darts_cnn.trunk import CellPlan
 
 
 def network(genotype: Genotype | str, **settings: Any) -> torch.nn.Module:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from diffnas.spaces.darts_cnn.layout import SEARCHED_OPS
 from diffnas.spaces.darts_cnn.ops import OPS, FactorizedReduce, ReLUConvBN, SkipDropout, Zero
-from diffnas.spaces.darts_cnn.space import SEARCHED_OPS
 
 C = 6
 PARAMETERS = {  # convolution weights at C channels and stride 1

@@ -14,9 +14,9 @@ from diffnas.core.cell import Cell
 from diffnas.core.mixture import Mix, Mixture
 from diffnas.core.space import Form, Shape, Size
 from diffnas.interop import load_weights, translate
-from diffnas.spaces.darts_cnn.space import OPS, DartsCNN
+from diffnas.spaces.darts_cnn.layout import OPS, CellPlan
+from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.spaces.darts_cnn.supernet import MixedCell, MixedEdge, interleave
-from diffnas.spaces.darts_cnn.trunk import CellPlan
 
 SHAPES = [
     {},

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from diffnas.core.genotype import Genotype, Nodes
-from diffnas.core.known import RECURRENT, published
 from diffnas.core.mixture import Mix
+from diffnas.core.published_genotypes import RECURRENT, published
 from diffnas.core.space import TextShape
+from diffnas.spaces.darts_rnn.layout import KIND, OPS
 from diffnas.spaces.darts_rnn.ops import ACTIVATIONS
-from diffnas.spaces.darts_rnn.space import KIND, OPS, DartsRNN
+from diffnas.spaces.darts_rnn.space import DartsRNN
 
 SIZES = {
     ("darts-rnn-v1", 10_000, 850): 22_960_000,

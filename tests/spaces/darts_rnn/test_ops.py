@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffnas.spaces.darts_rnn.layout import Dropouts
 from diffnas.spaces.darts_rnn.ops import LanguageModel, drop_mask
-from diffnas.spaces.darts_rnn.space import Dropouts
 
 
 def test_masks() -> None:

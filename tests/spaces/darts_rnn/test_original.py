@@ -10,16 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffnas.core.batch import Batch
-from diffnas.core.known import published
 from diffnas.core.mixture import Mix, allowed_mask, softmax_allowed
+from diffnas.core.published_genotypes import published
 from diffnas.core.space import Form, TextShape
-from diffnas.engine import Search, arch_step, gradients, strongest, unrolled_arch_step
-from diffnas.engine.bilevel import hypergradient
+from diffnas.engine import Search, arch_step, differentiate, strongest, unrolled_arch_step
+from diffnas.engine.gradients import hypergradient
 from diffnas.engine.search import Alphas
 from diffnas.interop import load_weights, translate
 from diffnas.interop.genotypes import read_genotype
 from diffnas.methods.darts import DARTS
-from diffnas.spaces.darts_rnn.space import KIND, DartsRNN
+from diffnas.spaces.darts_rnn.layout import KIND
+from diffnas.spaces.darts_rnn.space import DartsRNN
 from diffnas.tasks.language import LanguageTask
 
 FORMS: tuple[Form, ...] = ("plain", "fast")
@@ -107,7 +108,7 @@ def test_first_order(form: Form, oracle: Any, close: Any) -> None:
     call = oracle("h_rnn_search_first_f64")
     search, valid = loaded(call, form), batch(call, "_valid")
     mixture = search.relax("arch")
-    found = gradients(search, mixture, valid, {"mixture"}, "batch")
+    found = differentiate(search, mixture, valid, {"mixture"}, "train_frozen_stats")
     (slope,) = torch.autograd.grad(mixture.tensors(), list(search.arch.parameters()), found.mixture)
     close(slope, call.found["grad/alphas"])
     close(found.loss.carry, call.found["hidden_valid_next"])

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from diffnas.core.mixture import Mix
 from diffnas.core.space import TextShape
-from diffnas.spaces.darts_rnn.space import KIND, DartsRNN
+from diffnas.spaces.darts_rnn.layout import KIND
+from diffnas.spaces.darts_rnn.space import DartsRNN
 
 STILL = {"dropout": 0.0, "dropouth": 0.0, "dropoutx": 0.0, "dropouti": 0.0, "dropoute": 0.0}
 FUNCTIONS = [None, torch.tanh, torch.relu, torch.sigmoid, lambda x: x]

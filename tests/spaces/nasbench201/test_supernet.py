@@ -13,7 +13,8 @@ from diffnas.core.genotype import parse_genotype
 from diffnas.core.mixture import Mix
 from diffnas.core.space import Shape, Size
 from diffnas.spaces.channels import interleave
-from diffnas.spaces.nasbench201.space import OPS, NASBench201
+from diffnas.spaces.nasbench201.layout import OPS
+from diffnas.spaces.nasbench201.space import NASBench201
 from diffnas.spaces.nasbench201.supernet import MixedCell, MixedEdge
 
 CELL = NASBench201().cells["cell"]

@@ -16,11 +16,12 @@ import torch
 
 from diffnas.core.count import count
 from diffnas.core.genotype import Genotype, Nodes, parse_edges
-from diffnas.core.known import published
+from diffnas.core.published_genotypes import published
 from diffnas.core.space import Shape
 from diffnas.errors import GenotypeError
 from diffnas.spaces.nasbench201 import table as nb
-from diffnas.spaces.nasbench201.space import OPS, NASBench201
+from diffnas.spaces.nasbench201.layout import OPS
+from diffnas.spaces.nasbench201.space import NASBench201
 
 SHARED = Path(os.environ.get("DIFFNAS_SHARED", Path(__file__).parents[3] / "../shared")) / "data"
 BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"

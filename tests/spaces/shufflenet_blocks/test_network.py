@@ -11,7 +11,8 @@ import diffnas
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.space import Shape
 from diffnas.errors import GenotypeError, RecipeError
-from diffnas.spaces.shufflenet_blocks.space import OPS, ShuffleNetBlocks
+from diffnas.spaces.shufflenet_blocks.layout import OPS
+from diffnas.spaces.shufflenet_blocks.space import ShuffleNetBlocks
 
 TINY = ShuffleNetBlocks(channels=4, widths=(8, 12), depths=(1, 2), last=16)
 SHAPE = Shape(5, 1, 8)

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffnas.spaces.shufflenet_blocks.layout import Place
 from diffnas.spaces.shufflenet_blocks.ops import OPS, Block
-from diffnas.spaces.shufflenet_blocks.trunk import Place
 
 PLACES = {1: Place(12, 12, 1, 8), 2: Place(4, 12, 2, 8)}
 ORDER = {"shuffle": "pdp", "xception": "dpdpdp"}  # pointwise with ReLU, depthwise without

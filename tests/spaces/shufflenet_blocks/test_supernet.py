@@ -12,9 +12,9 @@ from diffnas.core.genotype import Genotype
 from diffnas.core.mixture import Mix
 from diffnas.core.space import Shape, Size
 from diffnas.engine import random_genotype
-from diffnas.spaces.shufflenet_blocks.space import OPS, ShuffleNetBlocks
+from diffnas.spaces.shufflenet_blocks.layout import OPS, Place, places
+from diffnas.spaces.shufflenet_blocks.space import ShuffleNetBlocks
 from diffnas.spaces.shufflenet_blocks.supernet import MixedBlock, Supernet
-from diffnas.spaces.shufflenet_blocks.trunk import Place, places
 
 TINY = ShuffleNetBlocks(channels=4, widths=(8, 12), depths=(1, 2), last=16)
 SHAPE = Shape(5, 3, 16)

@@ -13,7 +13,7 @@ from diffnas.core.count import Resources, Unit, count, resources
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.mixture import Mix
 from diffnas.core.space import Shape, Size
-from diffnas.spaces.cells.space import INPUTS, CellSpace
+from diffnas.spaces.cells.layout import INPUTS, CellParts
 from diffnas.spaces.darts_cnn.ops import FactorizedReduce, ReLUConvBN
 
 NONE = "none"
@@ -31,7 +31,7 @@ class Place:
     outputs: int
 
 
-def places(space: CellSpace, channels: int, layers: int, outputs: Mapping[str, int]) -> Iterator[Place]:
+def places(space: CellParts, channels: int, layers: int, outputs: Mapping[str, int]) -> Iterator[Place]:
     """The cells of the chain; `outputs` is the number of nodes that a cell of each kind puts out."""
     history = [(channels, 0)] * INPUTS  # channels and halvings so far
     for kind in space.layout(layers):
@@ -54,7 +54,7 @@ def fits(place: Place, affine: bool) -> nn.ModuleList:
 class MixedCell(nn.Module):
     """A cell of the supernet: all allowed ops of every edge."""
 
-    def __init__(self, space: CellSpace, cell: Cell, place: Place) -> None:
+    def __init__(self, space: CellParts, cell: Cell, place: Place) -> None:
         super().__init__()
         self.cell, self.stride = cell, place.stride
         self.fits = fits(place, affine=False)
@@ -96,7 +96,7 @@ class MixedCell(nn.Module):
 class Supernet(nn.Module):
     """`supernet(x, mixture)`: images [N, C_in, H, W] -> logits [N, classes]."""
 
-    def __init__(self, space: CellSpace, shape: Shape, size: Size) -> None:
+    def __init__(self, space: CellParts, shape: Shape, size: Size) -> None:
         super().__init__()
         cells = space.cells
         chain = list(places(space, size.channels, size.layers, {kind: len(cells[kind].concat) for kind in cells}))
@@ -116,7 +116,7 @@ class Supernet(nn.Module):
 class GenotypeCell(nn.Module):
     """A derived cell."""
 
-    def __init__(self, space: CellSpace, nodes: Nodes, place: Place) -> None:
+    def __init__(self, space: CellParts, nodes: Nodes, place: Place) -> None:
         super().__init__()
         self.nodes, self.stride = nodes, place.stride
         self.fits = fits(place, affine=True)
@@ -153,7 +153,7 @@ class Network(nn.Module):
     """Images [N, C_in, H, W] -> logits [N, classes]; `drop_path` is a buffer, written each epoch, that acts with `drops`."""
 
     def __init__(
-        self, space: CellSpace, genotype: Genotype, shape: Shape, channels: int, layers: int, drops: bool
+        self, space: CellParts, genotype: Genotype, shape: Shape, channels: int, layers: int, drops: bool
     ) -> None:
         super().__init__()
         cells, self.drops = genotype.cells, drops
@@ -172,7 +172,7 @@ class Network(nn.Module):
         return self.classifier(history[-1].mean((2, 3)))
 
 
-def op_costs(space: CellSpace, shape: Shape, unit: Unit, size: Size) -> dict[str, list[list[float]]]:
+def op_costs(space: CellParts, shape: Shape, unit: Unit, size: Size) -> dict[str, list[list[float]]]:
     """[E, O] per kind: the cost of every op of every edge, summed over the cells of the kind."""
     found = {kind: [[0.0] * len(cell.ops) for _ in cell.edges] for kind, cell in space.cells.items()}
     for kind, edges in _edges(space, shape, size):
@@ -184,7 +184,7 @@ def op_costs(space: CellSpace, shape: Shape, unit: Unit, size: Size) -> dict[str
     return found
 
 
-def op_resources(space: CellSpace, shape: Shape, size: Size) -> dict[str, list[list[list[Resources]]]]:
+def op_resources(space: CellParts, shape: Shape, size: Size) -> dict[str, list[list[list[Resources]]]]:
     """[cells, E, O] per kind: the cost of every op in every cell by the rule of SNAS's code."""
     found: dict[str, list[list[list[Resources]]]] = {kind: [] for kind in space.cells}
     for kind, edges in _edges(space, shape, size):
@@ -192,17 +192,17 @@ def op_resources(space: CellSpace, shape: Shape, size: Size) -> dict[str, list[l
     return found
 
 
-def _resources(space: CellSpace, name: str, channels: int, stride: int, side: int) -> Resources:
+def _resources(space: CellParts, name: str, channels: int, stride: int, side: int) -> Resources:
     op = nn.Identity() if name == NONE else _built(space, name, channels, stride, affine=False)
     return resources(op, (channels, side, side))
 
 
-def _built(space: CellSpace, name: str, channels: int, stride: int, affine: bool) -> nn.Module:
+def _built(space: CellParts, name: str, channels: int, stride: int, affine: bool) -> nn.Module:
     with torch.device("meta"):
         return space.op(name, channels, stride, affine)
 
 
-def _edges(space: CellSpace, shape: Shape, size: Size) -> Iterator[tuple[str, list[tuple[int, int, int]]]]:
+def _edges(space: CellParts, shape: Shape, size: Size) -> Iterator[tuple[str, list[tuple[int, int, int]]]]:
     """For every cell of the chain, its kind and the (channels, stride, side of what they read) of its edges."""
     cells, side = space.cells, shape.side
     for place in places(space, size.channels, size.layers, {kind: len(cells[kind].concat) for kind in cells}):

@@ -1,26 +1,24 @@
-"""A base for spaces of cells: say how an op is built, and the supernet, the network and all commands follow.
-
-Loads torch only when a module is built, so that recipes are read without it.
-"""
+"""A base for spaces of cells: say how an op is built, and the supernet, the network and all commands follow."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
 
 from diffnas.core.cell import Cell
+from diffnas.core.count import Resources, Unit, count
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.settings import setting
 from diffnas.core.space import Form, Modality, Shape, Size
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from diffnas.core.count import Resources, Unit
+from diffnas.errors import GenotypeError
+from diffnas.spaces.cells.layout import INPUTS
+from diffnas.spaces.cells.modules import Network, Supernet, op_costs, op_resources
 
 NEUTRAL = {"stem": "cifar", "auxiliary": False, "auxiliary_norm": None, "pool_norm": "none"}
-INPUTS = 2  # a cell reads the outputs of the two cells before it
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,6 @@ class CellSpace:
 
     def stem(self, inputs: int, channels: int) -> nn.Module:
         """What stands before the cells: [N, inputs, H, W] -> [N, channels, H, W]."""
-        from torch import nn
-
         return nn.Sequential(nn.Conv2d(inputs, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
 
     def layout(self, layers: int) -> tuple[str, ...]:
@@ -87,17 +83,12 @@ class CellSpace:
 
     def supernet(self, shape: Shape, size: Size | None = None, form: Form = "plain") -> nn.Module:
         """The supernet with fresh weights."""
-        from diffnas.spaces.cells.modules import Supernet
-
         return Supernet(self, shape, size or self.size)
 
     def network(
         self, genotype: Genotype, shape: Shape, channels: int = 36, layers: int = 20, drops: bool = False, **others: Any
     ) -> nn.Module:
         """The network of `genotype`; raises `GenotypeError` where it is not legal, or `others` ask for what there is not."""
-        from diffnas.errors import GenotypeError
-        from diffnas.spaces.cells.modules import Network
-
         lines = [f"genotype: {key}: {reason}" for key, reason in [*_unknown(others), *self._strangers(genotype)]]
         if lines:
             raise GenotypeError(*lines)
@@ -129,22 +120,14 @@ class CellSpace:
 
     def costs(self, shape: Shape, unit: Unit, size: Size | None = None) -> dict[str, list[list[float]]]:
         """[E, O] per kind: the multiply-adds (of one image) or parameters that an op on an edge adds to a network of `size`."""
-        from diffnas.spaces.cells.modules import op_costs
-
         return op_costs(self, shape, unit, size or self.size)
 
     def cell_costs(self, shape: Shape, size: Size | None = None) -> dict[str, list[list[list[Resources]]]]:
         """[cells, E, O] per kind: what every op costs in the supernet, cell by cell, by the rule of SNAS's code."""
-        from diffnas.spaces.cells.modules import op_resources
-
         return op_resources(self, shape, size or self.size)
 
     def fixed_cost(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
         """What every network of `size` costs; with the costs of the chosen ops, the `count` of a genotype's network."""
-        import torch
-
-        from diffnas.core.count import count
-
         size = size or self.size
         empty = {kind: Nodes(((),) * len(cell.nodes), cell.concat, INPUTS) for kind, cell in self.cells.items()}
         with torch.device("meta"):
@@ -171,8 +154,6 @@ class CellSpace:
 
     def _unbuilt(self) -> list[tuple[str, str]]:
         """Ops that `op` does not build."""
-        import torch
-
         found = []
         for name in self.ops:
             if name == "none":

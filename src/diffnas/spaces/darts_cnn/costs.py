@@ -2,54 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 
 import torch
 
+from diffnas.core.cell import Cell
 from diffnas.core.count import Resources, Unit, count, resources
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.space import Shape, Size
+from diffnas.spaces.darts_cnn.layout import plan_cells
 from diffnas.spaces.darts_cnn.network import Network
 from diffnas.spaces.darts_cnn.ops import OPS
-from diffnas.spaces.darts_cnn.space import DartsCNN
-from diffnas.spaces.darts_cnn.trunk import plan_cells
 
 
-def op_costs(space: DartsCNN, shape: Shape, unit: Unit, size: Size) -> dict[str, list[list[float]]]:
+def op_costs(cells: Mapping[str, Cell], shape: Shape, unit: Unit, size: Size) -> dict[str, list[list[float]]]:
     """[E, O] per kind: the cost of every op of every edge, summed over the cells of the kind; `size.partial` plays no part."""
-    costs = {kind: [[0.0] * len(cell.ops) for _ in cell.edges] for kind, cell in space.cells.items()}
-    for kind, places in _edges(space, shape, size):
+    costs = {kind: [[0.0] * len(cell.ops) for _ in cell.edges] for kind, cell in cells.items()}
+    for kind, places in _edges(cells, shape, size):
         for row, place in zip(costs[kind], places, strict=True):
-            for o, op in enumerate(space.ops):
+            for o, op in enumerate(cells[kind].ops):
                 row[o] += _cost(op, *place, unit)
     return costs
 
 
-def op_resources(space: DartsCNN, shape: Shape, size: Size) -> dict[str, list[list[list[Resources]]]]:
+def op_resources(cells: Mapping[str, Cell], shape: Shape, size: Size) -> dict[str, list[list[list[Resources]]]]:
     """[cells, E, O] per kind: the cost of every op in every cell by the rule of SNAS's code."""
-    found: dict[str, list[list[list[Resources]]]] = {kind: [] for kind in space.cells}
-    for kind, places in _edges(space, shape, size):
-        found[kind].append([[_resources(op, *place) for op in space.ops] for place in places])
+    found: dict[str, list[list[list[Resources]]]] = {kind: [] for kind in cells}
+    for kind, places in _edges(cells, shape, size):
+        found[kind].append([[_resources(op, *place) for op in cells[kind].ops] for place in places])
     return found
 
 
-def _edges(space: DartsCNN, shape: Shape, size: Size) -> Iterator[tuple[str, list[tuple[int, int, int]]]]:
+def _edges(cells: Mapping[str, Cell], shape: Shape, size: Size) -> Iterator[tuple[str, list[tuple[int, int, int]]]]:
     """For every cell of the chain, its kind, and the (channels, stride, side of what they read) of its edges."""
-    cells, side = space.cells, shape.side
+    side, inputs = shape.side, next(iter(cells.values())).inputs
     outputs = {kind: len(cell.concat) for kind, cell in cells.items()}
-    plans, _ = plan_cells(size.layers, size.channels, [(size.channels, 0)] * space.inputs, outputs)
+    plans, _ = plan_cells(size.layers, size.channels, [(size.channels, 0)] * inputs, outputs)
     for plan in plans:
         within, after = (plan.channels, plan.stride, side), (plan.channels, 1, side // plan.stride)
-        yield plan.kind, [within if source < space.inputs else after for source, _ in cells[plan.kind].edges]
+        yield plan.kind, [within if source < inputs else after for source, _ in cells[plan.kind].edges]
         side //= plan.stride
 
 
-def fixed_cost(space: DartsCNN, shape: Shape, unit: Unit, size: Size) -> float:
+def fixed_cost(name: str, cells: Mapping[str, Cell], shape: Shape, unit: Unit, size: Size) -> float:
     """The cost of what every network of this size has: stem, inputs of the cells, classifier."""
-    nodes = {kind: Nodes(((),) * len(cell.nodes), cell.concat, cell.inputs) for kind, cell in space.cells.items()}
+    nodes = {kind: Nodes(((),) * len(cell.nodes), cell.concat, cell.inputs) for kind, cell in cells.items()}
     with torch.device("meta"):
-        network = Network(Genotype(space.name, nodes), shape, size.channels, size.layers)
+        network = Network(Genotype(name, nodes), shape, size.channels, size.layers)
     return float(getattr(count(network, (shape.channels, shape.side, shape.side)), unit))
 
 

@@ -11,9 +11,8 @@ from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.space import Shape
 from diffnas.errors import GenotypeError
 from diffnas.spaces.darts_cnn.head import AuxiliaryHead
-from diffnas.spaces.darts_cnn.ops import OPS, PoolNorm, Zero
-from diffnas.spaces.darts_cnn.space import reductions
-from diffnas.spaces.darts_cnn.trunk import CellPlan, plan_cells, preprocess
+from diffnas.spaces.darts_cnn.layout import CellPlan, plan_cells, reductions
+from diffnas.spaces.darts_cnn.ops import OPS, PoolNorm, Zero, preprocess
 
 Stem = Literal["cifar", "imagenet"]
 CONCAT_KINDS = ("normal", "reduce")

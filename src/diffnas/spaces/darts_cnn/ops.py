@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from diffnas.kernels.strided import thin_strided
+from diffnas.spaces.darts_cnn.layout import CellPlan
 
 PoolNorm = Literal["none", "plain", "affine"]
 """What follows a pooling op: nothing (evaluation networks), a normalisation without affine parameters (supernets), or
@@ -153,3 +154,14 @@ OPS: dict[str, Build] = {
 }
 """`OPS[name](channels, stride, affine, pool_norm)`; `sep_conv_7x7` and `conv_7x1_1x7` occur in published cells only,
 `auxiliary_skip` (DARTS-) and `noise` (S4) in supernets."""
+
+
+def preprocess(plan: CellPlan, affine: bool) -> nn.ModuleList:
+    """One module per input of the cell: a 1x1 convolution, or a halving where the input is twice as large."""
+    layers: list[nn.Module] = []
+    for width, halvings in plan.inputs:
+        if halvings > 1:
+            raise ValueError("inputs: a cell cannot read across two reductions; use fewer inputs or more layers")
+        fit = FactorizedReduce if halvings else ReLUConvBN
+        layers.append(fit(width, plan.channels, affine=affine))
+    return nn.ModuleList(layers)

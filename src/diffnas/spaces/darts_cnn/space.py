@@ -1,42 +1,23 @@
-"""The convolutional search space of DARTS: what may be chosen, and what is built from a choice (Liu et al., 2019).
-
-Loads torch only when a module is built, so that recipes are read without it.
-"""
+"""The convolutional search space of DARTS: what may be chosen, and what is built from a choice (Liu et al., 2019)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
 
 from diffnas.core.cell import Cell
+from diffnas.core.count import Resources, Unit
 from diffnas.core.genotype import Genotype
 from diffnas.core.settings import setting
 from diffnas.core.space import Form, Modality, Shape, Size
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from diffnas.core.count import Resources, Unit
-
-OPS = (
-    "none",
-    "max_pool_3x3",
-    "avg_pool_3x3",
-    "skip_connect",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "dil_conv_3x3",
-    "dil_conv_5x5",
-)
-KINDS = ("normal", "reduce")
-PUBLISHED_OPS = (*OPS, "sep_conv_7x7", "conv_7x1_1x7")  # what published cells use besides
-SEARCHED_OPS = [*PUBLISHED_OPS, "auxiliary_skip", "noise"]  # what supernets may hold; plug-ins add theirs
-
-
-def reductions(layers: int) -> tuple[int, ...]:
-    """The indices of the reduction cells in a chain of `layers` cells: at one third and two thirds."""
-    return tuple(sorted({layers // 3, 2 * layers // 3}))
+from diffnas.spaces.darts_cnn.costs import fixed_cost, op_costs, op_resources
+from diffnas.spaces.darts_cnn.fused.supernet import FusedSupernet
+from diffnas.spaces.darts_cnn.layout import KINDS, OPS, SEARCHED_OPS, reductions
+from diffnas.spaces.darts_cnn.network import Network
+from diffnas.spaces.darts_cnn.supernet import Extras, Supernet
 
 
 @dataclass(frozen=True)
@@ -94,17 +75,12 @@ class DartsCNN:
 
     def supernet(self, shape: Shape, size: Size | None = None, form: Form = "plain") -> nn.Module:
         """The supernet with fresh weights, the same ones in both forms."""
-        from diffnas.spaces.darts_cnn.fast import FastSupernet
-        from diffnas.spaces.darts_cnn.supernet import Extras, Supernet
-
-        built = FastSupernet if form == "fast" else Supernet
+        built = FusedSupernet if form == "fast" else Supernet
         extras = Extras(self.dropout, self.drop_path, self.drop_path_grows, self.auxiliary)
         return built(self.cells, shape, size or self.size, self.stem_multiplier, self.skip_dropout, extras)
 
     def network(self, genotype: Genotype, shape: Shape, **settings: Any) -> nn.Module:
         """The network of `genotype`; `settings` are those of `Network`.  Raises `GenotypeError` where it is not legal."""
-        from diffnas.spaces.darts_cnn.network import Network
-
         return Network(genotype, shape, **settings)
 
     def narrow(self, keep: Mapping[str, Tensor]) -> DartsCNN:
@@ -131,21 +107,15 @@ class DartsCNN:
 
     def costs(self, shape: Shape, unit: Unit, size: Size | None = None) -> dict[str, list[list[float]]]:
         """[E, O] per kind: the multiply-adds (of one image) or parameters that an op on an edge adds to a network of `size`."""
-        from diffnas.spaces.darts_cnn.costs import op_costs
-
-        return op_costs(self, shape, unit, size or self.size)
+        return op_costs(self.cells, shape, unit, size or self.size)
 
     def cell_costs(self, shape: Shape, size: Size | None = None) -> dict[str, list[list[list[Resources]]]]:
         """[cells, E, O] per kind: what every op costs in the supernet, cell by cell, by the rule of SNAS's code."""
-        from diffnas.spaces.darts_cnn.costs import op_resources
-
-        return op_resources(self, shape, size or self.size)
+        return op_resources(self.cells, shape, size or self.size)
 
     def fixed_cost(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
         """What every network of `size` costs; with the costs of the chosen ops, the `count` of a genotype's network."""
-        from diffnas.spaces.darts_cnn.costs import fixed_cost
-
-        return fixed_cost(self, shape, unit, size or self.size)
+        return fixed_cost(self.name, self.cells, shape, unit, size or self.size)
 
     def check_size(self, shape: Shape, size: Size | None = None) -> list[tuple[str, str]]:
         """What cannot be built, as (setting, reason)."""

@@ -19,9 +19,8 @@ from diffnas.core.mixture import Mix
 from diffnas.core.space import Shape, Size
 from diffnas.spaces.channels import interleave
 from diffnas.spaces.darts_cnn.head import AuxiliaryHead
-from diffnas.spaces.darts_cnn.ops import OPS, SkipDropout
-from diffnas.spaces.darts_cnn.space import reductions
-from diffnas.spaces.darts_cnn.trunk import CellPlan, plan_cells, preprocess
+from diffnas.spaces.darts_cnn.layout import CellPlan, plan_cells, reductions
+from diffnas.spaces.darts_cnn.ops import OPS, SkipDropout, preprocess
 
 
 @dataclass(frozen=True)

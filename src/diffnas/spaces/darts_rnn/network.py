@@ -11,9 +11,9 @@ from diffnas.core.batch import LanguageModelOutput
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.errors import GenotypeError
 from diffnas.kernels.memory import keep_freed_memory
-from diffnas.spaces.darts_rnn.fast import Modality, Plan, recur
+from diffnas.spaces.darts_rnn.fused import NodeReads, Plan, recur
+from diffnas.spaces.darts_rnn.layout import KIND, Dropouts
 from diffnas.spaces.darts_rnn.ops import ACTIVATIONS, CellWeights, LanguageModel
-from diffnas.spaces.darts_rnn.space import KIND, Dropouts
 
 
 class GenotypeCell(CellWeights):
@@ -21,8 +21,8 @@ class GenotypeCell(CellWeights):
 
     def __init__(self, nodes: Nodes, units: int) -> None:
         super().__init__(units, len(nodes.inputs))
-        modality = [Modality((source,), (), ((op, 0),)) for ((op, source),) in nodes.inputs]
-        self.plan = Plan(tuple(modality), nodes.concat)
+        reads = [NodeReads((source,), (), ((op, 0),)) for ((op, source),) in nodes.inputs]
+        self.plan = Plan(tuple(reads), nodes.concat)
 
     def forward(self, x: Tensor, hidden: Tensor, mask: Tensor | None) -> Tensor:
         """Inputs [T, N, H], first hidden state [N, H], mask [N, H] of what is read of states -> hidden states [T, N, H]."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffnas.core.batch import LanguageModelOutput
-from diffnas.spaces.darts_rnn.space import Dropouts
+from diffnas.spaces.darts_rnn.layout import Dropouts
 
 RANGE = 0.04  # weights begin uniform within it
 

@@ -1,39 +1,25 @@
-"""The recurrent search space of DARTS: what may be chosen, and what is built from a choice (Liu et al., 2019).
-
-Loads torch only when a module is built, so that recipes are read without it.
-"""
+"""The recurrent search space of DARTS: what may be chosen, and what is built from a choice (Liu et al., 2019)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
 
 from diffnas.core.cell import Cell
+from diffnas.core.count import Resources, Unit
 from diffnas.core.genotype import Genotype
 from diffnas.core.settings import setting
 from diffnas.core.space import Form, Modality, Shape, Size, TextShape
 from diffnas.errors import RecipeError
+from diffnas.spaces.darts_rnn.fused import FusedSupernet
+from diffnas.spaces.darts_rnn.layout import KIND, OPS, Dropouts
+from diffnas.spaces.darts_rnn.network import Network
+from diffnas.spaces.darts_rnn.supernet import Supernet
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from diffnas.core.count import Resources, Unit
-
-OPS = ("none", "tanh", "relu", "sigmoid", "identity")
-KIND = "recurrent"
 READS_WORDS = ("name", "darts-rnn reads words, not images; choose text data, or another space")
-
-
-@dataclass(frozen=True)
-class Dropouts:
-    """The probabilities with which a language model drops numbers while it trains; the names are the authors'."""
-
-    dropout: float = 0.75  # of the output, for the whole window at once
-    dropouth: float = 0.25  # of what every node reads, likewise
-    dropoutx: float = 0.75  # of the cell's input, likewise
-    dropouti: float = 0.2  # of the embedded words, likewise
-    dropoute: float = 0.1  # of words, whole rows of the embedding
 
 
 @dataclass(frozen=True)
@@ -79,10 +65,7 @@ class DartsRNN:
 
     def supernet(self, shape: Shape | TextShape, size: Size | None = None, form: Form = "plain") -> nn.Module:
         """The supernet with fresh weights, the same ones in both forms."""
-        from diffnas.spaces.darts_rnn.fast import FastSupernet
-        from diffnas.spaces.darts_rnn.supernet import Supernet
-
-        built = FastSupernet if form == "fast" else Supernet
+        built = FusedSupernet if form == "fast" else Supernet
         rates = Dropouts(self.dropout, self.dropouth, self.dropoutx, self.dropouti, self.dropoute)
         return built(self.cells[KIND], _vocabulary(shape), (size or self.size).channels, rates)
 
@@ -91,8 +74,6 @@ class DartsRNN:
 
         Raises `GenotypeError` where the genotype is not legal.
         """
-        from diffnas.spaces.darts_rnn.network import Network
-
         return Network(genotype, _vocabulary(shape), units, Dropouts(**dropouts))
 
     def narrow(self, keep: Mapping[str, Tensor]) -> DartsRNN:
@@ -115,8 +96,6 @@ class DartsRNN:
 
     def cell_costs(self, shape: Shape | TextShape, size: Size | None = None) -> dict[str, list[list[list[Resources]]]]:
         """[1, E, O] per kind: all 0."""
-        from diffnas.core.count import Resources
-
         return {k: [[[Resources(0, 0, 0)] * len(cell.ops) for _ in cell.edges]] for k, cell in self.cells.items()}
 
     def fixed_cost(self, shape: Shape | TextShape, unit: Unit, size: Size | None = None) -> float:

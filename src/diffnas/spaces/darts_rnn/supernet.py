@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from diffnas.core.batch import LanguageModelOutput
 from diffnas.core.cell import Cell
 from diffnas.core.mixture import Mix
+from diffnas.spaces.darts_rnn.layout import KIND, Dropouts
 from diffnas.spaces.darts_rnn.ops import ACTIVATIONS, CellWeights, LanguageModel, masked
-from diffnas.spaces.darts_rnn.space import KIND, Dropouts
 
 Live = tuple[tuple[bool, ...], ...] | None
 """Which [E, O] entries of a mixture are active, on the host (None: all)."""

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.space import Shape
 from diffnas.errors import GenotypeError
+from diffnas.spaces.nasbench201.layout import KIND
 from diffnas.spaces.nasbench201.ops import OPS, Zero
-from diffnas.spaces.nasbench201.space import KIND
 from diffnas.spaces.nasbench201.trunk import Trunk
 
 

@@ -1,30 +1,27 @@
-"""The search space of NAS-Bench-201: what may be chosen, and what is built from a choice (Dong and Yang, 2020, section 2).
-
-Loads torch only when a module is built, so that recipes are read without it.
-"""
+"""The search space of NAS-Bench-201: what may be chosen, and what is built from a choice (Dong and Yang, 2020, section 2)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
 
 from diffnas.core.cell import Cell
+from diffnas.core.count import Resources, Unit, count, resources
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.settings import setting
 from diffnas.core.space import Form, Modality, Shape, Size
 from diffnas.errors import GenotypeError
+from diffnas.spaces.nasbench201.fused import FusedSupernet
+from diffnas.spaces.nasbench201.layout import AUXILIARY, KIND, NODES, OPS, STAGES
+from diffnas.spaces.nasbench201.network import Network
+from diffnas.spaces.nasbench201.ops import OPS as BUILDERS
+from diffnas.spaces.nasbench201.supernet import Supernet
+from diffnas.spaces.nasbench201.table import lookup as look_up
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from diffnas.core.count import Resources, Unit
-
-OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
-AUXILIARY = "auxiliary_skip"  # an identity that supernets may hold (DARTS-) and that is never derived
-KIND = "cell"
-STAGES = 3  # of a network, each of twice the channels and half the side of the one before
-NODES = 3  # besides the input; every node reads every earlier state
 ABSENT: dict[str, tuple[Any, str]] = {
     "auxiliary": (False, "have no auxiliary head; set it to false"),
     "stem": ("cifar", "have one stem; set it to cifar"),
@@ -69,10 +66,7 @@ class NASBench201:
 
     def supernet(self, shape: Shape, size: Size | None = None, form: Form = "plain") -> nn.Module:
         """The supernet with fresh weights, the same ones in both forms."""
-        from diffnas.spaces.nasbench201.fast import FastSupernet
-        from diffnas.spaces.nasbench201.supernet import Supernet
-
-        built = FastSupernet if form == "fast" else Supernet
+        built = FusedSupernet if form == "fast" else Supernet
         return built(self.cells[KIND], shape, size or self.size, self.statistics == "running")
 
     def network(
@@ -82,8 +76,6 @@ class NASBench201:
 
         Raises `GenotypeError` where the genotype is not legal, or `drops` or `others` ask for what there is not.
         """
-        from diffnas.spaces.nasbench201.network import Network
-
         refused = _unknown_parts({"drop_path": float(drops), **others})
         if refused:
             raise GenotypeError(*(f"genotype: {key}: {reason}" for key, reason in refused))
@@ -107,25 +99,16 @@ class NASBench201:
 
     def cell_costs(self, shape: Shape, size: Size | None = None) -> dict[str, list[list[list[Resources]]]]:
         """[cells, E, O] per kind: what every op costs in the supernet, cell by cell, by the rule of SNAS's code."""
-        import torch
-
-        from diffnas.core.count import resources
-        from diffnas.spaces.nasbench201.ops import OPS as BUILT
-
         size, edges, found = size or self.size, len(self.cells[KIND].edges), []
         for stage in range(STAGES):
             channels, side = size.channels << stage, shape.side >> stage
             with torch.device("meta"):
-                row = [resources(BUILT[op](channels, False, True), (channels, side, side)) for op in self.ops]
+                row = [resources(BUILDERS[op](channels, False, True), (channels, side, side)) for op in self.ops]
             found += [[row] * edges] * size.layers
         return {KIND: found}
 
     def fixed_cost(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
         """What every network of `size` costs; with the costs of the chosen ops, the `count` of a genotype's network."""
-        import torch
-
-        from diffnas.core.count import count
-
         size = size or self.size
         empty = Genotype(self.name, {KIND: Nodes(((),) * NODES, (NODES,), 1)})
         with torch.device("meta"):
@@ -171,9 +154,7 @@ class NASBench201:
 
     def lookup(self, genotype: Genotype) -> dict[str, dict[str, float]] | None:
         """Test accuracies of NAS-Bench-201 after 200 epochs: mean over its seeds, rank among its cells, gap to the best."""
-        from diffnas.spaces.nasbench201.table import lookup
-
-        found = {data: result.test_200 for data, result in lookup(genotype).results.items()}
+        found = {data: result.test_200 for data, result in look_up(genotype).results.items()}
         return {
             data: {"test": round(each.mean, 4), "rank": each.rank, "gap": round(each.gap, 4)}
             for data, each in found.items()

@@ -17,8 +17,8 @@ from diffnas.core.cell import Cell
 from diffnas.core.mixture import Mix
 from diffnas.core.space import Shape, Size
 from diffnas.spaces.channels import interleave
+from diffnas.spaces.nasbench201.layout import KIND
 from diffnas.spaces.nasbench201.ops import OPS
-from diffnas.spaces.nasbench201.space import KIND
 from diffnas.spaces.nasbench201.trunk import Trunk
 
 

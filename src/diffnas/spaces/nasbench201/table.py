@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from diffnas.core.genotype import Genotype, parse_edges
 from diffnas.errors import GenotypeError
-from diffnas.spaces.nasbench201.space import KIND, NODES, OPS
+from diffnas.spaces.nasbench201.layout import KIND, NODES, OPS
 
 PACKAGED = Path(__file__).with_name("table.npz")
 EDGES = tuple((source, node) for node in range(1, NODES + 1) for source in range(node))

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from diffnas.core.space import Shape
+from diffnas.spaces.nasbench201.layout import STAGES
 from diffnas.spaces.nasbench201.ops import Residual
-from diffnas.spaces.nasbench201.space import STAGES
 
 
 class Trunk(nn.Module):

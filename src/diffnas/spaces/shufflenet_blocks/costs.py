@@ -8,30 +8,30 @@ import torch
 
 from diffnas.core.count import Resources, Unit, count, resources
 from diffnas.core.space import Shape
+from diffnas.spaces.shufflenet_blocks.layout import Layout, Place, places
 from diffnas.spaces.shufflenet_blocks.network import NORM_EPS
 from diffnas.spaces.shufflenet_blocks.ops import OPS
-from diffnas.spaces.shufflenet_blocks.space import ShuffleNetBlocks
-from diffnas.spaces.shufflenet_blocks.trunk import Place, head, places, stem
+from diffnas.spaces.shufflenet_blocks.trunk import head, stem
 
 
-def block_costs(space: ShuffleNetBlocks, shape: Shape, unit: Unit) -> list[list[float]]:
+def block_costs(layout: Layout, shape: Shape, unit: Unit) -> list[list[float]]:
     """[E, O]: the cost of every op of every block, those that are not allowed included."""
-    return [[_cost(op, place, unit) for op in OPS] for place in places(space, shape.side)]
+    return [[_cost(op, place, unit) for op in OPS] for place in places(layout, shape.side)]
 
 
-def block_resources(space: ShuffleNetBlocks, shape: Shape) -> list[list[Resources]]:
+def block_resources(layout: Layout, shape: Shape) -> list[list[Resources]]:
     """[E, O]: the cost of every op of every block by the rule of SNAS's code."""
-    return [[_resources(op, place) for op in OPS] for place in places(space, shape.side)]
+    return [[_resources(op, place) for op in OPS] for place in places(layout, shape.side)]
 
 
-def fixed_cost(space: ShuffleNetBlocks, shape: Shape, unit: Unit) -> float:
+def fixed_cost(layout: Layout, shape: Shape, unit: Unit) -> float:
     """The cost of stem and head."""
-    end = places(space, shape.side)[-1]
+    end = places(layout, shape.side)[-1]
     side = end.side // end.stride
     with torch.device("meta"):
         counts = (
-            count(stem(space, shape, NORM_EPS), (shape.channels, shape.side, shape.side)),
-            count(head(space, shape, NORM_EPS), (end.outputs, side, side)),
+            count(stem(layout, shape, NORM_EPS), (shape.channels, shape.side, shape.side)),
+            count(head(layout, shape, NORM_EPS), (end.outputs, side, side)),
         )
     return float(sum(getattr(found, unit) for found in counts))
 

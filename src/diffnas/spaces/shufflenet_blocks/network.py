@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from diffnas.core.genotype import Genotype
 from diffnas.core.space import Shape
 from diffnas.errors import GenotypeError
+from diffnas.spaces.shufflenet_blocks.layout import KIND, Layout, places
 from diffnas.spaces.shufflenet_blocks.ops import OPS
-from diffnas.spaces.shufflenet_blocks.space import KIND, ShuffleNetBlocks
-from diffnas.spaces.shufflenet_blocks.trunk import head, initialise, places, stem
+from diffnas.spaces.shufflenet_blocks.trunk import head, initialise, stem
 
 NORM_EPS = 1e-5  # of networks trained from scratch; weights taken over from a search need the search's
 
@@ -19,12 +19,12 @@ NORM_EPS = 1e-5  # of networks trained from scratch; weights taken over from a s
 class Network(nn.Module):
     """Images [N, C_in, H, W] -> logits [N, classes]; block e is `ops[e]`."""
 
-    def __init__(self, space: ShuffleNetBlocks, ops: Sequence[str], shape: Shape, norm_eps: float = NORM_EPS) -> None:
+    def __init__(self, layout: Layout, ops: Sequence[str], shape: Shape, norm_eps: float = NORM_EPS) -> None:
         super().__init__()
-        self.stem = stem(space, shape, norm_eps)
-        chain = zip(ops, places(space, shape.side), strict=True)
+        self.stem = stem(layout, shape, norm_eps)
+        chain = zip(ops, places(layout, shape.side), strict=True)
         self.blocks = nn.Sequential(*(OPS[op](place, norm_eps) for op, place in chain))
-        self.head = head(space, shape, norm_eps)
+        self.head = head(layout, shape, norm_eps)
         self.searched = {f"blocks.{e}": f"blocks.{e}.ops.{op}" for e, op in enumerate(ops)}
         initialise(self.stem, [self.blocks, self.head])
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from diffnas.spaces.shufflenet_blocks.trunk import Place
+from diffnas.spaces.shufflenet_blocks.layout import Place
 
 
 class Block(nn.Module):

@@ -1,32 +1,31 @@
 """The single-path space of SPOS (Guo et al., 2020, section 4) and DSNAS (Hu et al., 2020): a chain of ShuffleNetV2 blocks.
 
 Edge e of the one cell `blocks` is block e; which block runs there is the choice.  The first block of every stage halves the
-resolution.  Loads torch only when a module is built or counted, so that recipes are read without it.
+resolution.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
 
 from diffnas.core.cell import Cell
+from diffnas.core.count import Resources, Unit
 from diffnas.core.genotype import LARGEST, Genotype
 from diffnas.core.settings import setting
 from diffnas.core.space import Form, Modality, Shape, Size
 from diffnas.errors import RecipeError
+from diffnas.spaces.shufflenet_blocks.costs import block_costs, block_resources, fixed_cost
+from diffnas.spaces.shufflenet_blocks.layout import KIND, OPS, Layout, Stem
+from diffnas.spaces.shufflenet_blocks.network import NORM_EPS, Network, require_legal
+from diffnas.spaces.shufflenet_blocks.supernet import Supernet
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from diffnas.core.count import Resources, Unit
-
-KIND = "blocks"
 SETTINGS = frozenset(
     {"channels", "layers", "stem", "auxiliary", "auxiliary_norm", "pool_norm", "drops", "norm_eps"}
 )  # of a network; what there is none of may be asked for as long as the answer is no
-OPS = ("shuffle_3x3", "shuffle_5x5", "shuffle_7x7", "shuffle_xception")
-Stem = Literal["cifar", "imagenet"]
 Refusals = list[tuple[str, str]]
 
 
@@ -65,9 +64,7 @@ class ShuffleNetBlocks:
 
     def supernet(self, shape: Shape, size: Size | None = None, form: Form = "plain") -> nn.Module:
         """The supernet with fresh weights.  Both forms are the same module: of a one-hot mixture it runs one op per block."""
-        from diffnas.spaces.shufflenet_blocks.supernet import Supernet
-
-        return Supernet(self, shape, size or self.size)
+        return Supernet(self.cells[KIND], self._sized(size)._layout, shape, self.norm_eps)
 
     def network(self, genotype: Genotype, shape: Shape, **settings: Any) -> nn.Module:
         """The network of `genotype` with fresh weights.
@@ -76,8 +73,6 @@ class ShuffleNetBlocks:
         `norm_eps` (1e-5).  Raises `GenotypeError` where the genotype is not legal, `RecipeError` where a setting asks for
         what these networks do not have.
         """
-        from diffnas.spaces.shufflenet_blocks.network import NORM_EPS, Network, require_legal
-
         if settings.keys() - SETTINGS:
             raise TypeError(f"a network has no settings {', '.join(sorted(settings.keys() - SETTINGS))}")
         require_legal(genotype, sum(self.depths))
@@ -85,7 +80,7 @@ class ShuffleNetBlocks:
         if refused:
             raise RecipeError(*(f"{key}: {reason}" for key, reason in refused))
         ops = genotype.cells[KIND].ops
-        return Network(self._of(settings), ops, shape, settings.get("norm_eps", NORM_EPS))
+        return Network(self._of(settings)._layout, ops, shape, settings.get("norm_eps", NORM_EPS))
 
     def narrow(self, keep: Mapping[str, Tensor]) -> ShuffleNetBlocks:
         """The same space with only the [E, O] entries that are allowed and kept."""
@@ -102,21 +97,15 @@ class ShuffleNetBlocks:
 
     def costs(self, shape: Shape, unit: Unit, size: Size | None = None) -> dict[str, list[list[float]]]:
         """[E, O] per kind: the multiply-adds (of one image) or parameters of every op of every block, where it stands."""
-        from diffnas.spaces.shufflenet_blocks.costs import block_costs
-
-        return {KIND: block_costs(self._sized(size), shape, unit)}
+        return {KIND: block_costs(self._sized(size)._layout, shape, unit)}
 
     def cell_costs(self, shape: Shape, size: Size | None = None) -> dict[str, list[list[list[Resources]]]]:
         """[1, E, O] per kind: what every op of every block costs by the rule of SNAS's code."""
-        from diffnas.spaces.shufflenet_blocks.costs import block_resources
-
-        return {KIND: [block_resources(self._sized(size), shape)]}
+        return {KIND: [block_resources(self._sized(size)._layout, shape)]}
 
     def fixed_cost(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
         """What stem and head cost: with the costs of one op per block, the `count` of that genotype's network."""
-        from diffnas.spaces.shufflenet_blocks.costs import fixed_cost
-
-        return fixed_cost(self._sized(size), shape, unit)
+        return fixed_cost(self._sized(size)._layout, shape, unit)
 
     def check_size(self, shape: Shape, size: Size | None = None) -> Refusals:
         """What cannot be built, as (setting, reason)."""
@@ -147,6 +136,10 @@ class ShuffleNetBlocks:
         if settings.get("drop_path") or settings.get("drops"):
             found.append(("drop_path", "must be 0: these networks have no drop path"))
         return found
+
+    @property
+    def _layout(self) -> Layout:
+        return Layout(self.channels, self.widths, self.depths, self.last, self.stem, self.dropout)
 
     def _of(self, settings: Mapping[str, Any]) -> ShuffleNetBlocks:
         """The space with the channels and the stem of a network's settings."""

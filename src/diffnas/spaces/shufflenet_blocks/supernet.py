@@ -10,15 +10,15 @@ affine, as in DSNAS's searches, whose weights go on into the network; SPOS train
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from torch import Tensor, nn
 
+from diffnas.core.cell import Cell
 from diffnas.core.mixture import Mix
-from diffnas.core.space import Shape, Size
+from diffnas.core.space import Shape
+from diffnas.spaces.shufflenet_blocks.layout import KIND, Layout, Place, places
 from diffnas.spaces.shufflenet_blocks.ops import OPS
-from diffnas.spaces.shufflenet_blocks.space import KIND, ShuffleNetBlocks
-from diffnas.spaces.shufflenet_blocks.trunk import Place, head, initialise, places, stem
+from diffnas.spaces.shufflenet_blocks.trunk import head, initialise, stem
 
 
 class MixedBlock(nn.Module):
@@ -43,16 +43,14 @@ class MixedBlock(nn.Module):
 class Supernet(nn.Module):
     """`supernet(x, mixture)`: images [N, C_in, H, W] -> logits [N, classes]."""
 
-    def __init__(self, space: ShuffleNetBlocks, shape: Shape, size: Size) -> None:
+    def __init__(self, cell: Cell, layout: Layout, shape: Shape, eps: float) -> None:
         super().__init__()
-        space, eps = replace(space, channels=size.channels), space.norm_eps
-        cell = space.cells[KIND]
-        self.stem = stem(space, shape, eps)
+        self.stem = stem(layout, shape, eps)
         self.blocks = nn.ModuleList(
             MixedBlock(cell.ops, allowed, place, eps)
-            for allowed, place in zip(cell.allowed, places(space, shape.side), strict=True)
+            for allowed, place in zip(cell.allowed, places(layout, shape.side), strict=True)
         )
-        self.head = head(space, shape, eps)
+        self.head = head(layout, shape, eps)
         initialise(self.stem, [self.blocks, self.head])
 
     def forward(self, x: Tensor, mixture: Mapping[str, Mix]) -> Tensor:

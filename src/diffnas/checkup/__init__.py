@@ -1,0 +1,1 @@
+"""`diffnas doctor`: what is installed, what computes here, and what does not."""

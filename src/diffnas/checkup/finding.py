@@ -1,0 +1,17 @@
+"""What a check of `diffnas doctor` says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found: `state` is bad where something needed does not work, note where something is worth knowing."""
+
+    name: str
+    state: Literal["ok", "note", "bad"]
+    said: str
+    remedy: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)

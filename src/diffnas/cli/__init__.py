@@ -1,0 +1,1 @@
+"""The command line: `main` holds the commands, `listing` what `diffnas list` prints."""

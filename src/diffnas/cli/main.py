@@ -1,0 +1,712 @@
+"""The command line.  Each command is a thin function: read what was typed, call the library, print the result.
+
+Results go to standard output, everything said on the way to standard error.  The exit codes are those of
+docs/errors.md: 0 done, 1 failed or diverged, 2 not possible as things are, 130 stopped by a signal.
+torch is loaded only by commands that compute, so that help and refusals are immediate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diffnas.errors import DiffnasError, Diverged, Interrupted, RunError, UserError
+from diffnas.runtime.files import write_text
+from diffnas.runtime.room import lack_of_room
+from diffnas.runtime.rows import plain_json
+from diffnas.runtime.terminal import lost_output, printable, say, steady_streams
+
+if TYPE_CHECKING:
+    from diffnas.core.genotype import Genotype
+    from diffnas.recipe.recipe import Recipe
+    from diffnas.runtime.run_folder import Run
+
+app = typer.Typer(
+    name="diffnas",
+    help="Search for a small network by gradient descent, train it from scratch, and test it.",
+    epilog="First try: diffnas search darts-digits, which prints its folder RUN; then diffnas train RUN, diffnas test RUN,"
+    " diffnas show RUN --stats. Where something does not work: diffnas doctor.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+USAGE: Any = typer.BadParameter.__base__  # any mistake in what was typed; typer exports its subclasses only
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="KEY=VALUE",
+        help="Set a recipe key, e.g. search.epochs=10; may be given again. `diffnas list keys` shows all.",
+    ),
+]
+RunPath = Annotated[
+    Path | None, typer.Option("--run", metavar="FOLDER", help="The run folder (default: runs/RECIPE-DATE-TIME).")
+]
+Resume = Annotated[
+    Path | None, typer.Option("--resume", metavar="RUN", help="Go on with this run after a stop or a kill.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only warnings and the result.")]
+
+
+def _load_plugins(names: list[str] | None) -> list[str] | None:
+    if names:
+        from diffnas.plugins import load_plugins
+
+        load_plugins(names)
+    return names
+
+
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE|MODULE",
+        callback=_load_plugins,
+        is_eager=True,
+        help="Load methods, spaces, data sets or ops of your own (may be repeated; see docs/plugins.md).",
+    ),
+]
+TrainName = Annotated[
+    str | None, typer.Option("--train", metavar="NAME", help="Which training of the run, where it holds several.")
+]
+
+
+@app.command()
+def search(
+    recipe: Annotated[str | None, typer.Argument(help="A recipe's name (diffnas list recipes) or a YAML file.")] = None,
+    run: RunPath = None,
+    resume: Resume = None,
+    overrides: Set = None,
+    quiet: Quiet = False,
+    plugins: Plugins = None,
+) -> None:
+    """Search for a cell: which operations a network is built of, and how they are joined.
+
+    RUN/search will hold the genotype after every epoch (the cell, as JSON), pictures, and checkpoints.
+
+    [bold]diffnas search darts-digits[/bold]  two minutes on a CPU, nothing to download
+
+    [bold]diffnas search darts-cifar10 -s data.path=FOLDER --run runs/first[/bold]
+
+    [bold]diffnas search --resume runs/first -s search.epochs=60[/bold]  go on, further than planned
+    """
+    from diffnas.recipe.recipe import read_recipe
+    from diffnas.runtime.console import start_console
+
+    start_console(quiet)
+    if resume is not None:
+        _only_one(recipe, run)
+        chosen = read_recipe(_resumable(resume / "search" / "recipe.yaml", "search"), overrides or ())
+    else:
+        chosen = read_recipe(_required(recipe, "recipe"), overrides or ())
+    from diffnas.pipeline import search as pipeline
+
+    found = pipeline.search(chosen, resume or run, resume=resume is not None)
+    _print(
+        f"run folder: {found.path}",
+        f"genotype:   {found.search.genotype}",
+        f"next:       {_after_search(chosen, found)}",
+        kept=str(found.path),
+    )
+
+
+@app.command()
+def train(
+    genotype: Annotated[
+        str | None,
+        typer.Argument(help="A published name, a run folder, a genotype file (FILE:NAME for one of several), or - ."),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(metavar="RECIPE", help="A recipe's name or file to train by (default: that of the run)."),
+    ] = None,
+    run: RunPath = None,
+    resume: Resume = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--train",
+            metavar="NAME",
+            help="Folder of this training in RUN/train (default: RECIPE-seedSEED); with --resume, which one to go on with.",
+        ),
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="search|FILE",
+            help="Begin with the weights of the run's search, or those in a file (default: fresh).",
+        ),
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Train the cell of a search that has not finished, as it is now.")
+    ] = False,
+    overrides: Set = None,
+    quiet: Quiet = False,
+    plugins: Plugins = None,
+) -> None:
+    """Train the network of a cell from scratch: of one that a search found, or of a published one.
+
+    Leaves in RUN/train/NAME the weights, a row of metrics per epoch, and checkpoints to go on from.
+
+    [bold]diffnas train runs/first[/bold]  what the search in that run found, by the run's recipe
+
+    [bold]diffnas train darts-v2 --recipe cifar10-train -s data.path=FOLDER[/bold]  a published cell
+
+    [bold]diffnas train --resume runs/first[/bold]  go on after a stop or a kill
+    """
+    from diffnas import api
+    from diffnas.recipe.recipe import read_recipe
+    from diffnas.runtime.console import start_console
+
+    start_console(quiet)
+    if resume is not None:
+        _only_one(genotype, recipe, run, init)
+        from diffnas.runtime.run_folder import open_run
+
+        part = open_run(resume).training(name)
+        chosen = read_recipe(_resumable(part.recipe, "train"), overrides or ())
+        done = api.train(None, chosen, resume, resume=True, name=part.path.name)
+    else:
+        from diffnas.core.genotype import named
+        from diffnas.runtime.files import is_folder
+
+        text = _required(genotype, "genotype")
+        found = _genotype(text)  # what it lacks is said before what the recipe lacks
+        source = Path(text) if is_folder(text) else None
+        chosen = read_recipe(recipe or _recipe_of(source), overrides or ())
+        with named(_short(text)):
+            done = api.train(found if text == "-" else text, chosen, run or source, False, name, partial, init)
+        part = done.train(name or f"{chosen.name}-seed{chosen.seed}")
+    which = ["--train", part.path.name] if len(done.trainings()) > 1 else []
+    _print(
+        f"run folder: {done.path}",
+        f"weights:    {part.weights}",
+        f"next:       {shlex.join(['diffnas', 'test', str(done.path), *which])}",
+        kept=str(done.path),
+    )
+
+
+@app.command()
+def test(
+    run: Annotated[Path, typer.Argument(help="A run folder with a finished training.")],
+    name: TrainName = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="KEY=VALUE", help="Set data.path or device; nothing else may change."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print test.json instead of sentences.")] = False,
+    plugins: Plugins = None,
+) -> None:
+    """Test a trained network on the images or the text held out.
+
+    Prints accuracy or perplexity, its 95 % interval, loss and size, and writes them to RUN/train/NAME/test.json.
+
+    [bold]diffnas test runs/first -s data.path=FOLDER[/bold]  other images: all of them, but for those that it was trained on
+    """
+    from diffnas.runtime.console import start_console
+    from diffnas.runtime.run_folder import open_run
+
+    start_console()
+    opened = open_run(run)
+    from diffnas.pipeline.test import described
+    from diffnas.pipeline.test import test as pipeline
+
+    result = pipeline(opened, name, tuple(overrides or ()))
+    _print(*(_json_lines(result) if as_json else described(result)))
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder with a finished training.")],
+    files: Annotated[
+        list[str], typer.Argument(help="Images, or folders of them; for a language model text files, or -.")
+    ],
+    name: TrainName = None,
+    top: Annotated[int, typer.Option(metavar="N", help="How many classes or words to name.")] = 5,
+    overrides: Set = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a list of JSON objects instead of lines.")] = False,
+    plugins: Plugins = None,
+) -> None:
+    """Say what a trained network makes of your files.
+
+    A line for each image with its likeliest classes and their probabilities; for a text its perplexity and the words that
+    are likeliest next. A file that cannot be read is named and left out; the exit code is 2 then.
+
+    [bold]diffnas predict runs/first photos/ cat.png[/bold]
+
+    [bold]echo "the value of the" | diffnas predict runs/words -[/bold]
+    """
+    from diffnas.runtime.console import start_console
+    from diffnas.runtime.run_folder import open_run
+
+    start_console()
+    opened = open_run(run)
+    from diffnas.pipeline.predict import described
+    from diffnas.pipeline.predict import predict as pipeline
+
+    found, errors = [], []
+    for prediction in pipeline(opened, files, name, top, tuple(overrides or ())):
+        found.append(prediction)
+        if "error" in prediction:
+            errors.append(prediction["error"])
+        elif not as_json:
+            _print(described(prediction))
+    if as_json:
+        _print(*_json_lines(found))
+    if errors:
+        raise UserError(*errors)
+
+
+@app.command()
+def show(
+    genotype: Annotated[
+        str,
+        typer.Argument(
+            help="A published name, a run folder, a genotype file (FILE:NAME for one of several), its text, or - "
+            "for standard input."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the pictures.")] = Path("."),
+    stats: Annotated[bool, typer.Option("--stats", help="Print parameters and multiply-adds.")] = False,
+    recipe: Annotated[
+        str | None, typer.Option(metavar="RECIPE", help="With --stats: count at this recipe's size.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the genotype (with --stats its sizes) as JSON and draw nothing.")
+    ] = False,
+    plugins: Plugins = None,
+) -> None:
+    """Draw a genotype's cells as SVG and PNG, and print them.
+
+    [bold]diffnas show runs/first --stats[/bold]
+
+    [bold]diffnas show darts-v2 --stats --out pictures[/bold]
+
+    [bold]diffnas show log.txt[/bold]  the last genotype that a search of another program printed
+    """
+    from diffnas.core.genotype import named
+    from diffnas.runtime.console import start_console
+    from diffnas.runtime.files import is_file, is_folder
+
+    start_console()
+    found = _genotype(genotype)
+    _say_unfinished(genotype)
+    _say_changed_plugins(genotype)
+    if as_json and not stats:
+        _print(*found.to_json().splitlines())
+        return
+    if is_file(out) and not as_json:
+        raise RunError(f"--out {out}: is a file; name a folder")
+    lines: list[str] = []
+    if stats:
+        from diffnas.pipeline.sizes import run_size, size_facts, size_lines
+
+        by, shape = run_size(genotype) if recipe is None and is_folder(genotype) else (recipe, None)
+        with named(_short(genotype)):  # what cannot be counted is refused before anything is drawn
+            if as_json:
+                _print(*_json_lines(size_facts(found, by, shape)))
+                return
+            lines = list(size_lines(found, by, shape))
+    from diffnas.draw import write_cells
+
+    out.mkdir(parents=True, exist_ok=True)
+    written = write_cells(found, out, f"{_stem(genotype)}-cells")
+    _print(
+        *found.to_text().splitlines(),
+        *_origin(found.provenance),
+        *lines,
+        *(f"picture: {path}" for path in written),
+    )
+
+
+@app.command()
+def lookup(
+    cell: Annotated[
+        str | None,
+        typer.Argument(
+            help="A cell, '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|', its official index, a genotype file, a run folder, or - ."
+        ),
+    ] = None,
+    best: Annotated[
+        int | None, typer.Option("--best", metavar="N", help="List the N best cells instead of one.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="NAME", help="With --best: cifar10 (the default), cifar100 or imagenet16-120."),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="MEASURE",
+            help="With --best: test (the default) or valid; test_200, valid_12, ... say when.",
+        ),
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Look in this table (diffnas data nasbench201) and not in the packaged one."),
+    ] = None,
+    latency: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Latencies besides: csv or parquet, columns arch_str, latency_ms_DEVICE."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    plugins: Plugins = None,
+) -> None:
+    """Look up how good a cell of NAS-Bench-201 is, without training it.
+
+    Accuracies on three data sets, ranks among the 15,625 cells, distance to the best, parameters and multiply-adds.
+
+    [bold]diffnas lookup runs/first[/bold]  what the search in that run found
+
+    [bold]diffnas lookup --best 10 --data cifar100[/bold]  the ten best of all cells
+    """
+    if best is not None:
+        if cell is not None or latency is not None:
+            raise UserError("--best lists cells by accuracy: it takes no cell and no --latency")
+        _list_best(best, data or "cifar10", by or "test", table, as_json)
+        return
+    if data is not None or by is not None:
+        raise UserError("--data and --by choose among the cells of --best N; one cell is looked up on all data sets")
+    from diffnas.api import lookup as look_up
+    from diffnas.core.genotype import named
+    from diffnas.pipeline.lookup import as_json as plain
+    from diffnas.pipeline.lookup import describe, latencies
+    from diffnas.runtime.console import start_console
+
+    start_console()
+    cell = _required(cell, "cell", "--best N")
+    with named(_short(cell)):
+        found = look_up(_typed(cell), table)
+    _say_unfinished(cell)
+    devices = None if latency is None else latencies(latency, found.index)
+    _print(*(_json_lines(plain(found, devices)) if as_json else describe(found, devices)))
+
+
+def _list_best(count: int, data: str, by: str, table: Path | None, as_json: bool) -> None:
+    from diffnas.api import best_cells
+    from diffnas.pipeline.best import best_as_json, describe_best
+    from diffnas.pipeline.lookup import source_of
+
+    ranked, source = best_cells(data, count, by, table), source_of(table)
+    _print(*(_json_lines(best_as_json(ranked, source)) if as_json else describe_best(ranked, source)))
+
+
+data_app = typer.Typer(help="Prepare data that others publish.", no_args_is_help=True, rich_markup_mode="rich")
+app.add_typer(data_app, name="data")
+
+
+@data_app.command()
+def nasbench201(
+    folder: Annotated[Path, typer.Argument(help="The folder of per-cell files, as the authors publish it.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The table to write.")] = Path("nasbench201.csv"),
+    quiet: Quiet = False,
+) -> None:
+    """Build a table for `diffnas lookup --table` from the official files of NAS-Bench-201 or NATS-Bench.
+
+    Means, deviations and seeds of test and validation accuracies, after 200 and after 12 epochs.
+    Nothing in the files is run. A damaged file is named and left out; the exit code is 2 then.
+    """
+    from diffnas.pipeline.nasbench201 import build_table
+    from diffnas.runtime.console import start_console
+
+    start_console(quiet)
+    cells, left_out = build_table(folder, out)
+    _print(f"table: {out} ({cells:,} of 15,625 cells)", kept=str(out))
+    if left_out:
+        raise UserError(f"{left_out:,} of {cells + left_out:,} files could not be used and were left out of {out}")
+
+
+class Listing(StrEnum):
+    """What can be listed."""
+
+    methods = "methods"
+    spaces = "spaces"
+    data = "data"
+    recipes = "recipes"
+    genotypes = "genotypes"
+    keys = "keys"
+
+
+@app.command(name="list")
+def list_(
+    what: Annotated[Listing, typer.Argument(help="What to list.")],
+    plugins: Plugins = None,
+) -> None:
+    """List methods, spaces, data sets, recipes, published genotypes, or every recipe key."""
+    from diffnas.cli.listing import listing
+
+    _print(*listing(what.value))
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+) -> None:
+    """Say what is installed, what computes here, and what is missing for what.
+
+    Runs a tiny step of a search on every device. The exit code is 1 where something needed does not work.
+    """
+    from diffnas.checkup.findings import check_all, described
+
+    found = check_all()
+    _print(*(_json_lines(found) if as_json else described(found)))
+    if not found["works"]:
+        raise typer.Exit(1)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from diffnas import __version__
+
+        _print(f"diffnas {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    no_plugins: Annotated[bool, typer.Option("--no-plugins", help="Load no plug-ins of installed packages.")] = False,
+) -> None:
+    """Differentiable neural architecture search: search, derive, train, test."""
+    if no_plugins:
+        from diffnas.plugins import leave_out_installed
+
+        leave_out_installed()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line on `arguments` (default: the process's) and returns the exit code."""
+    with steady_streams():
+        return _exit_code(arguments)
+
+
+def _exit_code(arguments: list[str] | None) -> int:
+    try:
+        code = app(args=arguments, prog_name="diffnas", standalone_mode=False)
+        if code == 130:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
+        return code if isinstance(code, int) else 0
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else int(bool(leaving.code))
+    except USAGE as error:
+        return _mistyped(error)
+    except UserError as error:
+        return _refused(error.shown)
+    except (Diverged, Interrupted) as error:
+        say(f"diffnas: {error}", error=True)
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        say("diffnas: stopped", error=True)
+        return Interrupted.exit_code
+    except Exception as error:  # noqa: BLE001 (a person gets a line and a file, not a traceback)
+        return _unforeseen(error)
+
+
+def _unforeseen(error: Exception) -> int:
+    """The exit code of an error that nobody turned into a line: no room, a place that cannot be used, or our own fault."""
+    lack = lack_of_room(error)
+    if lack is not None:
+        return _refused([f"{lack.said}; {lack.remedy} and start again"])
+    if isinstance(error, ImportError) and not (error.name or "").startswith("diffnas"):
+        said = f"{error.name or 'a package'} cannot be loaded ({error}); `diffnas doctor` says what is missing"
+        return _refused(UserError(said).shown)
+    if isinstance(error, OSError) and error.filename:  # no permission, too long a name
+        return _refused([f"{error.filename!s:.200}: {error.strerror}"])
+    if isinstance(error, FileNotFoundError):  # of no file: all relative paths begin there
+        return _refused(["the working folder is gone; change into one that is there"])
+    return _failed(error)
+
+
+def _refused(lines: Iterable[str]) -> int:
+    say(*(f"diffnas: {line}" for line in lines), error=True)
+    return UserError.exit_code
+
+
+def _mistyped(error: Any) -> int:
+    """One line for an unknown command or option, or the help where nothing was typed."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return 2
+    command = error.ctx.command_path if error.ctx is not None else "diffnas"
+    said = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
+    say(f"{command}: {said}; see: {command} --help", error=True)
+    return 2
+
+
+def _failed(error: Exception) -> int:
+    """Writes the traceback of a failure of ours to a file and names it."""
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    own = _plugin_place(error)
+    say(f"diffnas: {f'plug-in {own}' if own else 'failed'}: {reason}; {_written(error)}", error=True)
+    return DiffnasError.exit_code
+
+
+def _plugin_place(error: Exception) -> str | None:
+    """`FILE line N`, the last line of a plug-in that led to `error`; None where none did."""
+    from diffnas.registry import OWNERS
+
+    files = {owner.file for owner in OWNERS.values()}
+    places = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+    return f"{places[-1].filename} line {places[-1].lineno}" if places else None
+
+
+def _written(error: Exception) -> str:
+    """Where the details of `error` are: in the working folder, or where temporary files go."""
+    text = "".join(f"{printable(line)}\n" for line in "".join(traceback.format_exception(error)).split("\n"))
+    for folder in (os.getcwd, tempfile.gettempdir):
+        try:
+            path = Path(folder()) / "diffnas-error.log"
+            write_text(path, text)
+        except OSError:
+            continue
+        return f"the details are in {path}"
+    return "the details could not be written to a file"
+
+
+def _print(*lines: object, kept: str = "") -> None:
+    """Prints results; where that fails, says which file or folder has them, and raises `UserError` where none has."""
+    say(*lines)
+    lost = lost_output()
+    if lost is not None and not kept:
+        raise UserError(f"standard output: {lost}; the result is not printed")
+    if lost is not None:
+        say(f"diffnas: standard output: {lost}; the result is in {kept}", error=True)
+
+
+def _json_lines(result: Any) -> list[str]:
+    return plain_json(result, indent=1).splitlines()
+
+
+def _genotype(typed: str) -> Genotype:
+    """The genotype that was typed, named, or written to standard input."""
+    from diffnas.api import load_genotype
+    from diffnas.core.genotype import named
+    from diffnas.interop.genotypes import is_text, read_genotype
+
+    text = _typed(typed)
+    if typed == "-" and is_text(text):
+        return read_genotype(text, "standard input")
+    with named(_short(typed)):
+        return load_genotype(text)
+
+
+def _typed(genotype: str) -> str:
+    """What was typed for a genotype, or the text on standard input where that is `-`."""
+    if genotype != "-":
+        return genotype
+    from diffnas.interop.genotypes import LARGEST_TEXT, decoded
+
+    return decoded(sys.stdin.buffer.read(LARGEST_TEXT + 1), "standard input").strip()
+
+
+def _origin(provenance: Mapping[str, Any]) -> Iterator[str]:
+    """Where a genotype comes from, as far as it says."""
+    said = ", ".join(str(provenance[key]) for key in ("source", "from") if key in provenance)
+    if said:
+        yield f"source: {said}"
+
+
+def _stem(genotype: str) -> str:
+    """What pictures of a genotype are called: the name or file it was given by; `cell` where that is a string of ops."""
+    from diffnas.api import file_choice
+
+    if genotype == "-":
+        return "genotype"
+    file, choice = file_choice(genotype)
+    if file is not None:
+        return file.stem if choice is None else f"{file.stem}-{choice}"
+    return "cell" if "~" in genotype else Path(_short(genotype)).stem or "genotype"
+
+
+def _short(genotype: str) -> str:
+    """What messages and pictures call a genotype: its name or path, not its text."""
+    if genotype == "-":
+        return "standard input"
+    return "genotype" if len(genotype) > 100 or set(genotype) & set("({[|=\n") else genotype
+
+
+def _required(value: str | None, name: str, other: str = "go on with a run: --resume RUN") -> str:
+    if value is None:
+        raise UserError(f"name a {name}, or {other}")
+    return value
+
+
+def _only_one(*others: Any) -> None:
+    if any(other is not None for other in others):
+        raise UserError(
+            "--resume RUN needs nothing else: the recipe and the genotype are in the folder (--set may raise limits)"
+        )
+
+
+def _resumable(recipe: Path, command: str) -> Path:
+    if not recipe.is_file():
+        raise RunError(
+            f"{recipe.parent}: there is nothing to resume (no recipe.yaml); start with: diffnas {command} ..."
+        )
+    return recipe
+
+
+def _recipe_of(run: Path | None) -> str:
+    """The recipe in a run folder."""
+    if run is None:
+        raise UserError("name a recipe to train by: --recipe cifar10-train (diffnas list recipes)")
+    from diffnas.recipe.recipe import read_recipe
+    from diffnas.runtime.run_folder import open_run
+
+    opened = open_run(run)
+    part = opened.search if opened.search.recipe.is_file() else opened.training()
+    read_recipe(part.recipe)  # a damaged one is refused, ...
+    part.warn_of_recipe()  # ... one that has changed is said
+    return str(part.recipe)
+
+
+def _say_unfinished(genotype: str) -> None:
+    """A line where a genotype is that of a search which has not ended."""
+    from diffnas.pipeline.finished import unfinished
+    from diffnas.runtime.files import is_folder
+
+    with contextlib.suppress(UserError):  # a cell can be shown whatever is wrong beside it
+        found = unfinished(Path(genotype)) if is_folder(genotype) else None
+        if found is not None:
+            say(f"run {genotype}: its search has not finished ({found[0]} of {found[1]} epochs)", error=True)
+
+
+def _say_changed_plugins(genotype: str) -> None:
+    """A line for each plug-in of a run whose file is not what it was."""
+    from diffnas.pipeline.environment import changed_plugins
+    from diffnas.recipe.recipe import read_recipe
+    from diffnas.runtime.files import is_folder
+    from diffnas.runtime.run_folder import Run
+
+    with contextlib.suppress(UserError):  # a cell can be shown whatever is wrong beside it
+        part = Run(Path(genotype)).search
+        if is_folder(genotype) and part.recipe.is_file():
+            for line in changed_plugins(part, read_recipe(part.recipe)):
+                say(line, error=True)
+
+
+def _after_search(recipe: Recipe, run: Run) -> str:
+    """The command that makes use of a search's genotype."""
+    from diffnas.core.genotype import read_genotype_file
+
+    found = read_genotype_file(run.search.genotype) if run.search.genotype.is_file() else None
+    if recipe.space is not None and found is not None and recipe.space.lookup(found) is not None:
+        return shlex.join(["diffnas", "lookup", str(run.path)])
+    by = [] if recipe.train is not None else ["--recipe", "RECIPE"]
+    return shlex.join(["diffnas", "train", str(run.path), *by]) + ("  (diffnas list recipes)" if by else "")

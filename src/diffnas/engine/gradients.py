@@ -1,0 +1,267 @@
+"""The one door for gradients, and the steps that use it.
+
+`differentiate` cuts the graph at the mixture: its entries become leaves, only what is asked for is computed, and what a loss
+does not reach gets a zero gradient, never a missing one.  The gradient of alpha follows from the mixture's:
+
+    dL/dalpha = (dL/dmixture) (dmixture/dalpha) + d penalty/dalpha
+
+Second order (Liu et al., 2019, equations 5 to 8): with w' = w - eta (mu m + dL_train/dw + lambda w) and v = dL_val(w')/dw',
+
+    gradient = dL_val(w')/dmixture - eta H v        H v = d/dmixture (dL_train/dw . v)
+
+where H v is a central difference, (dL_train(w + eps v) - dL_train(w - eps v)) / (2 eps) with eps = 0.01 / |v|, or exact.
+
+With a `clip`, as in the paper's code for recurrent cells, dL_train/dw and v are first scaled down to that norm.  The code
+also multiplies the implicit term by the first one's coefficient, even where that is above 1 and nothing was clipped:
+
+    gradient = dL_val(w')/dmixture - kappa eta H v        kappa = clip / (|dL_train/dw| + 1e-6)
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from diffnas.core.batch import Batch, Loss
+from diffnas.core.mixture import Mixture
+from diffnas.engine.search import Search
+
+Norm = Literal["update", "train_frozen_stats", "eval_batch_stats", "running"]
+"""How a pass normalises.
+
+`update`: training, by batch statistics that update the running ones; `train_frozen_stats`: the same without that update;
+`eval_batch_stats`: evaluation by batch statistics; `running`: evaluation by the running ones.
+Dropout happens in training alone.
+"""
+
+
+@dataclass(frozen=True)
+class Grads:
+    """A loss and the gradients asked for: `weights` in the order of `search.weights`, `mixture` in that of its tensors."""
+
+    loss: Loss
+    weights: list[Tensor]
+    mixture: list[Tensor]
+
+
+@contextlib.contextmanager
+def normalisation(search: Search, norm: Norm) -> Iterator[None]:
+    """Runs a block with the supernet's normalisation set to `norm`."""
+    training = norm in ("update", "train_frozen_stats")
+    if search.supernet.training != training:
+        search.supernet.train(training)
+    frozen = search.norms if norm in ("train_frozen_stats", "eval_batch_stats") else []
+    for layer in frozen:
+        layer.training = True
+        layer.track_running_stats = False  # in training mode: batch statistics, buffers neither read nor written
+    try:
+        yield
+    finally:
+        for layer in frozen:
+            layer.track_running_stats = True
+        if not training:
+            search.supernet.train()
+
+
+def differentiate(
+    search: Search, mixture: Mixture, batch: Batch, wrt: set[str], norm: Norm = "update", whole: bool | None = None
+) -> Grads:
+    """The loss of `mixture` on `batch` and its gradients with respect to `wrt`, of "weights" and "mixture".
+
+    The loss is the `whole` one, with the task's `weight_only` part, where the weights' gradient alone is asked for (None).
+    """
+    mixture = mixture.leaves() if "mixture" in wrt else mixture.detach()
+    with _constant([] if "weights" in wrt else search.weights):
+        loss = _loss(search, mixture, batch, norm)
+    targets = (search.weights if "weights" in wrt else []) + (mixture.tensors() if "mixture" in wrt else [])
+    whole = wrt == {"weights"} if whole is None else whole
+    found = _grad(loss.total() if whole else loss.value, targets)
+    split = len(search.weights) if "weights" in wrt else 0
+    return Grads(loss.detach(), found[:split], found[split:])
+
+
+def weight_step(search: Search, mixture: Mixture, batch: Batch) -> Loss:
+    """One step of the weights on `batch`, their gradient clipped to `search.clip`."""
+    grads = differentiate(search, mixture, batch, {"weights"})
+    _apply(search.weights_optimizer, search.weights, grads.weights, search.clip, batch.scale)
+    return grads.loss
+
+
+def arch_step(search: Search, mixture: Mixture, batch: Batch) -> Loss:
+    """One first-order step of the architecture on `batch`: the weights are taken as they are (equation 7 with eta = 0)."""
+    grads = differentiate(search, mixture, batch, {"mixture"})
+    _arch_apply(search, mixture, grads.mixture)
+    return grads.loss
+
+
+def arch_loss_step(search: Search, loss: Tensor) -> None:
+    """One step of the architecture on a `loss` [] of its own, without a pass of the supernet (REINFORCE)."""
+    targets = [p for p in search.arch.parameters() if p.requires_grad]
+    _apply(search.arch_optimizer, targets, _grad(loss, targets), search.arch_clip)
+
+
+def joint_step(search: Search, mixture: Mixture, batch: Batch) -> Loss:
+    """One step of weights and architecture together, by one backward pass on one batch (Xie et al., SNAS, 2019)."""
+    grads = differentiate(search, mixture, batch, {"weights", "mixture"}, whole=True)
+    _arch_apply(search, mixture, grads.mixture)
+    _apply(search.weights_optimizer, search.weights, grads.weights, search.clip, batch.scale)
+    return grads.loss
+
+
+def unrolled_arch_step(
+    search: Search, mixture: Mixture, train: Batch, valid: Batch, exact: bool = False, clip: float | None = None
+) -> Loss:
+    """One second-order step of the architecture; returns the validation loss at the look-ahead weights.
+
+    Weights, momentum and running statistics are bit-identical afterwards.  `exact` differentiates twice instead of taking
+    a central difference, for tests and small nets.  `clip` is that of the paper's code for recurrent cells (None: that for
+    images, which has none).  Raises `ValueError` where the weight optimizer is not plain SGD.
+    """
+    loss, gradient = hypergradient(search, mixture, train, valid, exact, clip)
+    _arch_apply(search, mixture, gradient)
+    return loss
+
+
+def hypergradient(
+    search: Search, mixture: Mixture, train: Batch, valid: Batch, exact: bool = False, clip: float | None = None
+) -> tuple[Loss, list[Tensor]]:
+    """The validation loss at the look-ahead weights and its second-order gradient in the mixture's tensors."""
+    eta = search.weights_optimizer.param_groups[0]["lr"] * train.scale
+    saved = [weight.detach().clone() for weight in search.weights]
+    slope, kappa = _clipped(
+        differentiate(search, mixture, train, {"weights"}, "train_frozen_stats", whole=False).weights, clip
+    )
+    direction = _descent(search, slope)
+    try:
+        _write(search.weights, saved, direction, -eta)
+        ahead = differentiate(search, mixture, valid, {"weights", "mixture"}, "train_frozen_stats")
+        vector, _ = _clipped(ahead.weights, clip)
+        if not exact:
+            implicit = _central_difference(search, mixture, train, saved, vector)
+    finally:
+        _write(search.weights, saved)
+    if exact:
+        implicit = _hessian_product(search, mixture, train, vector)
+    return ahead.loss, [g - eta * kappa * h for g, h in zip(ahead.mixture, implicit, strict=True)]
+
+
+def _loss(search: Search, mixture: Mixture, batch: Batch, norm: Norm) -> Loss:
+    with normalisation(search, norm), search.autocast():
+        return search.task.loss(lambda inputs: search.supernet(inputs, mixture), batch)
+
+
+@contextlib.contextmanager
+def _constant(weights: Sequence[Tensor]) -> Iterator[None]:
+    """Runs a forward pass in which `weights` are numbers: nothing is kept, and later computed, for their gradients."""
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(True)
+
+
+def _grad(loss: Tensor, targets: Sequence[Tensor], create_graph: bool = False) -> list[Tensor]:
+    if not loss.requires_grad:  # nothing that is asked for takes part
+        return [torch.zeros_like(t) for t in targets]
+    found = torch.autograd.grad(loss, list(targets), allow_unused=True, create_graph=create_graph)
+    return [torch.zeros_like(t) if g is None else g for g, t in zip(found, targets, strict=True)]
+
+
+def _apply(
+    optimizer: torch.optim.Optimizer,
+    targets: Sequence[Tensor],
+    grads: list[Tensor],
+    clip: float | None,
+    scale: float = 1.0,
+) -> None:
+    for target, grad in zip(targets, grads, strict=True):
+        target.grad = grad
+    if clip is not None:
+        torch.nn.utils.clip_grad_norm_(targets, clip, foreach=True)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] *= scale
+    optimizer.step()
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    optimizer.zero_grad(set_to_none=True)
+
+
+def _arch_apply(search: Search, mixture: Mixture, grads: list[Tensor]) -> None:
+    """Carries the mixture's gradient to the architecture parameters, adds the penalty's, and steps."""
+    targets = [p for p in search.arch.parameters() if p.requires_grad]
+    pairs = [(t, g) for t, g in zip(mixture.tensors(), grads, strict=True) if t.requires_grad]
+    penalty = search.penalty(mixture)
+    if penalty is not None and penalty.requires_grad:
+        pairs.append((penalty, torch.ones_like(penalty)))
+    if not pairs or not targets:
+        return
+    outputs, seeds = zip(*pairs, strict=True)
+    found = torch.autograd.grad(outputs, targets, seeds, allow_unused=True)
+    filled = [torch.zeros_like(t) if g is None else g for g, t in zip(found, targets, strict=True)]
+    _apply(search.arch_optimizer, targets, filled, search.arch_clip)
+
+
+def _descent(search: Search, grads: list[Tensor]) -> list[Tensor]:
+    """mu m + g + lambda w: the direction of the step that plain SGD would take."""
+    optimizer = search.weights_optimizer
+    group = optimizer.param_groups[0]
+    if not isinstance(optimizer, torch.optim.SGD) or len(optimizer.param_groups) > 1:
+        raise ValueError("the second order looks one SGD step ahead; the weight optimizer must be SGD with one group")
+    if group["nesterov"] or group["dampening"] or group["maximize"]:
+        raise ValueError("the second order needs plain SGD: no nesterov, dampening or maximize")
+    direction = torch._foreach_add(grads, [w.detach() for w in search.weights], alpha=group["weight_decay"])
+    momenta = [optimizer.state.get(w, {}).get("momentum_buffer") for w in search.weights]
+    moved = [i for i, m in enumerate(momenta) if m is not None]  # before the first step momentum is zero
+    for i in moved:
+        direction[i].add_(momenta[i], alpha=group["momentum"])
+    return list(direction)
+
+
+def _clipped(grads: list[Tensor], clip: float | None) -> tuple[list[Tensor], Tensor | float]:
+    """`grads` scaled down to the norm `clip`, and clip / norm, which is above 1 where they are smaller."""
+    if clip is None:
+        return grads, 1.0
+    kappa = clip / (torch.nn.utils.get_total_norm(grads) + 1e-6)
+    return list(torch._foreach_mul(grads, kappa.clamp_max(1.0))), kappa
+
+
+def _write(
+    weights: Sequence[Tensor], base: list[Tensor], direction: list[Tensor] | None = None, step: float | Tensor = 0.0
+) -> None:
+    """weights := base + step * direction, in place; without a direction, the bits of `base`."""
+    with torch.no_grad():
+        values = base if direction is None else torch._foreach_add(base, torch._foreach_mul(direction, step))
+        torch._foreach_copy_(list(weights), list(values))
+
+
+def _central_difference(
+    search: Search, mixture: Mixture, train: Batch, base: list[Tensor], vector: list[Tensor]
+) -> list[Tensor]:
+    """(dL_train(w + eps v) - dL_train(w - eps v)) / (2 eps) in the mixture's tensors, eps = 0.01 / |v|."""
+    norm = torch.nn.utils.get_total_norm(vector)
+    eps = 0.01 / norm.clamp_min(torch.finfo(norm.dtype).tiny)  # no direction, no difference: 0, not nan
+    devices = [search.device] if search.device.type == "cuda" else []
+    with search.differencing():
+        with torch.random.fork_rng(devices):  # both passes draw the same dropout noise
+            _write(search.weights, base, vector, eps)
+            plus = differentiate(search, mixture, train, {"mixture"}, "train_frozen_stats").mixture
+        _write(search.weights, base, vector, -eps)
+        minus = differentiate(search, mixture, train, {"mixture"}, "train_frozen_stats").mixture
+    return [(p - m) / (2.0 * eps) for p, m in zip(plus, minus, strict=True)]
+
+
+def _hessian_product(search: Search, mixture: Mixture, train: Batch, vector: list[Tensor]) -> list[Tensor]:
+    """d/dmixture (dL_train/dw . v) by differentiating twice."""
+    mixture = mixture.leaves()
+    loss = _loss(search, mixture, train, "train_frozen_stats").value
+    slopes = _grad(loss, search.weights, create_graph=True)
+    product = torch.stack([(s * v).sum() for s, v in zip(slopes, vector, strict=True)]).sum()
+    return _grad(product, mixture.tensors())

@@ -1,0 +1,1 @@
+"""A budget for any method: what its networks may cost."""

@@ -1,0 +1,111 @@
+"""What is said of every epoch of a search, in metrics.jsonl and on the console."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from diffnas import draw
+from diffnas.core.genotype import Genotype
+from diffnas.core.space import Space
+from diffnas.engine import Search, largest_eigenvalue
+from diffnas.engine.collapse import ADVICE, SKIP, collapsed, skips
+from diffnas.engine.scoring import score
+from diffnas.engine.stage import Clock, Stage, Transition
+from diffnas.pipeline.sources.base import Task
+from diffnas.recipe.schema import Search as Settings
+from diffnas.runtime.console import duration, log
+from diffnas.runtime.run_folder import Part
+
+SAMPLES = 100  # cells drawn each epoch where a table knows how good they are
+
+
+def validated(search: Search, settings: Settings, task: Task) -> dict[str, float]:
+    """The supernet's metrics on the data of the architecture, not augmented, with running statistics."""
+    if not _due(search, settings.validate_every):
+        return {}
+    feed = search.feeds["score"]
+    scores = score(search, search.relax("eval").detach(), feed.epoch(0), norm="running")
+    metrics = task.metrics(scores.loss.item(), scores.accuracy.item())
+    return {f"score_{name}": value for name, value in metrics.items()}
+
+
+def curvature(search: Search, settings: Settings) -> dict[str, float]:
+    """The largest eigenvalue of the Hessian of the loss in the architecture, on the first batch of its half."""
+    if not _due(search, settings.eigenvalue_every):
+        return {}
+    if not any(tensor.requires_grad for tensor in search.relax("eval").tensors()):
+        return {}  # the method's choices are no smooth function of what it learns
+    batch = search.feeds["score"].epoch(0)[0]
+    return {"eigenvalue": largest_eigenvalue(search, batch, settings.arch.decay)}
+
+
+def _due(search: Search, every: int) -> bool:
+    return bool(every) and (search.clock.total + 1) % every == 0 and "score" in search.feeds
+
+
+def strengths(search: Search) -> dict[str, list[list[float]]]:
+    """The strengths [E, O] per kind, to six digits."""
+    return {kind: [[round(v, 6) for v in row] for row in each.tolist()] for kind, each in search.strength().items()}
+
+
+def facts(search: Search, genotype: Genotype) -> dict[str, Any]:
+    """Skip connections of each kind of cell; where there is a table, what it says of the genotype and of cells drawn from
+    what the search believes now."""
+    cells = search.space.cells
+    counts = {f"skips_{kind}": count for kind, count in skips(genotype).items() if SKIP in cells[kind].ops}
+    found = search.space.lookup(genotype)
+    if found is None:
+        return counts
+    drawn = search.method.samples(search, SAMPLES, search.fork("samples"))
+    looked = [row for row in map(search.space.lookup, drawn) if row is not None]
+    return {
+        **counts,
+        "table": found,
+        "sampled": {data: sorted(row[data]["test"] for row in looked) for data in found},
+    }
+
+
+def warned(genotype: Genotype, epoch: int, before: bool) -> bool:
+    """Warns, once, of a cell in which skip connections have taken over; whether they have."""
+    reason = collapsed(genotype)
+    if reason is not None and not before:
+        log.warning("collapse: after epoch %d %s; %s", epoch, reason, ADVICE)
+    return reason is not None
+
+
+def early_stop(search: Search, stages: Sequence[Stage]) -> Transition | None:
+    """The end of the search, or of its stage, where the cell has just collapsed; a stage that selects comes to its own end."""
+    clock = search.clock
+    genotype = search.derive() if clock.stage_epoch and not stages[clock.stage].selects else None
+    reason = None if genotype is None else collapsed(genotype)
+    if reason is None:
+        return None
+    if any(stage.selects for stage in stages[clock.stage :]):
+        log.info("stage %d ended after epoch %d: %s", clock.stage + 1, clock.total, reason)
+        return Transition(next_stage=True)
+    return Transition(stop=True, genotype_epoch=max(1, clock.total - 1), reason=reason)
+
+
+def say_table(space: Space, genotype: Genotype, part: Part) -> None:
+    """What a table says of the result, and the picture of how the search came to it."""
+    found = space.lookup(genotype)
+    if found is None:
+        return
+    for data, row in found.items():
+        text = "table: %s %.2f %% test accuracy, rank %d, %.2f below the best"
+        log.info(text, data, row["test"], row["rank"], row["gap"])
+    draw.write_progress(part.metrics(), part.path)
+
+
+def line(row: dict[str, Any], clock: Clock, stages: Sequence[Stage], task: Task) -> str:
+    """An epoch's row in a line."""
+    total = sum(stage.epochs for stage in stages)
+    parts = [f"search epoch {clock.total}/{total}"]
+    parts += [task.format_metrics(name, row) for name in ("train", "valid", "score") if f"{name}_loss" in row]
+    if "skips_normal" in row:
+        parts.append(f"skips {row['skips_normal']}")
+    if "table" in row:
+        parts.append("table " + "/".join(f"{found['test']:.2f}" for found in row["table"].values()))
+    left = row["seconds"] * (total - clock.total)
+    return "  ".join([*parts, duration(row["seconds"]), f"{duration(left)} left" if left else ""]).rstrip()

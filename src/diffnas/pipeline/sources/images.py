@@ -1,0 +1,313 @@
+"""Images as commands use them: batches, a network's training, and its accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diffnas.core.schedules import cosine, ramp
+from diffnas.core.space import Shape
+from diffnas.data import DATA, few
+from diffnas.data.augment import Augment
+from diffnas.data.feeds import Feed
+from diffnas.data.images import ImageData, load_images, split_train
+from diffnas.data.images import Images as Pixels
+from diffnas.data.inputs import ImageInputs
+from diffnas.data.layout import roles, shown_name
+from diffnas.engine.search import Feed as AnyFeed
+from diffnas.errors import DataError
+from diffnas.pipeline.digests import digests_of, keep_digests, read_digests
+from diffnas.pipeline.evaluate import evaluate
+from diffnas.recipe.recipe import Recipe
+from diffnas.recipe.schema import Images, ImageSearch, ImageTrain
+from diffnas.runtime.console import log
+from diffnas.runtime.device import PRECISIONS
+from diffnas.runtime.run_folder import Part
+from diffnas.tasks.images import ImageTask
+
+FIRST = 5  # of the images that a test leaves out, so many are named
+
+
+class ImageSource:
+    """The images of a recipe, read as `stored` says where that is given."""
+
+    def __init__(self, recipe: Recipe, stored: ImageInputs | None = None) -> None:
+        self.recipe, self.data = recipe, load_data(recipe, stored)
+        data, scale = self.data, self.data.scale
+        self.inputs = ImageInputs(
+            data.name, data.train.names, data.side, data.mean, data.std, scale.integers, scale.floats
+        )
+        self.shape, self.names = self.inputs.shape, self.inputs.names
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Classes, which folder served as what with how many images, what was left aside, and how values were scaled."""
+        data = self.data
+        parts = {role: {"from": data.folders.get(role), "images": len(images)} for role, images in _parts(data).items()}
+        section = _section(self.recipe)
+        about = {"name": section.name, "path": section.path, "classes": list(self.names), **parts}
+        return about | {"left_aside": dict(data.aside), "scale": asdict(data.scale)}
+
+    def say(self) -> None:
+        """Says what was found, what was left aside, and what is odd about the images."""
+        say(self.data, _section(self.recipe).path)
+
+    def search_task(self) -> ImageTask:
+        """Cross-entropy, smoothed as the search says."""
+        search = self.recipe.search
+        assert isinstance(search, ImageSearch)
+        return ImageTask(smoothing=search.smoothing)
+
+    def search_feeds(self, device: torch.device) -> dict[str, AnyFeed]:
+        """`train`, and where the images are split `valid` and `score`."""
+        return dict(search_feeds(self.recipe, self.data, device))
+
+    def training(self, network: nn.Module, device: torch.device) -> ImageTraining:
+        """The training of `network`."""
+        return ImageTraining(self.recipe, self.data, network, device)
+
+    def record_training(self, part: Part) -> None:
+        """Keeps digests of the training images."""
+        keep_digests(part, self.data.train.pixels)
+
+
+class ImageTest:
+    """The test images of a recipe, read as `inputs` says, all images of a folder of classes alone that is `elsewhere`.
+
+    Raises `DataError` where they do not fit.
+    """
+
+    def __init__(self, recipe: Recipe, inputs: ImageInputs, elsewhere: bool = False) -> None:
+        self.recipe, self.inputs = recipe, inputs
+        section = _section(recipe)
+        self.data = load_images(
+            section.name,
+            section.path,
+            side=section.side,
+            test_limit=section.test_limit,
+            mean=inputs.mean,
+            std=inputs.std,
+            scale=inputs.scale,
+            test_only=True,
+            whole=elsewhere,
+        )
+        read, fits = list(self.data.test.pixels.shape[1:]), [len(inputs.mean), inputs.side, inputs.side]
+        if read != fits:
+            raise DataError(f"data.path: the images are {read}, and the network reads {fits}")
+        self.names = self.data.test.names
+
+    def say(self) -> None:
+        """Says what was found, what was left aside, and what is odd about the images."""
+        say(self.data, _section(self.recipe).path)
+
+    def evaluate(self, network: nn.Module, device: torch.device, part: Part | None = None) -> dict[str, Any]:
+        """Accuracies in percent on the test images that `part` was not trained on."""
+        kept, trained_on = self._untrained(part)
+        data = replace(self.data, test=self.data.test.subset(kept))
+        found = evaluate(network, ImageTask(), test_feed(self.recipe, data, device), PRECISIONS[self.recipe.precision])
+        low, high = found.interval()
+        return {
+            "accuracy": 100.0 * found.accuracy,
+            "interval": [100.0 * low, 100.0 * high],
+            "error": 100.0 * (1.0 - found.accuracy),
+            "top5": 100.0 * found.top5,
+            "loss": found.loss,
+            "n": found.n,
+            "trained_on": trained_on,
+            "weights": "last epoch",
+            "mean": list(self.inputs.mean),
+            "std": list(self.inputs.std),
+        }
+
+    def _untrained(self, part: Part | None) -> tuple[Tensor, dict[str, Any] | None]:
+        """Where the test images are that `part` was not trained on, and how many it was, with the first; None if unknown."""
+        every = torch.arange(len(self.data.test))
+        known = None if part is None else read_digests(part)
+        if known is None:
+            if part is not None:
+                said = "is not there (an earlier version trained this): some test images may have been trained on"
+                log.warning("%s: %s", part.digests, said)
+            return every, None
+        seen = torch.from_numpy(np.isin(digests_of(self.data.test.pixels), known))
+        places, path = every[seen].tolist(), _section(self.recipe).path
+        if len(places) == len(every):
+            raise DataError(
+                f"data.path {path}: the network was trained on all {len(every):,} images; there is none to test"
+            )
+        files = self.data.files
+        first = [shown_name(str(files[place])) if files else f"test image {place}" for place in places[:FIRST]]
+        return every[~seen], {"images": len(places), "first": first}
+
+
+class ImageTraining:
+    """SGD on a cosine, with drop path that grows; the last epoch's weights are the result."""
+
+    def __init__(self, recipe: Recipe, data: ImageData, network: nn.Module, device: torch.device) -> None:
+        train = recipe.train
+        assert isinstance(train, ImageTrain)
+        self.settings, self.network, self.precision = train, network, PRECISIONS[recipe.precision]
+        self.task = ImageTask(train.auxiliary_weight, train.smoothing)
+        self.feed = train_feed(recipe, data, device)
+        self.part = "test" if data.valid is None else "valid"  # with images to choose by, the test is not looked at
+        self.watched = test_feed(recipe, data if data.valid is None else replace(data, test=data.valid), device)
+        weights = [p for p in network.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.SGD(weights, train.lr, train.momentum, weight_decay=train.decay, foreach=True)
+
+    def begin(self, epoch: int) -> float:
+        """The cosine's rate; drop path gets its probability."""
+        settings = self.settings
+        if settings.drop_path:
+            self.network.get_buffer("drop_path").fill_(ramp(epoch, settings.epochs, settings.drop_path))
+        return cosine(epoch, settings.epochs, settings.lr, settings.lr_min)
+
+    def after(self, epoch: int) -> dict[str, float]:
+        """Loss and accuracy on the validation images, on the test where there are none, every `test_every` epochs and last."""
+        every, last = self.settings.test_every, epoch + 1 == self.settings.epochs
+        if not last and not (every and (epoch + 1) % every == 0):
+            return {}
+        found = evaluate(self.network, self.task, self.watched, self.precision)
+        return {f"{self.part}_loss": found.loss, f"{self.part}_accuracy": 100.0 * found.accuracy}
+
+    def result(self) -> Mapping[str, Tensor]:
+        """The weights as they are."""
+        found: Mapping[str, Tensor] = self.network.state_dict()
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the network and the optimizer are all there is."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing to do."""
+
+
+def load_data(recipe: Recipe, stored: ImageInputs | None = None) -> ImageData:
+    """The images a recipe names, with the mean, std and scale of `stored` where there is one.
+
+    Raises `DataError` where they are missing, damaged or do not fit.
+    """
+    data = _section(recipe)
+    return load_images(
+        data.name,
+        data.path,
+        side=data.side,
+        train_limit=data.train_limit,
+        test_limit=data.test_limit,
+        mean=data.mean if stored is None else stored.mean,
+        std=data.std if stored is None else stored.std,
+        scale=None if stored is None else stored.scale,
+    )
+
+
+def say(data: ImageData, path: str | None) -> None:
+    """One line of what was found, one of what was left aside, and one for each thing that is odd."""
+    parts = [f"{role} {len(images):,} images{_place(data, role)}" for role, images in _parts(data).items()]
+    log.info("data: %s: %s classes; %s", path or data.name, f"{data.classes:,}", "; ".join(parts))
+    if data.aside:
+        said = few([what if what.startswith("folder ") else f"{count:,} {what}" for what, count in data.aside.items()])
+        log.info("data: left aside: %s", said)
+    for line in data.warnings:
+        log.warning("data: %s", line)
+
+
+def _parts(data: ImageData) -> dict[str, Pixels]:
+    parts = {"train": data.train, "valid": data.valid, "test": data.test}
+    return {role: images for role, images in parts.items() if images is not None and len(images)}
+
+
+def _place(data: ImageData, role: str) -> str:
+    """Where the images of a part are, and what they are for where that is not plain."""
+    folder = data.folders.get(role)
+    if folder is None or (folder == "." and role == "train"):
+        return ""
+    if folder == ".":
+        return " held out of every class" if "train" in data.folders else ", all of the folder"
+    if role == "valid":
+        return f" in {folder} (looked at while training; the test is not)"
+    return f" in {folder}" + (
+        " (there is no other test)" if role == "test" and "test" not in roles(Path(folder).name) else ""
+    )
+
+
+def shape_of(data: ImageData) -> Shape:
+    """What a network for `data` reads and answers."""
+    return Shape(data.classes, data.channels, data.side)
+
+
+def augmentation(recipe: Recipe, data: ImageData, cutout: int) -> Augment:
+    """Crop and flip as the recipe says or the data set usually has, and the cutout of the section at hand."""
+    section = _section(recipe)
+    info = DATA[section.name]
+    crop = info.crop if section.crop is None else section.crop
+    flip = info.flip if section.flip is None else section.flip
+    return Augment(crop=crop, flip=flip, cutout=cutout, mean=data.mean, std=data.std)
+
+
+def search_feeds(recipe: Recipe, data: ImageData, device: torch.device) -> dict[str, Feed]:
+    """`train` and `valid`: augmented batches of the two halves; `score`: the architecture half as it is, in order.
+
+    Where all images train the weights (a split of 1) there is `train` alone.
+    """
+    search, split = recipe.search, _section(recipe).split
+    assert isinstance(search, ImageSearch)
+    images, augment = data.train.to(device), augmentation(recipe, data, search.cutout)
+    if split == 1.0:
+        every, steps = torch.arange(len(images)), _steps(len(images), search.batch)
+        return {"train": Feed(images, every, search.batch, augment, seed=recipe.seed, name="train", steps=steps)}
+    weights, arch = split_train(data.train, split, search.batch, _section(recipe).first == "weights")
+    steps = _steps(len(weights), search.batch)
+    train = Feed(images, weights, search.batch, augment, seed=recipe.seed, name="train", steps=steps)
+    return {
+        "train": train,
+        "valid": Feed(
+            images,
+            arch,
+            search.batch,
+            augment,
+            seed=recipe.seed,
+            name="valid",
+            order=search.sampling,
+            steps=train.steps,
+        ),
+        "score": Feed(images, arch, 4 * search.batch, augment, seed=recipe.seed, name="score", order="sequential"),
+    }
+
+
+def train_feed(recipe: Recipe, data: ImageData, device: torch.device) -> Feed:
+    """All training images, augmented, in a new order every epoch."""
+    train = recipe.train
+    assert isinstance(train, ImageTrain)
+    augment = augmentation(recipe, data, train.cutout)
+    steps = _steps(len(data.train), train.batch)
+    return Feed(data.train.to(device), None, train.batch, augment, seed=recipe.seed, name="train", steps=steps)
+
+
+def test_feed(recipe: Recipe, data: ImageData, device: torch.device) -> Feed:
+    """All test images, as they are, in order."""
+    return _feed_in_order(recipe, data.test, data.mean, data.std, device)
+
+
+def _feed_in_order(
+    recipe: Recipe, images: Pixels, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> Feed:
+    """All of `images`, normalised and not augmented, in order."""
+    augment = Augment(crop=0, flip=False, cutout=0, mean=mean, std=std)
+    batch = 4 * recipe.train.batch if recipe.train is not None else 256
+    return Feed(images.to(device), None, batch, augment, seed=recipe.seed, name="test", order="sequential")
+
+
+def _section(recipe: Recipe) -> Images:
+    assert isinstance(recipe.data, Images)
+    return recipe.data
+
+
+def _steps(count: int, batch: int) -> int:
+    """The batches of an epoch; a last one of a single image is left out, which normalisation could make nothing of."""
+    whole, rest = divmod(count, batch)
+    return whole + (rest > 1) if whole else 1

@@ -1,0 +1,1 @@
+"""Recipes: how they are read, checked, listed and written."""

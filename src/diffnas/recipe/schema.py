@@ -1,0 +1,288 @@
+"""The sections of a recipe as typed, frozen records: every key, its type, its default and what it means.
+
+What is searched on decides which sections a recipe has: `SECTIONS["images"]` or `SECTIONS["text"]`.  The defaults are those
+of the DARTS paper's experiments on CIFAR-10 and Penn Treebank where it has one (Liu et al., 2019, appendix A).  Nothing here
+imports torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from diffnas.core.settings import setting
+
+RATES = ("dropout", "dropouth", "dropoutx", "dropouti", "dropoute")
+"""The dropouts of a language model, by the names of its authors."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """What stands above the sections."""
+
+    name: str = setting(
+        "unnamed",
+        "the recipe's name, used for folders",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=100,
+        must="up to 100 letters, digits, dots, dashes and underscores",
+    )
+    about: str = setting("", "what it does, in a sentence")
+    source: str = setting("", "paper, table and published figure")
+    seed: int = setting(0, "seed of every random stream", ge=0, le=2**32 - 1)
+    device: str = setting(
+        "auto",
+        "where to compute; auto takes a GPU where there is one",
+        pattern=r"^(auto|cpu|cuda(:(0|[1-9]\d?))?)$",
+        must="auto, cpu, cuda or cuda:N",
+    )
+    precision: Literal["float32", "bfloat16"] = setting("float32", "precision of forward passes")
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is read, images or text."""
+
+    name: str = setting("cifar10", "data set: see `diffnas list data`")
+    path: str | None = setting(
+        None,
+        "folder or file it is read from (null: embedded, or the library's hub)",
+        pattern=r"^[^\x00]+$",
+        must="a path or null",
+    )
+
+
+@dataclass(frozen=True)
+class Images(Data):
+    """Which images, and how they are augmented."""
+
+    side: int | None = setting(None, "side that images are resized to (null: the data set's own)", ge=4, le=1024)
+    split: float = setting(
+        0.5,
+        "share of the training images that trains weights in a search (1: all, for single-level methods)",
+        gt=0,
+        le=1,
+    )
+    first: Literal["weights", "architecture"] = setting(
+        "weights", "what the first images of the training set train in a search (OpenMMLab: the architecture)"
+    )
+    crop: int | None = setting(None, "padding in pixels before a random crop (null: the data set's own)", ge=0)
+    flip: bool | None = setting(None, "random horizontal flips (null: the data set's own)")
+    mean: tuple[float, ...] | None = setting(None, "mean of each channel, in 0 to 1 (null: the data set's own)")
+    std: tuple[float, ...] | None = setting(None, "deviation of each channel (null: the data set's own)")
+    train_limit: int | None = setting(None, "use only the first so many training images", ge=1)
+    test_limit: int | None = setting(None, "use only the first so many test images, and validation images", ge=1)
+
+
+@dataclass(frozen=True)
+class Text(Data):
+    """Which text."""
+
+    name: str = setting("ptb", "data set: see `diffnas list data`")
+    train_limit: int | None = setting(None, "use only the first so many tokens of the training part", ge=1)
+    test_limit: int | None = setting(None, "use only the first so many tokens of the other two parts", ge=1)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How the supernet's weights are trained: SGD on a cosine."""
+
+    lr: float = setting(0.025, "first learning rate", gt=0)
+    lr_min: float = setting(0.001, "where the cosine ends", ge=0)
+    momentum: float = setting(0.9, "SGD momentum", ge=0, lt=1)
+    nesterov: bool = setting(False, "SGD with Nesterov's momentum (GDAS, ENAS)")
+    decay: float = setting(3e-4, "weight decay", ge=0)
+    clip: float | None = setting(5.0, "largest gradient norm (null: not clipped)", gt=0)
+    warmup: int = setting(0, "first epochs whose learning rate grows linearly to the cosine's", ge=0)
+    warmup_lr: float = setting(0.0, "with rate_per step: the learning rate that a warm-up begins with", ge=0)
+    rate_per: Literal["epoch", "step"] = setting(
+        "epoch", "how often the learning rate moves; by steps, the cosine begins where the warm-up ends (DSNAS)"
+    )
+    cosine_epochs: int | None = setting(
+        None, "epochs of the cosine (null: those of the search; DSNAS: 240, of which it searches 85)", ge=1
+    )
+    cosine_growth: int | None = setting(
+        None, "after cosine_epochs a cosine begins anew, so many times as long (ENAS: 2; null: it goes up again)", ge=1
+    )
+
+    @property
+    def ahead_clip(self) -> float | None:
+        """The norm that gradients are clipped to when a method looks ahead: none, as published for images."""
+        return None
+
+
+@dataclass(frozen=True)
+class TextWeights:
+    """How a recurrent supernet's weights are trained: plain SGD, its constant rate scaled by the length of each window."""
+
+    momentum: ClassVar[float] = 0.0
+    nesterov: ClassVar[bool] = False
+    warmup: ClassVar[int] = 0
+    warmup_lr: ClassVar[float] = 0.0
+    rate_per: ClassVar[Literal["epoch", "step"]] = "epoch"
+    cosine_epochs: ClassVar[int | None] = None
+    cosine_growth: ClassVar[int | None] = None
+
+    lr: float = setting(20.0, "learning rate of a window of the usual length", gt=0)
+    decay: float = setting(5e-7, "weight decay", ge=0)
+    clip: float | None = setting(0.25, "largest gradient norm, also when looking ahead (null: any)", gt=0)
+
+    @property
+    def lr_min(self) -> float:
+        """Where the rate ends."""
+        return self.lr
+
+    @property
+    def ahead_clip(self) -> float | None:
+        """The norm that gradients are clipped to when a method looks ahead, as published for recurrent cells."""
+        return self.clip
+
+
+@dataclass(frozen=True)
+class Arch:
+    """How the architecture is trained, with coupled weight decay."""
+
+    lr: float = setting(3e-4, "learning rate", gt=0)
+    decay: float = setting(1e-3, "weight decay (added to the gradient, as in the original)", ge=0)
+    optimizer: Literal["adam", "tf-adam", "sgd"] = setting(
+        "adam", "Adam; Adam with epsilon where TensorFlow has it (ENAS); or SGD without momentum"
+    )
+    betas: tuple[float, float] = setting((0.5, 0.999), "Adam's two averaging rates")
+    epsilon: float = setting(1e-8, "Adam's epsilon (ENAS: 1e-3)", gt=0)
+    clip: float | None = setting(None, "largest gradient norm (null: not clipped)", gt=0)
+
+
+@dataclass(frozen=True)
+class TextArch(Arch):
+    """The same, as the paper searches recurrent cells."""
+
+    lr: float = setting(3e-3, "learning rate", gt=0)
+    betas: tuple[float, float] = setting((0.9, 0.999), "Adam's two averaging rates")
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search, whatever it reads."""
+
+    epochs: int = setting(50, "epochs; one is a pass over the data that trains weights", ge=1, le=9999)
+    arch: Arch = setting(Arch(), "the architecture optimizer")
+    supernet: Literal["fast", "plain"] = setting(
+        "fast", "which supernet computes: the same results by fast routes, or edge by edge (differentiable twice)"
+    )
+    compile: Literal["off", "on"] = setting(
+        "off", "compile what torch.compile can of the supernet; eager, with a warning, where there is no compiler"
+    )
+    eigenvalue_every: int = setting(
+        0, "epochs between records of the largest Hessian eigenvalue in the architecture (0: never)", ge=0
+    )
+    validate_every: int = setting(1, "epochs between evaluations on the architecture data (0: never)", ge=0)
+    checkpoint_every: float = setting(10.0, "minutes between checkpoints within an epoch", gt=0)
+
+
+@dataclass(frozen=True)
+class ImageSearch(Search):
+    """The search: alternate steps on two halves of the training images."""
+
+    batch: int = setting(64, "images per step, of each half", ge=2, le=2**20)
+    sampling: Literal["fresh", "cycle"] = setting(
+        "fresh", "architecture batches: drawn anew each step (as published), or permutations one after another"
+    )
+    weights: Weights = setting(Weights(), "the weight optimizer")
+    cutout: int = setting(0, "side of the square cut out of every training image (0: none)", ge=0)
+    smoothing: float = setting(0.0, "label smoothing", ge=0, lt=1)
+    early_stop: bool = setting(
+        False, "stop when skip connections take over the cell, with the genotype of the epoch before"
+    )
+
+
+@dataclass(frozen=True)
+class TextSearch(Search):
+    """The search: alternate steps on the training text and the validation text."""
+
+    early_stop: ClassVar[bool] = False  # there are no skip connections
+
+    batch: int = setting(256, "columns that a text is read in, side by side", ge=2, le=2**16)
+    bptt: int = setting(35, "rows of a step; with a chance of 1 in 20 half as many", ge=2, le=2**16)
+    valid_batch: int = setting(10, "columns of the validation text when it is evaluated on", ge=2, le=2**16)
+    weights: TextWeights = setting(TextWeights(), "the weight optimizer")
+    arch: TextArch = setting(TextArch(), "the architecture optimizer")
+    activation_penalty: float = setting(0.0, "factor of the mean square of the output (AR)", ge=0)
+    temporal_penalty: float = setting(1e-3, "factor of the mean square of the change of hidden states (TAR)", ge=0)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Training a genotype's network from scratch, whatever it reads."""
+
+    checkpoint_every: float = setting(10.0, "minutes between checkpoints within an epoch", gt=0)
+
+
+@dataclass(frozen=True)
+class ImageTrain(Train):
+    """Training a genotype's network from scratch: SGD on a cosine."""
+
+    epochs: int = setting(600, "epochs", ge=1, le=9999)
+    batch: int = setting(96, "images per step", ge=2, le=2**20)
+    channels: int = setting(36, "initial channels (C)", ge=2, le=4096)
+    layers: int = setting(20, "cells (L)", ge=1, le=1000)
+    stem: Literal["cifar", "imagenet"] = setting("cifar", "first layers: one convolution, or three that halve")
+    lr: float = setting(0.025, "first learning rate", gt=0)
+    lr_min: float = setting(0.0, "where the cosine ends", ge=0)
+    momentum: float = setting(0.9, "SGD momentum", ge=0, lt=1)
+    decay: float = setting(3e-4, "weight decay", ge=0)
+    clip: float | None = setting(5.0, "largest gradient norm (null: not clipped)", gt=0)
+    auxiliary: bool = setting(True, "train with an auxiliary head (needs 8x8 features)")
+    auxiliary_weight: float = setting(0.4, "weight of the auxiliary head's loss", ge=0)
+    drop_path: float = setting(0.2, "drop-path probability at the end; it grows linearly from 0", ge=0, lt=1)
+    cutout: int = setting(16, "side of the square cut out of every training image (0: none)", ge=0)
+    smoothing: float = setting(0.0, "label smoothing", ge=0, lt=1)
+    pool_norm: Literal["none", "plain", "affine"] = setting(
+        "none", "normalisation after pooling: none (DARTS), plain (DrNAS), affine (MMRazor)"
+    )
+    test_every: int = setting(
+        1,
+        "epochs between evaluations on the validation images, or the test where there are none (0: only at the end)",
+        ge=0,
+    )
+
+
+@dataclass(frozen=True)
+class TextTrain(Train):
+    """Training a genotype's language model from scratch: SGD, and its average once validation no longer improves."""
+
+    epochs: int = setting(1600, "epochs", ge=1, le=99999)
+    batch: int = setting(64, "columns that the text is read in, side by side", ge=1, le=2**16)
+    bptt: int = setting(35, "rows of a step on average; lengths are drawn around it", ge=1, le=2**16)
+    units: int = setting(850, "width of embedding and hidden state", ge=1, le=16384)
+    lr: float = setting(20.0, "learning rate of a window of the usual length", gt=0)
+    decay: float = setting(8e-7, "weight decay", ge=0)
+    clip: float | None = setting(0.25, "largest gradient norm (null: not clipped)", gt=0)
+    dropout: float = setting(0.75, "share of the output that is dropped", ge=0, lt=1)
+    dropouth: float = setting(0.25, "share dropped of what every node reads", ge=0, lt=1)
+    dropoutx: float = setting(0.75, "share dropped of the cell's input", ge=0, lt=1)
+    dropouti: float = setting(0.2, "share dropped of the embedded words", ge=0, lt=1)
+    dropoute: float = setting(0.1, "share of words dropped from the embedding", ge=0, lt=1)
+    activation_penalty: float = setting(0.0, "factor of the mean square of the output (AR)", ge=0)
+    temporal_penalty: float = setting(1e-3, "factor of the mean square of the change of hidden states (TAR)", ge=0)
+    patience: int | None = setting(
+        5,
+        "SGD gives way to its average when validation is worse than the best of more than so many epochs ago"
+        " (null: never)",
+        ge=1,
+    )
+    valid_batch: int = setting(10, "columns of the validation text", ge=1, le=2**16)
+    test_batch: int = setting(1, "columns of the test text", ge=1, le=2**16)
+
+
+@dataclass(frozen=True)
+class Log:
+    """What is said on the way."""
+
+    every: float = setting(30.0, "seconds between progress lines where there is no terminal", gt=0)
+
+
+SECTIONS: dict[str, dict[str, type]] = {
+    "images": {"data": Images, "search": ImageSearch, "train": ImageTrain, "log": Log},
+    "text": {"data": Text, "search": TextSearch, "train": TextTrain, "log": Log},
+}
+"""The sections that do not depend on the space or the method, by what the data are."""

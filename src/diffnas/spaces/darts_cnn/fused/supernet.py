@@ -1,0 +1,132 @@
+"""The fast supernet: the plain one's modules, names, values and gradients, by other routes.
+
+It overrides only how a cell is computed: state by state (see `outflow`) instead of edge by edge.  Once differentiable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from diffnas.core.cell import Cell
+from diffnas.core.mixture import Mix
+from diffnas.core.space import Shape, Size
+from diffnas.kernels.memory import keep_freed_memory
+from diffnas.spaces.channels import interleave
+from diffnas.spaces.darts_cnn.fused.buffers import EdgeOp
+from diffnas.spaces.darts_cnn.fused.edges import FusedEdges, Plan, kind_of
+from diffnas.spaces.darts_cnn.layout import CellPlan
+from diffnas.spaces.darts_cnn.supernet import Extras, MixedCell, Supernet, thinned
+
+CHANNELS = 16  # what a CPU's convolutions take at a time: fewer cost as much
+CACHE = 2**18  # numbers that a CPU's cache holds: smaller images are computed together
+
+
+class FusedCell(MixedCell):
+    """A `MixedCell` computed state by state: everything that leaves a state at once."""
+
+    def __init__(self, cell: Cell, plan: CellPlan, partial: int = 1, skip_dropout: bool = False) -> None:
+        super().__init__(cell, plan, partial, skip_dropout)
+        self.leaving = [
+            [e for e, (source, _) in enumerate(cell.edges) if source == state]
+            for state in range(cell.inputs + len(cell.nodes))
+        ]
+        order = torch.tensor([e for edges in self.leaving for e in edges])
+        self.register_buffer("order", order, persistent=False)
+        self.terms = [
+            [
+                EdgeOp.of(edge.columns[name], place, op)
+                for place, edge in enumerate(map(self.edge, edges))
+                for name, op in edge.ops.items()
+                if kind_of(op) is not None
+            ]
+            for edges in self.leaving
+        ]
+        self.foreign = [
+            [name for name, op in edge.ops.items() if kind_of(op) is None]
+            for edge in map(self.edge, range(len(self.edges)))
+        ]
+        self._plans: dict[tuple[int, int], Plan] = {}
+
+    def forward(self, inputs: list[Tensor], mix: Mix, kept_EN: Tensor | None = None) -> Tensor:
+        """`inputs`: the outputs of the cells before, oldest first -> [N, len(concat) * C, H', W']."""
+        shares_EO = mix.shares() if mix.edge is None else mix.shares() * mix.edge[:, None]
+        shares = shares_EO.index_select(0, self.get_buffer("order")).split([len(edges) for edges in self.leaving])
+        mixed: dict[int, list[Tensor]] = {node: [] for node in self.cell.nodes}
+        passed: dict[int, list[Tensor]] = {node: [] for node in self.cell.nodes}
+        states: list[Tensor] = []
+        for state, edges in enumerate(self.leaving):
+            if state < self.cell.inputs:
+                states.append(self.preprocess[state](inputs[state]))
+            else:
+                states.append(self._node(mixed[state], passed[state]))
+            if not edges:
+                continue
+            seen, rest = self.split(states[state], state)
+            for e, flow in zip(edges, self._flows(seen, shares[state], state, mix), strict=True):
+                target = self.cell.edges[e][1]
+                mixed[target].append(thinned(flow, kept_EN, e))
+                if rest is not None:
+                    passed[target].append(thinned(rest if mix.edge is None else mix.edge[e] * rest, kept_EN, e))
+        return torch.cat([states[i] for i in self.cell.concat], dim=1)
+
+    def _node(self, mixed: list[Tensor], passed: list[Tensor]) -> Tensor:
+        """The sum of what arrives; channels that passed by are interleaved once, for all edges."""
+        total = sum(mixed[1:], mixed[0])
+        if not passed:
+            return total
+        return interleave(torch.cat([total, sum(passed[1:], passed[0])], dim=1), self.partial)
+
+    @torch.compiler.disable  # what it calls is a function with state of its own, which a tracer cannot follow
+    def _flows(self, x: Tensor, shares_EO: Tensor, state: int, mix: Mix) -> list[Tensor]:
+        """What flows along each edge that leaves `state`, whose ops see `x`."""
+        edges = self.leaving[state]
+        width = max(1, CHANNELS // x.shape[1], CACHE // x.numel()) if x.device.type == "cpu" else len(edges)
+        plan = self._plan(state, width, mix)
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(x.device.type, enabled=False):
+            flows = FusedEdges.apply(plan, shares_EO, x, *plan.weights) if plan.terms else [None] * len(edges)
+        found = []
+        for place, (e, flow) in enumerate(zip(edges, flows, strict=True)):
+            edge, foreign = self.edge(e), self.foreign[e]
+            live = [name for name in foreign if mix.live is None or mix.live[e][edge.columns[name]]]
+            parts = [shares_EO[place, edge.columns[name]] * edge.ops[name](x) for name in live]
+            parts += [] if flow is None else [flow]
+            found.append(sum(parts[1:], parts[0]) if parts else x[:, :, :: edge.stride, :: edge.stride] * 0.0)
+        return found
+
+    def _plan(self, state: int, width: int, mix: Mix) -> Plan:
+        """The terms of `state` that are live; the plan of a mixture in which all are is made once."""
+        if mix.live is None and (state, width) in self._plans:
+            return self._plans[state, width]
+        terms = [
+            term
+            for term in self.terms[state]
+            if mix.live is None or mix.live[self.leaving[state][term.edge]][term.column]
+        ]
+        plan = Plan(tuple(terms), len(self.leaving[state]), len(self.cell.ops), self.stride_of(state), width)
+        if mix.live is None:
+            self._plans[state, width] = plan
+        return plan
+
+
+class FusedSupernet(Supernet):
+    """The supernet of fast cells."""
+
+    cell_class = FusedCell
+
+    def __init__(
+        self,
+        cells: Mapping[str, Cell],
+        shape: Shape,
+        size: Size,
+        stem_multiplier: int = 3,
+        skip_dropout: bool = False,
+        extras: Extras = Extras(),  # noqa: B008 (frozen)
+    ) -> None:
+        super().__init__(cells, shape, size, stem_multiplier, skip_dropout, extras)
+        keep_freed_memory()

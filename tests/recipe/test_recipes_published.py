@@ -1,0 +1,119 @@
+"""The packaged recipes hold the published numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+from diffnas.recipe.recipe import read_recipe
+from diffnas.recipe.schema import ImageTrain, TextSearch, TextTrain
+from diffnas.spaces.darts_rnn.space import DartsRNN
+
+# recipe: epochs, batch, first and last learning rate of the weights, their decay; rate and first beta of the architecture
+SEARCHES = {
+    "darts-cifar10": (50, 64, 0.025, 0.001, 3e-4, 3e-4, 0.5),
+    "pdarts-cifar10": (75, 96, 0.025, 0.0, 3e-4, 6e-4, 0.5),
+    "pcdarts-cifar10": (50, 256, 0.1, 0.0, 3e-4, 6e-4, 0.5),
+    "drnas-cifar10": (50, 64, 0.1, 0.0, 3e-4, 6e-4, 0.5),
+    "snas-cifar10-moderate": (150, 64, 0.025, 0.001, 3e-4, 3e-4, 0.5),
+    "gdas-cifar10": (250, 256, 0.025, 0.001, 5e-4, 3e-4, 0.5),
+    "enas-cifar10": (150, 160, 0.05, 0.0005, 2e-4, 0.0035, 0.0),
+    "sdarts-adv-cifar10": (50, 64, 0.025, 0.001, 3e-4, 3e-4, 0.5),
+    "fairdarts-cifar10": (50, 128, 0.005, 0.001, 3e-4, 3e-3, 0.9),
+    "mmrazor-darts-cifar10": (50, 64, 0.025, 0.001, 3e-4, 3e-4, 0.9),
+    "darts-ptb": (50, 256, 20.0, 20.0, 5e-7, 3e-3, 0.9),
+    "nb201-darts": (50, 64, 0.025, 0.001, 5e-4, 3e-4, 0.5),
+    "nb201-gdas": (250, 64, 0.025, 0.001, 5e-4, 3e-4, 0.5),
+    "nb201-enas": (250, 128, 0.05, 0.0005, 2.5e-4, 1e-3, 0.0),
+    "nb201-drnas": (100, 64, 0.025, 0.001, 3e-4, 3e-4, 0.5),
+    "nb201-drnas-progressive": (100, 64, 0.025, 0.001, 3e-4, 3e-4, 0.5),
+    "dsnas-imagenet": (85, 1024, 0.5, 0.0, 4e-5, 1e-3, 0.5),
+}
+# recipe: batch, channels, drop path, normalisation after pools
+TRAININGS = {
+    "cifar10-train": (96, 36, 0.2, "none"),
+    "cifar10-train-pdarts": (128, 36, 0.3, "none"),
+    "cifar10-train-pdarts-large": (128, 64, 0.3, "none"),
+    "cifar10-train-pcdarts": (96, 36, 0.3, "none"),
+    "cifar10-train-drnas": (64, 36, 0.3, "plain"),
+    "cifar10-train-mmrazor": (96, 36, 0.2, "affine"),
+    "cifar100-train-pdarts": (128, 36, 0.3, "none"),
+    "cifar100-train-drnas": (64, 36, 0.3, "plain"),
+}
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search(name: str) -> None:
+    search = read_recipe(name).search
+    assert search is not None
+    weights, arch = search.weights, search.arch
+    found = (search.epochs, search.batch, weights.lr, weights.lr_min, weights.decay, arch.lr, arch.betas[0])
+    assert found == SEARCHES[name]
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_training(name: str) -> None:
+    train = read_recipe(name).train
+    assert isinstance(train, ImageTrain) and train.epochs == 600 and train.layers == 20
+    assert (train.batch, train.channels, train.drop_path, train.pool_norm) == TRAININGS[name]
+
+
+# recipe: seed, units, weight decay, dropout of what nodes read
+LANGUAGE = {"ptb-train": (1267, 850, 8e-7, 0.25), "wt2-train": (1267, 700, 5e-7, 0.15)}
+
+
+@pytest.mark.parametrize("name", LANGUAGE)
+def test_a_language_model(name: str) -> None:
+    recipe = read_recipe(name)
+    train = recipe.train
+    assert isinstance(train, TextTrain)
+    assert (recipe.seed, train.units, train.decay, train.dropouth) == LANGUAGE[name]
+    assert (train.epochs, train.batch, train.bptt, train.lr, train.clip) == (1600, 64, 35, 20.0, 0.25)
+    assert (train.dropout, train.dropoutx, train.dropouti, train.dropoute) == (0.75, 0.75, 0.2, 0.1)
+    assert (train.activation_penalty, train.temporal_penalty, train.patience) == (0.0, 1e-3, 5)
+
+
+def test_the_recurrent_search() -> None:
+    recipe = read_recipe("darts-ptb")
+    search, space = recipe.search, recipe.space
+    assert isinstance(search, TextSearch) and isinstance(space, DartsRNN) and recipe.seed == 3
+    assert (search.bptt, search.weights.clip, search.weights.ahead_clip, search.temporal_penalty) == (
+        35,
+        0.25,
+        0.25,
+        1e-3,
+    )
+    assert (
+        space.units,
+        space.steps,
+        space.dropout,
+        space.dropouth,
+        space.dropoutx,
+        space.dropouti,
+        space.dropoute,
+    ) == (
+        300,
+        8,
+        0.75,
+        0.25,
+        0.75,
+        0.2,
+        0.0,
+    )
+
+
+def test_the_edges_of_s1() -> None:
+    space = read_recipe("darts-s1").space
+    assert space is not None
+    normal, reduce = (space.cells[kind] for kind in ("normal", "reduce"))
+    assert all(sum(row) == 2 for cell in (normal, reduce) for row in cell.allowed)
+    names = [{op for op, ok in zip(normal.ops, row, strict=True) if ok} for row in normal.allowed]
+    assert names[5] == {"max_pool_3x3", "skip_connect"} and names[13] == {"dil_conv_3x3", "dil_conv_5x5"}
+    assert [sum(row[reduce.ops.index("skip_connect")] for row in reduce.allowed)] == [6]
+
+
+@pytest.mark.parametrize(
+    "order", [("method.warmup=3", "method.name=pcdarts"), ("method.name=pcdarts", "method.warmup=3")]
+)
+def test_another_method_drops_the_settings_of_the_recipe_only(order: tuple[str, str]) -> None:
+    recipe = read_recipe("drnas-cifar10", [*order, "space.partial=4"])
+    assert getattr(recipe.method, "warmup", None) == 3
