@@ -137,7 +137,7 @@ def supernet(run: diffnas.Run) -> Search:
     source, device = load_source(recipe), torch.device("cpu")
     stage = recipe.method.stages(recipe.search.epochs, recipe.space.size)[0]
     feeds, task = source.search_feeds(device), source.search_task()
-    found = build(recipe, recipe.space, stage, Clock(), 1.0, device, feeds, source.shape, task)
+    found = build(recipe, recipe.space, stage, Clock(), source.search_weights(), 1.0, device, feeds, source.shape, task)
     found.load_state_dict(checkpoint["state"]["search"])
     return found
 

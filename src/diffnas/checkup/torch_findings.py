@@ -15,7 +15,9 @@ from diffnas.core.batch import Batch
 from diffnas.core.space import Shape
 from diffnas.engine.stage import Clock
 from diffnas.pipeline.stages import build
+from diffnas.pipeline.supernet_weights import CosineSGD
 from diffnas.recipe.recipe import read_recipe
+from diffnas.recipe.schema import ImageSearch
 from diffnas.runtime.device import no_compiler
 from diffnas.runtime.room import in_words, lack_of_room
 from diffnas.runtime.terminal import say
@@ -104,13 +106,15 @@ def search_step(device: torch.device) -> Finding:
 def _step(form: str, device: torch.device) -> tuple[float, float]:
     """The loss after a step of a tiny search, on random images, and the seconds of the second step."""
     recipe = read_recipe("darts-digits-tiny", [*SIZE, f"search.supernet={form}"])
-    assert recipe.method is not None and recipe.space is not None
+    assert recipe.method is not None and recipe.space is not None and isinstance(recipe.search, ImageSearch)
     shape = Shape(10, 3, 8)
     draws = torch.Generator().manual_seed(0)
     images, targets = torch.randn(8, 3, 8, 8, generator=draws), torch.randint(10, (8,), generator=draws)
     batch = Batch(images.to(device, memory_format=torch.channels_last), targets.to(device))
     stage = recipe.method.stages(1, recipe.space.size)[0]
-    search = build(recipe, recipe.space, stage, Clock(), 1.0, device, {}, shape, ImageTask())
+    search = build(
+        recipe, recipe.space, stage, Clock(), CosineSGD(recipe.search.weights), 1.0, device, {}, shape, ImageTask()
+    )
     for _ in range(2):
         started = time.monotonic()
         losses = recipe.method.step(search, {"train": batch, "valid": batch})

@@ -11,10 +11,11 @@ import torch
 from diffnas.engine.search import Feed
 from diffnas.errors import Diverged, RecipeError, ResourceError
 from diffnas.pipeline.environment import as_begun, record_divergence
-from diffnas.pipeline.finished import epochs_done, has_finished
+from diffnas.pipeline.finished import epochs_done, has_finished, unmark_finished
 from diffnas.pipeline.resources import explained
 from diffnas.pipeline.resume import Resumed, require_recipe, require_run, resumed
 from diffnas.pipeline.search_loop import SearchLoop
+from diffnas.pipeline.search_state import SearchState
 from diffnas.pipeline.session import Session, resumed_source
 from diffnas.pipeline.sources.base import Source
 from diffnas.pipeline.sources.load import load_source
@@ -89,10 +90,31 @@ def _run(where: Run, held: Held, found: Resumed, source: Source, feeds: dict[str
         session = Session(where.search, held, stop, device, found.recipe, go_on, task, source)
         try:
             with explained(where.search, found.recipe, "search", go_on):
-                SearchLoop(found, source.shape, feeds, session).run()
+                state = SearchState(found.recipe, source, task, feeds, device)
+                state.begin(found.checkpoint, where.search)
+                _begin(found, state, session)
+                SearchLoop(state, session).run()
         except Diverged as error:
             record_divergence(where.search, str(error))
             raise
+
+
+def _begin(found: Resumed, state: SearchState, session: Session) -> None:
+    """Takes up where the checkpoint was written, and writes what tells of this attempt now that nothing stands in its way."""
+    part = session.part
+    if found.checkpoint is not None:
+        session.restore(found.checkpoint, state)
+    part.write_recipe(found.recipe.to_yaml())
+    unmark_finished(part)
+    if found.lowered and found.checkpoint is not None:
+        session.save(state.position, state)  # the rates are those of the checkpoint from now on
+    clock = state.search.clock
+    at = f"epoch {clock.total + 1}, step {clock.step}"
+    session.begin(at, clock.total, {"lowered": found.lowered} if found.lowered else {})
+    if found.checkpoint is not None:
+        log.info("resumed at %s", at)
+    if state.beyond:
+        log.warning("search.epochs: fewer asked for than begun; the result is the cell of epoch %d", clock.total)
 
 
 def _require_search(recipe: Recipe | None) -> Recipe:

@@ -1,4 +1,4 @@
-"""What is said of every epoch of a search, in metrics.jsonl and on the console."""
+"""Per-epoch metrics, log line, genotype and collapse warning of a search."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from diffnas.engine import Search, largest_eigenvalue
 from diffnas.engine.collapse import ADVICE, SKIP, collapsed, skips
 from diffnas.engine.scoring import score
 from diffnas.engine.stage import Clock, Stage, Transition
+from diffnas.pipeline.environment import version_of
 from diffnas.pipeline.sources.base import Task
+from diffnas.recipe.recipe import Recipe
 from diffnas.recipe.schema import Search as Settings
 from diffnas.runtime.console import duration, log
+from diffnas.runtime.files import write_text
 from diffnas.runtime.run_folder import Part
 
 SAMPLES = 100  # cells drawn each epoch where a table knows how good they are
@@ -85,6 +88,26 @@ def early_stop(search: Search, stages: Sequence[Stage]) -> Transition | None:
         log.info("stage %d ended after epoch %d: %s", clock.stage + 1, clock.total, reason)
         return Transition(next_stage=True)
     return Transition(stop=True, genotype_epoch=max(1, clock.total - 1), reason=reason)
+
+
+def write_genotype(search: Search, recipe: Recipe, part: Part) -> Genotype | None:
+    """Writes the genotype as things stand, with where it is from; None where the method has none yet."""
+    genotype = search.derive()
+    if genotype is None:
+        return None
+    epoch = search.clock.total
+    provenance = {
+        "method": search.method.name,
+        "recipe": recipe.name,
+        "seed": recipe.seed,
+        "epoch": epoch,
+        "diffnas": version_of("diffnas"),
+    }
+    found = Genotype(genotype.space, genotype.cells, provenance)
+    part.folder("genotypes")
+    write_text(part.genotypes(epoch), found.to_json())
+    write_text(part.genotype, found.to_json())
+    return found
 
 
 def say_table(space: Space, genotype: Genotype, part: Part) -> None:

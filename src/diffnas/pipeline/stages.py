@@ -16,6 +16,7 @@ from diffnas.engine.search import Feed, Task
 from diffnas.engine.stage import Clock, Stage
 from diffnas.engine.tf_adam import TFAdam
 from diffnas.pipeline.resources import require_memory
+from diffnas.pipeline.supernet_weights import SupernetWeights
 from diffnas.recipe.recipe import Recipe
 from diffnas.recipe.schema import Arch
 from diffnas.runtime.device import PRECISIONS, compiled, place
@@ -39,6 +40,7 @@ def build(
     space: Space,
     stage: Stage,
     clock: Clock,
+    weights: SupernetWeights,
     decay: float,
     device: torch.device,
     feeds: Mapping[str, Feed],
@@ -58,20 +60,12 @@ def build(
     if settings.compile == "on":
         supernet = compiled(supernet)
     arch = method.arch(space, generator(seed, "arch", clock.stage)).to(device)
-    weights = settings.weights
     return Search(
         method=method,
         space=space,
         supernet=supernet,
         arch=arch,
-        weights_optimizer=torch.optim.SGD(
-            supernet.parameters(),
-            weights.lr,
-            weights.momentum,
-            weight_decay=weights.decay * decay,
-            nesterov=weights.nesterov,
-            foreach=True,
-        ),
+        weights_optimizer=weights.optimizer(supernet.parameters(), weights.decay * decay),
         arch_optimizer=arch_optimizer(arch, settings.arch),
         task=task,
         seed=seed,

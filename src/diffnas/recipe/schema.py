@@ -8,7 +8,7 @@ imports torch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from diffnas.core.settings import setting
 
@@ -105,37 +105,14 @@ class Weights:
         None, "after cosine_epochs a cosine begins anew, so many times as long (ENAS: 2; null: it goes up again)", ge=1
     )
 
-    @property
-    def ahead_clip(self) -> float | None:
-        """The norm that gradients are clipped to when a method looks ahead: none, as published for images."""
-        return None
-
 
 @dataclass(frozen=True)
 class TextWeights:
     """How a recurrent supernet's weights are trained: plain SGD, its constant rate scaled by the length of each window."""
 
-    momentum: ClassVar[float] = 0.0
-    nesterov: ClassVar[bool] = False
-    warmup: ClassVar[int] = 0
-    warmup_lr: ClassVar[float] = 0.0
-    rate_per: ClassVar[Literal["epoch", "step"]] = "epoch"
-    cosine_epochs: ClassVar[int | None] = None
-    cosine_growth: ClassVar[int | None] = None
-
     lr: float = setting(20.0, "learning rate of a window of the usual length", gt=0)
     decay: float = setting(5e-7, "weight decay", ge=0)
     clip: float | None = setting(0.25, "largest gradient norm, also when looking ahead (null: any)", gt=0)
-
-    @property
-    def lr_min(self) -> float:
-        """Where the rate ends."""
-        return self.lr
-
-    @property
-    def ahead_clip(self) -> float | None:
-        """The norm that gradients are clipped to when a method looks ahead, as published for recurrent cells."""
-        return self.clip
 
 
 @dataclass(frozen=True)
@@ -198,8 +175,6 @@ class ImageSearch(Search):
 @dataclass(frozen=True)
 class TextSearch(Search):
     """The search: alternate steps on the training text and the validation text."""
-
-    early_stop: ClassVar[bool] = False  # there are no skip connections
 
     batch: int = setting(256, "columns that a text is read in, side by side", ge=2, le=2**16)
     bptt: int = setting(35, "rows of a step; with a chance of 1 in 20 half as many", ge=2, le=2**16)

@@ -231,7 +231,9 @@ def refusals(parts: Mapping[str, Any], named: list[str], recipe: str = "") -> Re
     if search is not None and method is not None and method.needs_double_backward and search.supernet != "plain":
         found.append(("search.supernet", f"must be plain: method {method.name} as set here differentiates twice"))
     if search is not None:
-        found += _rates("search.weights", search.weights) + _betas(search.arch.betas)
+        found += _betas(search.arch.betas)
+    if isinstance(search, schema.ImageSearch):
+        found += _rates("search.weights", search.weights)
         found += _nesterov(search.weights, method) + _schedule(search.weights, search.epochs)
     if isinstance(train, schema.ImageTrain):
         found += _rates("train", train)
@@ -302,13 +304,13 @@ def _data(data: schema.Images) -> Refusals:
     return found
 
 
-def _rates(at: str, settings: schema.Weights | schema.TextWeights | schema.ImageTrain) -> Refusals:
+def _rates(at: str, settings: schema.Weights | schema.ImageTrain) -> Refusals:
     if settings.lr_min <= settings.lr:
         return []
     return [(f"{at}.lr_min", f"must not exceed {at}.lr, {settings.lr}; got {settings.lr_min}")]
 
 
-def _nesterov(weights: schema.Weights | schema.TextWeights, method: Any) -> Refusals:
+def _nesterov(weights: schema.Weights, method: Any) -> Refusals:
     key = "search.weights.nesterov"
     if weights.nesterov and not weights.momentum:
         return [(key, "needs search.weights.momentum above 0")]
@@ -317,7 +319,7 @@ def _nesterov(weights: schema.Weights | schema.TextWeights, method: Any) -> Refu
     return []
 
 
-def _schedule(weights: schema.Weights | schema.TextWeights, epochs: int) -> Refusals:
+def _schedule(weights: schema.Weights, epochs: int) -> Refusals:
     """Keys of the learning rate that say nothing without another, and a warm-up that leaves no schedule."""
     found, at, length = [], "search.weights", weights.cosine_epochs or epochs
     if weights.warmup_lr and weights.rate_per == "epoch":

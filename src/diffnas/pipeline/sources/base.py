@@ -12,6 +12,7 @@ from diffnas.core.space import Shape, TextShape
 from diffnas.data.inputs import Inputs
 from diffnas.engine import search as engine
 from diffnas.engine.search import Feed
+from diffnas.pipeline.supernet_weights import SupernetWeights
 from diffnas.runtime.run_folder import Part
 
 
@@ -80,6 +81,9 @@ class Source(Protocol):
 
     def search_task(self) -> Task:
         """The task of a search."""
+
+    def search_weights(self) -> SupernetWeights:
+        """How the supernet's weights are trained."""
 
     def search_feeds(self, device: torch.device) -> dict[str, Feed]:
         """The batches of a search: `train`, and `valid` and `score` where there is data for the architecture."""

@@ -24,6 +24,7 @@ from diffnas.engine.search import Feed as AnyFeed
 from diffnas.errors import DataError
 from diffnas.pipeline.digests import digests_of, keep_digests, read_digests
 from diffnas.pipeline.evaluate import evaluate
+from diffnas.pipeline.supernet_weights import CosineSGD
 from diffnas.recipe.recipe import Recipe
 from diffnas.recipe.schema import Images, ImageSearch, ImageTrain
 from diffnas.runtime.console import log
@@ -63,6 +64,11 @@ class ImageSource:
         search = self.recipe.search
         assert isinstance(search, ImageSearch)
         return ImageTask(smoothing=search.smoothing)
+
+    def search_weights(self) -> CosineSGD:
+        """SGD as the search says."""
+        assert isinstance(self.recipe.search, ImageSearch)
+        return CosineSGD(self.recipe.search.weights)
 
     def search_feeds(self, device: torch.device) -> dict[str, AnyFeed]:
         """`train`, and where the images are split `valid` and `score`."""

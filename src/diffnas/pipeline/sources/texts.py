@@ -18,6 +18,7 @@ from diffnas.data.windows import TextFeed
 from diffnas.engine.asgd import Trigger, averaged_sgd, averages
 from diffnas.engine.search import Feed
 from diffnas.pipeline.evaluate import perplexity_of
+from diffnas.pipeline.supernet_weights import ConstantSGD
 from diffnas.recipe.recipe import Recipe
 from diffnas.recipe.schema import Text, TextSearch, TextTrain
 from diffnas.runtime.console import log
@@ -65,6 +66,11 @@ class TextSource:
         search = self.recipe.search
         assert isinstance(search, TextSearch)
         return LanguageTask(search.activation_penalty, search.temporal_penalty)
+
+    def search_weights(self) -> ConstantSGD:
+        """SGD as the search says."""
+        assert isinstance(self.recipe.search, TextSearch)
+        return ConstantSGD(self.recipe.search.weights)
 
     def search_feeds(self, device: torch.device) -> dict[str, Feed]:
         """`train`: windows of the training text; `valid`: of the validation text, beside them; `score`: all of that."""
