@@ -26,6 +26,7 @@ from diffnas.runtime.room import free_memory, in_words
 
 NEEDED = {
     "torch": "2.11",
+    "typing-extensions": "4.12",
     "numpy": "1.26",
     "pydantic": "2.11",
     "PyYAML": "6",
@@ -37,7 +38,7 @@ NEEDED = {
     "pillow": "10.3",
 }
 """What diffnas does not work without, and from which version on; as pyproject.toml has it."""
-MODULES = {"PyYAML": "yaml", "scikit-learn": "sklearn", "pillow": "PIL"}
+MODULES = {"typing-extensions": "typing_extensions", "PyYAML": "yaml", "scikit-learn": "sklearn", "pillow": "PIL"}
 EXTRA = {
     "datasets": "CIFAR, SVHN, Penn Treebank and WikiText-2 fetched from the hub",
     "pyarrow": "parquet files of images and of `diffnas lookup` (comes with datasets)",

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from diffnas import engine
 from diffnas.core.constants import constant
@@ -28,6 +29,7 @@ class BetaDARTS(Method):
 
     weight: float = setting(50.0, "weight of the penalty after the last epoch; it grows linearly from 0", ge=0)
 
+    @override
     def penalty(self, search: Search, mixture: Mixture) -> Tensor:
         """weight (e / E) times the mean over the edges of all kinds of log sum_o exp(alpha_o), o allowed, at epoch e of E."""
         assert isinstance(search.arch, engine.Alphas)

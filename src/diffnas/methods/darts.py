@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from typing_extensions import override
+
 from diffnas import engine
 from diffnas.core.batch import Batch, Loss
 from diffnas.core.settings import setting
@@ -29,20 +31,24 @@ class DARTS(Method):
         False, "with unrolled: differentiate twice instead of a central difference (slow; for small nets)"
     )
 
+    @override
     def check_settings(self) -> list[tuple[str, str]]:
         """`exact` is a way to compute the second order."""
         return [("exact", "needs method.unrolled=true")] if self.exact and not self.unrolled else []
 
     @property
+    @override
     def needs_double_backward(self) -> bool:
         """`exact` does."""
         return self.unrolled and self.exact
 
     @property
+    @override
     def uses_lookahead(self) -> bool:
         """The second order does."""
         return self.unrolled
 
+    @override
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
         """The architecture by the verb chosen, then the weights."""
         if not self.unrolled or "valid" not in batches:

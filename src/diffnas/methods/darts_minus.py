@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from diffnas import engine
 from diffnas.core.batch import Batch
@@ -33,6 +34,7 @@ class DARTSMinus(Method):
 
     beta: float = setting(1.0, "share of the auxiliary skip at the first epoch; it falls linearly to 0", ge=0)
 
+    @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
         """Every edge needs the auxiliary skip, and no cell may be derived with it."""
         if space.modality == "text":
@@ -48,10 +50,12 @@ class DARTSMinus(Method):
             found.append(("excluded", f"must hold {AUXILIARY}; write [{', '.join([*names, AUXILIARY])}]"))
         return found
 
+    @override
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """The softmax over all other ops; for the auxiliary skip, beta (1 - e / E) at epoch e of E."""
         return _mixture(search, self.beta * (1.0 - search.clock.epoch / search.clock.epochs))
 
+    @override
     def strength(self, search: Search) -> dict[str, Tensor]:
         """The softmax; 0 for the auxiliary skip."""
         return {kind: mix.op.detach() for kind, mix in _mixture(search, 0.0).items()}

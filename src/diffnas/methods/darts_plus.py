@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from typing_extensions import override
+
 from diffnas.core.settings import setting
 from diffnas.core.space import Space
 from diffnas.engine.collapse import skips
@@ -24,11 +26,13 @@ class DARTSPlus(Wrapper):
 
     skips: int = setting(2, "skip connections of a cell, other than the reduction cell, that end the search", ge=1)
 
+    @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
         """Skip connections are what is counted."""
         reason = f"{space.name} has no skip connections to count; take another method than darts-plus"
         return super().check_space(space) + [("name", reason)] * (space.modality == "text")
 
+    @override
     def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
         """Stops by criterion 1 of the paper, with the genotype as it stands."""
         genotype = search.derive() if epoch else None

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from diffnas import engine
 from diffnas.core.batch import Batch, Loss
@@ -52,6 +53,7 @@ class DARTSPT(Wrapper):
     )
     blank: bool = setting(False, "leave the architecture at its initial value, and train weights only")
 
+    @override
     def check_settings(self) -> list[tuple[str, str]]:
         """An architecture is decided once."""
         nested = [("base", f"holds {self.name} itself; name the method that it is put around")]
@@ -60,6 +62,7 @@ class DARTSPT(Wrapper):
             within = within.base
         return super().check_settings() + nested * isinstance(within, DARTSPT)
 
+    @override
     def check_stages(self, epochs: int, size: Size) -> list[tuple[str, str]]:
         """The last stage of the method within must train weights."""
         found, last = super().check_stages(epochs, size), self.base.stages(epochs, size)[-1]
@@ -68,6 +71,7 @@ class DARTSPT(Wrapper):
         reason = "ends with a selection of its own; tuning needs a method that trains to its end"
         return [*found, ("base", f"{self.base.name} {reason}")]
 
+    @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
         """The tuning stage must be long enough for all decisions, which are made for all kinds of cell at once."""
         found, needed = super().check_space(space), max(map(decisions, space.cells.values()))
@@ -77,46 +81,55 @@ class DARTSPT(Wrapper):
         return [*found, ("name", f"has {needed} decisions to make: set method.tuning to {epochs}, not {self.tuning}")]
 
     @property
+    @override
     def uses_score_feed(self) -> bool:
         """For the decisions."""
         return True
 
+    @override
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
         """Those of the method within, and one that decides, with a new weight optimizer and a smaller rate."""
         own = super().stages(epochs, size)
         tuning = Stage(self.tuning, own[-1].size, fresh=False, restart=True, rate=self.rate, phases=own[-1].phases)
         return (*own, replace(tuning, constant=not self.falling))
 
+    @override
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
         """What the method within learns, with a buffer of decisions per kind of cell."""
         module = super().arch(space, generator)
         register(module, space.cells)
         return module.requires_grad_(False) if self.blank else module
 
+    @override
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """The mixture of the method within; a decided edge has one op, a deleted one nothing."""
         with search.at(before_tuning(search.clock)):
             mixture = super().relax(search, use, batch)
         return decided(search, mixture) if search.clock.selecting else mixture
 
+    @override
     def strength(self, search: Search) -> dict[str, Tensor]:
         """Those of the method within."""
         with search.at(before_tuning(search.clock)):
             return super().strength(search)
 
+    @override
     def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
         """That of the method within."""
         with search.at(before_tuning(search.clock)):
             return super().penalty(search, mixture)
 
+    @override
     def supernet_buffers(self, clock: Clock) -> dict[str, float]:
         """Those of the method within, which stay where they came to by its end."""
         return super().supernet_buffers(before_tuning(clock))
 
+    @override
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
         """That of the method within, or with `blank` its weight step alone."""
         return super().step(search, {name: b for name, b in batches.items() if not (self.blank and name == "valid")})
 
+    @override
     def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
         """Decides an edge or a node of every kind of cell where that is due; told again, it does nothing."""
         if not search.clock.selecting:
@@ -126,6 +139,7 @@ class DARTSPT(Wrapper):
             decide_once(search, self.criterion, self.among)
         return Transition()
 
+    @override
     def derive(self, search: Search) -> Genotype | None:
         """What the decisions have left; where that is more than one op or too many edges, the strongest of it."""
         if not search.clock.selecting:

@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 from torch.nn.functional import elu
+from typing_extensions import override
 
 from diffnas import engine
 from diffnas.core.batch import Batch
@@ -53,6 +54,7 @@ class DrNAS(Method):
         "sample", "shares that evaluations take: the mean, all to its largest op, or a draw (published)"
     )
 
+    @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
         """Ops grow wider, never narrower."""
         if self.progressive and space.modality == "text":
@@ -61,6 +63,7 @@ class DrNAS(Method):
             return []
         return [("partial", f"must be at least method.partial_late, {self.partial_late}: ops grow wider half-way")]
 
+    @override
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
         """One, or two that share weights and schedule."""
         if not self.progressive:
@@ -69,12 +72,14 @@ class DrNAS(Method):
         late = Stage(max(1, epochs - first), wider, fresh=False, keep=self.kept_ops, warmup=self.warmup)
         return (Stage(first, size, warmup=self.warmup), late)
 
+    @override
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """A draw of every edge's shares; for "eval" what `evaluate` says, without moving the search's generator."""
         if use == "eval" and self.evaluate == "mean":
             return Mixture({kind: Mix(mean(c, ok)) for kind, (c, ok) in concentrations(search).items()})
         return sampled_mixture(search, use, self.evaluate, _sample)
 
+    @override
     def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
         """[]: scale * KL(Dir(c) || Dir(1)), summed over edges and kinds; l2 is the optimizer's."""
         if self.regulariser == "l2":
@@ -82,6 +87,7 @@ class DrNAS(Method):
         found = [divergence(c, ok).sum() for c, ok in concentrations(search).values()]
         return self.scale * sum(found[1:], found[0])
 
+    @override
     def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
         """`count` genotypes, each derived from one draw of the shares as if it were the strengths."""
         found, cells = [], search.space.cells

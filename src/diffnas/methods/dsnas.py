@@ -17,6 +17,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from diffnas import engine
 from diffnas.core.batch import Batch, Loss
@@ -60,24 +61,29 @@ class DSNAS(Method):
         "sample", "mixture that evaluations take: the softmax, its largest ops, or a sample"
     )
 
+    @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
         """The cost term needs costs."""
         if not self.cost_weight or space.modality == "images":
             return []
         return [("name", f"{space.name} does not say what its ops cost; set method.cost_weight to 0")]
 
+    @override
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
         """One, on the training feed alone."""
         return (Stage(epochs, size, phases=(Phase(("train",)),)),)
 
+    @override
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
         """log alpha [E, O] per kind, 1 + 0.01 N(0, 1), and which ops are still open."""
         return OpenAlphas(space.cells, generator)
 
+    @override
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """A one-hot sample of softmax(alpha); decided edges have one op."""
         return sampled_mixture(search, use, self.evaluate, _scored_sample)
 
+    @override
     def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
         """The cost term: weight times sum p(sampled) cost(sampled), nothing for samples below the threshold."""
         if not self.cost_weight:
@@ -91,6 +97,7 @@ class DSNAS(Method):
         expected = torch.stack([(mix.op * cost).sum() for mix, cost in zip(shares, costs, strict=True)]).sum()
         return torch.where(total >= self.cost_threshold, self.cost_weight * expected, 0.0)
 
+    @override
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
         """Weights and architecture by one backward pass on `train`."""
         batch = batches["train"]
@@ -101,6 +108,7 @@ class DSNAS(Method):
             _open(search).decide(self.margin)
         return {"train": loss}
 
+    @override
     def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
         """Decides what is sure, unless it is asked within an epoch, by a search that resumes."""
         if self.decide == "epoch" and search.clock.phase == search.clock.step == 0:

@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from diffnas import engine
 from diffnas.core.batch import Batch, Loss
@@ -68,6 +69,7 @@ class ENAS(Method):
         "sample", "child that evaluations take before there is a winner: the greedy one or a sample"
     )
 
+    @override
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
         """Weights and controller in turns, epoch by epoch; then the selection, a step for every candidate."""
         each = self.aggregate if self.batches == "own" else 1
@@ -75,12 +77,14 @@ class ENAS(Method):
         selection = Stage(1, size, fresh=False, restart=True, phases=(Phase(("score",), self.candidates),))
         return (search, selection) if self.candidates else (search,)
 
+    @override
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
         """The controller, with its baseline and the winner of the selection."""
         bounds = (self.temperature, self.tanh_constant, self.op_tanh_reduce)
         leads = list(space.cells)[: 1 if self.lead == "first" else None]
         return Controller(space.cells, generator, self.units, self.layers, *bounds, self.favoured, leads)
 
+    @override
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """A new child; for use "eval" the winner, if there is one."""
         controller = _controller(search)
@@ -91,10 +95,12 @@ class ENAS(Method):
                 return controller(search.shared)
             return controller.winner.best() or controller(search.fork("eval") if self.evaluate == "sample" else None)
 
+    @override
     def strength(self, search: Search) -> dict[str, Tensor]:
         """How often each op is chosen in the winner, before there is one in the greedy child."""
         return {kind: mix.op for kind, mix in _controller(search).found().items()}
 
+    @override
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
         """The weights of a new child on `train`, the controller on `valid`; in the last stage, the score of one child."""
         losses = {}
@@ -130,11 +136,13 @@ class ENAS(Method):
         (child,) = controller.write(1, search.shared)
         controller.winner.insert(child, engine.score(search, child, [batch]).reward)
 
+    @override
     def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
         """Children of the controller."""
         children = _controller(search).write(count, generator)
         return [genotype_of(child, search.space.name, search.space.cells) for child in children]
 
+    @override
     def derive(self, search: Search) -> Genotype:
         """The winner of the selection, before it the greedy child."""
         return genotype_of(_controller(search).found(), search.space.name, search.space.cells)

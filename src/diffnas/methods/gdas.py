@@ -16,6 +16,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from diffnas import engine
 from diffnas.core.batch import Batch, Loss
@@ -45,11 +46,13 @@ class GDAS(Method):
         share = min(1.0, search.clock.epoch / max(1, search.clock.epochs - 1))
         return self.temperature + (self.temperature_end - self.temperature) * share
 
+    @override
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """A one-hot sample at the epoch's temperature."""
         tau = self.tau(search)
         return sampled_mixture(search, use, self.evaluate, partial(_straight_through, tau))
 
+    @override
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
         """The weights on `train`, then the architecture on `valid`, each with a sample of its own."""
         losses = {}
@@ -59,6 +62,7 @@ class GDAS(Method):
             losses["valid"] = engine.arch_step(search, search.relax("arch", batches["valid"]), batches["valid"])
         return losses
 
+    @override
     def derive(self, search: Search) -> Genotype:
         """The strongest (edge, op) pairs of a node, which may share an edge; where nodes keep all edges, an op for each."""
         strength, cells = search.strength(), {}

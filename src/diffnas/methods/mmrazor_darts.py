@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from diffnas import engine
 from diffnas.core.genotype import Genotype
@@ -27,10 +28,12 @@ class MMRazorDARTS(DARTS):
 
     name: ClassVar[str] = "mmrazor-darts"
 
+    @override
     def arch(self, space: Space, generator: torch.Generator) -> EdgeAlphas:
         """alpha [E, O] and beta [E] per kind of cell."""
         return EdgeAlphas(space.cells, generator)
 
+    @override
     def strength(self, search: Search) -> dict[str, Tensor]:
         """[E, O]: the share of the edge for its strongest op, in proportion less for the others."""
         found = {}
@@ -39,6 +42,7 @@ class MMRazorDARTS(DARTS):
             found[kind] = mix.edge[:, None] * mix.op / mix.op.amax(dim=-1, keepdim=True).clamp_min(1e-30)
         return found
 
+    @override
     def derive(self, search: Search) -> Genotype | None:
         """The edges with the largest shares; one whose strongest op is `none` stays, and adds nothing."""
         cells, strength = {}, search.strength()

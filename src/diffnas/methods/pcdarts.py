@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from diffnas.core.cell import Cell
 from diffnas.core.mixture import Mix, Mixture
@@ -32,6 +33,7 @@ class PCDARTS(Method):
 
     warmup: int = setting(15, "first epochs that train only weights (CIFAR-10: 15 of 50; ImageNet: 35 of 50)", ge=0)
 
+    @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
         """A part of the channels needs channels."""
         if space.modality == "images":
@@ -40,14 +42,17 @@ class PCDARTS(Method):
             ("name", f"{space.name} has no channels that ops could see a part of; take another method than pcdarts")
         ]
 
+    @override
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
         """One, that begins with the warm-up."""
         return (Stage(epochs, size, warmup=self.warmup),)
 
+    @override
     def arch(self, space: Space, generator: torch.Generator) -> EdgeAlphas:
         """alpha [E, O] and beta [E] per kind of cell."""
         return EdgeAlphas(space.cells, generator)
 
+    @override
     def strength(self, search: Search) -> dict[str, Tensor]:
         """[E, O]: the share of the op times that of its edge (section 3.3); within an edge, the order of the ops stays."""
         return {kind: mix.op * mix.edge.unsqueeze(1) for kind, mix in search.arch().items()}

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
+from typing_extensions import override
 
 from diffnas import engine
 from diffnas.core.cell import Cell
@@ -43,6 +44,7 @@ class PDARTS(Method):
     )
     max_skips: int | None = setting(2, "most skip connections in a cell that keeps the resolution (null: any)", ge=0)
 
+    @override
     def check_settings(self) -> list[tuple[str, str]]:
         """Stages do not shrink in depth or grow in ops; rates are probabilities."""
         found = []
@@ -58,6 +60,7 @@ class PDARTS(Method):
             found.append(("rates", f"must all be at least 0 and below 1; got {list(self.rates)}"))
         return found
 
+    @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
         """Skip dropout needs a supernet that has it, and deeper stages cells to stack."""
         if space.modality == "text":
@@ -69,6 +72,7 @@ class PDARTS(Method):
             return [("skip_dropout", f"must be true for the dropout on skip connections of pdarts, {remedy}")]
         return [("name", f"{space.name} has no dropout on skip connections; take a space that has it, {remedy}")]
 
+    @override
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
         """Three, that share `epochs`; each starts afresh, and only the ops that an edge may have are handed on."""
         shares = [max(1, (epochs + 2 - k) // 3) for k in range(3)]
@@ -76,6 +80,7 @@ class PDARTS(Method):
         plans = zip(shares, sizes, (None, *self.kept_ops), strict=True)
         return tuple(Stage(share, deeper, keep=keep, warmup=self.warmup) for share, deeper, keep in plans)
 
+    @override
     def supernet_buffers(self, clock: Clock) -> dict[str, float]:
         """The rate of skip dropout: down to 0 in a line over the whole stage, and from the warm-up's end anew, by a fifth."""
         if not any(self.rates):
@@ -85,6 +90,7 @@ class PDARTS(Method):
             return {"skip_dropout": first * (clock.epochs - epoch - 1) / clock.epochs}
         return {"skip_dropout": first * math.exp(-FADE * (epoch - self.warmup))}
 
+    @override
     def derive(self, search: Search) -> Genotype:
         """The strongest op of every edge, the strongest edges of every node, and no more than `max_skips`."""
         strength, cells = search.strength(), search.space.cells

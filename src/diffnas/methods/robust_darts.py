@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import torch
 from torch import nn
+from typing_extensions import override
 
 from diffnas import engine
 from diffnas.core.settings import setting
@@ -42,21 +43,25 @@ class RobustDARTS(Wrapper):
         False, "adaptive: stop where the decay would pass its largest, instead of searching to the end", before=True
     )
 
+    @override
     def check_settings(self) -> list[tuple[str, str]]:
         """An average is centred."""
         even = [("window", f"must be odd, so that an average has a middle; got {self.window}")]
         return super().check_settings() + even * (self.window % 2 == 0)
 
     @property
+    @override
     def uses_score_feed(self) -> bool:
         """For the eigenvalue."""
         return True
 
     @property
+    @override
     def max_rewind(self) -> int:
         """How far the older average lies back."""
         return max(super().max_rewind, self._lag if self.adaptive else 0)
 
+    @override
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
         """What the method within learns, with a buffer [window + delta] of eigenvalues, newest last, at first -inf."""
         module = super().arch(space, generator)
@@ -64,6 +69,7 @@ class RobustDARTS(Wrapper):
         module.register_buffer("evaluated_at", torch.tensor(-1))
         return module
 
+    @override
     def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
         """Takes an eigenvalue where one is due, and stops or goes back where it has grown too much."""
         asked, done = super().on_epoch_boundary(search, epoch), search.clock.total

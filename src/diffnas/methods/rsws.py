@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from diffnas import engine
 from diffnas.core.batch import Batch, Loss
@@ -49,11 +50,13 @@ class RSWS(Method):
     )
     finalists: int = setting(10, "best of them, scored again on the whole architecture half", ge=1)
 
+    @override
     def check_settings(self) -> list[tuple[str, str]]:
         """Finalists are candidates."""
         few = self.finalists > self.candidates
         return [("finalists", f"must be at most method.candidates, {self.candidates}")] if few else []
 
+    @override
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
         """Training, then an epoch for every round, whose steps score a cell each."""
         feed = ("valid",) if self.batches else ("score",)
@@ -63,16 +66,19 @@ class RSWS(Method):
             Stage(self.rounds, size, fresh=False, restart=True, phases=(rounds,)),
         )
 
+    @override
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
         """Nothing to learn: the finalists of the round and the winner so far."""
         return Rounds(space.cells, self.finalists)
 
+    @override
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """A cell drawn uniformly; for use "eval" the best so far, if there is one."""
         if use != "eval":
             return self._drawn(search, search.shared)
         return _rounds(search).best() or self._drawn(search, search.fork("eval"))
 
+    @override
     def strength(self, search: Search) -> dict[str, Tensor]:
         """1 for the ops of the best cell so far; before there is one, the chance of each op."""
         best = _rounds(search).best()
@@ -80,6 +86,7 @@ class RSWS(Method):
             return {kind: chances(cell).to(search.device) for kind, cell in self._cells(search).items()}
         return {kind: mix.op for kind, mix in best.items()}
 
+    @override
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
         """The weights on `train`; in the last stage, the score of one cell."""
         if "train" not in batches:
@@ -101,10 +108,12 @@ class RSWS(Method):
         elif (finalist := rounds.finalists.best(k - self.candidates)) is not None:
             rounds.winner.insert(finalist, engine.score(search, finalist, batches).reward)
 
+    @override
     def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
         """Cells drawn uniformly."""
         return [self._random(search, generator) for _ in range(count)]
 
+    @override
     def derive(self, search: Search) -> Genotype:
         """The best cell so far; before there is one, a random cell."""
         best = _rounds(search).best()

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from diffnas.core.cell import Cell
 from diffnas.core.mixture import Mix, Mixture, softmax_allowed
@@ -34,10 +35,12 @@ class SGAS(Method):
     every: int = setting(5, "epochs from one edge to the next (published: 8 edges, then 5 epochs: 50 in all)", ge=1)
     history: int = setting(4, "epochs before that stability compares with", ge=1)
 
+    @override
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
         """alpha, the edges fixed or dropped so far, and the shares of the last epochs."""
         return Decisions(space.cells, generator, self.history)
 
+    @override
     def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
         """Scores every edge after every epoch, and fixes one per kind where one is due."""
         decisions, last = search.arch, epoch - 1  # the epoch that has ended, counted from 0

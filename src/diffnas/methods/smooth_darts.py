@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from diffnas import engine
 from diffnas.core.batch import Batch
@@ -43,6 +44,7 @@ class SmoothDARTS(Wrapper):
     )
     steps: int = setting(7, "adv: steps of sign ascent, each of 2 epsilon / steps", ge=1)
 
+    @override
     def check_stages(self, epochs: int, size: Size) -> list[tuple[str, str]]:
         """The method within must learn its architecture in steps of their own."""
         found, stages = super().check_stages(epochs, size), self.base.stages(epochs, size)
@@ -59,6 +61,7 @@ class SmoothDARTS(Wrapper):
             return self.epsilon_last
         return self.epsilon_first + (self.epsilon_last - self.epsilon_first) * clock.epoch / clock.epochs
 
+    @override
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """The mixture of the method within; for a weight step its numbers, moved by at most epsilon and projected.
 

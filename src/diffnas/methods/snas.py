@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from diffnas import engine
 from diffnas.core.batch import Batch, Loss
@@ -68,21 +69,25 @@ class SNAS(Method):
         "sample", "mixture that evaluations take: the softmax, its largest ops, or a sample (published)"
     )
 
+    @override
     def check_settings(self) -> list[tuple[str, str]]:
         """A network as a whole is counted in one unit."""
         wrong = self.resource_sum == "network" and self.resource_unit not in ("params", "macs")
         return [("resource_unit", "must be params or macs where method.resource_sum is network")] * wrong
 
+    @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
         """A resource term needs costs."""
         if not self.resource_weight or space.modality == "images":
             return []
         return [("name", f"{space.name} does not say what its ops cost; set method.resource_weight to 0")]
 
+    @override
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
         """One, on the training feed alone unless `bilevel`."""
         return (Stage(epochs, size) if self.bilevel else Stage(epochs, size, phases=(Phase(("train",)),)),)
 
+    @override
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
         """log alpha [E, O] per kind, 1 + 0.01 N(0, 1)."""
         return LogAlphas(space.cells, generator)
@@ -93,6 +98,7 @@ class SNAS(Method):
         left = max(0.0, 1.0 - (search.clock.epoch + self.anneal_from) / epochs)
         return left * (self.temperature - self.temperature_end) + self.temperature_end
 
+    @override
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """A sample of the concrete distribution at the epoch's temperature."""
         tau = self.tau(search)
@@ -100,6 +106,7 @@ class SNAS(Method):
             search, use, self.evaluate, lambda alpha, allowed, draw: Mix(concrete(alpha, allowed, tau, draw))
         )
 
+    @override
     def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
         """The resource term: weight times the cost of the sample, sum_o Z_eo c_eo on every edge e, or its logarithm."""
         if not self.resource_weight:
@@ -121,6 +128,7 @@ class SNAS(Method):
             return costs[..., UNITS.index(self.resource_unit)]
         return costs.mean(-1) if self.resource_log else (costs * constant(SCALES, costs.dtype, costs.device)).sum(-1)
 
+    @override
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
         """Weights and architecture by one backward pass on `train`; bilevel, in turns."""
         if self.bilevel:
@@ -128,6 +136,7 @@ class SNAS(Method):
         batch = batches["train"]
         return {"train": engine.joint_step(search, search.relax("arch", batch), batch)}
 
+    @override
     def derive(self, search: Search) -> Genotype:
         """The most probable op of every edge, `none` included; edges it wins are left out.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from diffnas.core.batch import Batch, Loss
 from diffnas.core.genotype import Genotype
@@ -30,74 +31,74 @@ class Wrapper(Method):
         "that method's own settings, as under `method`",
     )
 
+    @override
     def check_settings(self) -> list[tuple[str, str]]:
-        """Those of the method within."""
         return [(f"base_settings.{key}", reason) for key, reason in self.base.check_settings()]
 
+    @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
-        """Those of the method within."""
         return self.base.check_space(space)
 
     @property
+    @override
     def needs_double_backward(self) -> bool:
-        """Whether the method within differentiates twice."""
         return self.base.needs_double_backward
 
     @property
+    @override
     def uses_lookahead(self) -> bool:
-        """Whether the method within looks a step ahead."""
         return self.base.uses_lookahead
 
     @property
+    @override
     def uses_score_feed(self) -> bool:
-        """Whether the method within reads feed "score" between epochs."""
         return self.base.uses_score_feed
 
     @property
+    @override
     def max_rewind(self) -> int:
-        """How far the method within may go back."""
         return self.base.max_rewind
 
+    @override
     def check_stages(self, epochs: int, size: Size) -> list[tuple[str, str]]:
-        """What the method within says of its own."""
         return [(f"base_settings.{key}", reason) for key, reason in self.base.check_stages(epochs, size)]
 
+    @override
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
-        """The stages of the method within."""
         return self.base.stages(epochs, size)
 
+    @override
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
-        """What the method within learns."""
         return self.base.arch(space, generator)
 
+    @override
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
-        """Its mixture."""
         return self.base.relax(search, use, batch)
 
+    @override
     def strength(self, search: Search) -> dict[str, Tensor]:
-        """Its strengths."""
         return self.base.strength(search)
 
+    @override
     def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
-        """Its penalty."""
         return self.base.penalty(search, mixture)
 
+    @override
     def supernet_buffers(self, clock: Clock) -> dict[str, float]:
-        """Its dials."""
         return self.base.supernet_buffers(clock)
 
+    @override
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
-        """Its step."""
         return self.base.step(search, batches)
 
+    @override
     def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
-        """Its turn."""
         return self.base.on_epoch_boundary(search, epoch)
 
+    @override
     def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
-        """Its samples."""
         return self.base.samples(search, count, generator)
 
+    @override
     def derive(self, search: Search) -> Genotype | None:
-        """Its genotype."""
         return self.base.derive(search)

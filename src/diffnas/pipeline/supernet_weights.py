@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
+from typing_extensions import override
 
 from diffnas.core.schedules import cosine, restarted, warm
 from diffnas.engine.stage import Clock, Stage
@@ -41,6 +42,7 @@ class CosineSGD(SupernetWeights):
         super().__init__(settings.decay, settings.clip)
         self.settings, self.by_steps = settings, settings.rate_per == "step"
 
+    @override
     def optimizer(self, parameters: Iterable[nn.Parameter], decay: float) -> torch.optim.Optimizer:
         """SGD with the recipe's momentum."""
         settings = self.settings
@@ -53,6 +55,7 @@ class CosineSGD(SupernetWeights):
             foreach=True,
         )
 
+    @override
     def rate(self, stage: Stage, clock: Clock, done: float = 0.0) -> float:
         """The cosine's, after the warm-up; that of its beginning throughout a stage whose rate is constant."""
         settings, first = self.settings, self.settings.lr * stage.rate
@@ -81,10 +84,12 @@ class ConstantSGD(SupernetWeights):
         super().__init__(settings.decay, settings.clip)
         self.settings, self.ahead_clip = settings, settings.clip  # as published for recurrent cells
 
+    @override
     def optimizer(self, parameters: Iterable[nn.Parameter], decay: float) -> torch.optim.Optimizer:
         """SGD without momentum."""
         return torch.optim.SGD(parameters, self.settings.lr, weight_decay=decay, foreach=True)
 
+    @override
     def rate(self, stage: Stage, clock: Clock, done: float = 0.0) -> float:
         """The recipe's, times the stage's factor."""
         return self.settings.lr * stage.rate

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from diffnas.core.genotype import Genotype
 from diffnas.core.mixture import Mixture
@@ -52,6 +53,7 @@ class Budget(Wrapper):
         None, "side of the images that it is counted for (null: that of the data)", ge=1, le=1024
     )
 
+    @override
     def check_settings(self) -> list[tuple[str, str]]:
         """A table goes with latency, and must be sound."""
         found = super().check_settings()
@@ -64,6 +66,7 @@ class Budget(Wrapper):
                 found += [("table", line) for line in error.lines]
         return found
 
+    @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
         """Every op that may be derived has a cost."""
         found = super().check_space(space)
@@ -76,6 +79,7 @@ class Budget(Wrapper):
             return found  # refused already
         return found + [("ops", f"{op} has no cost in {self.table}") for op in missing]
 
+    @override
     def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
         """That of the method within; raises `RecipeError` where no network is within the limit."""
         self._prices(search)
@@ -90,6 +94,7 @@ class Budget(Wrapper):
         terms = [fixed, *((mix.shares() * prices[kind]).sum() for kind, mix in mixture.items())]
         return sum(terms[1:], terms[0])
 
+    @override
     def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
         """That of the method within, and weight * max(0, expected / target - 1), or as `form` says."""
         own = super().penalty(search, mixture)
@@ -99,6 +104,7 @@ class Budget(Wrapper):
         term = self.weight * (ratio if self.form == "share" else (ratio - 1.0).relu())
         return term if own is None else own + term
 
+    @override
     def derive(self, search: Search) -> Genotype | None:
         """The genotype of the method within if it is within the limit; otherwise the strongest one that is."""
         genotype = super().derive(search)
