@@ -13,15 +13,16 @@ from diffnas.core.genotype import Genotype
 from diffnas.core.published_genotypes import ALIASES, PUBLISHED, published, published_name
 from diffnas.core.settings import settings_model
 from diffnas.core.space import Form, Shape, Space, TextShape
-from diffnas.errors import GenotypeError, RecipeError, RunError
+from diffnas.errors import GenotypeError, RecipeError, RunError, UserError
 from diffnas.interop.genotypes import cell_text, is_text, read_genotype, read_genotype_file, read_text
+from diffnas.interop.write import FORMS, SUFFIXES
 from diffnas.plugins import load_installed
 from diffnas.recipe.keys import nearest
 from diffnas.recipe.recipe import Recipe, read_recipe
 from diffnas.recipe.schema import RATES, ImageTrain, TextTrain
 from diffnas.recipe.validate import read_settings, sentence
 from diffnas.registry import SPACES, choice_class, space_of
-from diffnas.runtime.files import is_file, is_folder
+from diffnas.runtime.files import is_file, is_folder, write_text
 from diffnas.runtime.run_folder import Run, open_run
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from diffnas.pipeline.best import Ranked
     from diffnas.pipeline.trained import TrainedClassifier, TrainedLanguageModel
     from diffnas.spaces.nasbench201.table import Entry
+
+WEIGHTS = {".pt", ".pth", ".tar", ".safetensors"}
+"""What a file of weights ends in."""
 
 
 def search(recipe: Recipe | str | Path | None, run: Run | str | Path | None = None, resume: bool = False) -> Run:
@@ -170,6 +174,30 @@ def load_genotype(text: str | Path | Run | Genotype) -> Genotype:
     raise GenotypeError(
         f"genotype {str(text)[:80]!r} is no published name, file or run folder{hint}; `diffnas list genotypes` shows names"
     )
+
+
+def convert(source: str | Path | Run | Genotype, out: str | Path, to: str | None = None) -> Path:
+    """Writes a genotype in the form of another program, or a checkpoint's weights as safetensors, and returns the file.
+
+    `source` is what `load_genotype` takes, or a file of weights (.pt, .pth, .tar, .safetensors), of which nothing is run.
+    `to` is diffnas, darts, mmrazor or nasbench201; by default the suffix of `out` says it.  Raises `UserError` where the form
+    cannot hold the genotype.
+    """
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(source, str | Path) and Path(source).suffix.lower() in WEIGHTS:
+        if out.suffix != ".safetensors" or to is not None:
+            raise UserError(f"{out}: weights are written as .safetensors; name such a file, without --to")
+        from diffnas.interop.checkpoint import read_weights, write_weights
+
+        write_weights(read_weights(source), out, str(source))
+        return out
+    form = to or SUFFIXES.get(out.suffix.lower())
+    if form not in FORMS:
+        said = f"--to {to}: is unknown" if to else f"{out}: its name does not say a form; give --to"
+        raise UserError(f"{said}; forms: {', '.join(FORMS)} (by suffix: {', '.join(SUFFIXES)})")
+    write_text(out, FORMS[form](load_genotype(source)))
+    return out
 
 
 def file_choice(text: str | Path) -> tuple[Path | None, str | None]:

@@ -333,6 +333,39 @@ def show(
 
 
 @app.command()
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="IN",
+            help="A published name, a run folder, a genotype file or text, -, or a file of weights (.pt, .pth).",
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write; its suffix says the form.")],
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="FORM", help="diffnas, darts, mmrazor or nasbench201, whatever the suffix."),
+    ] = None,
+    plugins: Plugins = None,
+) -> None:
+    """Write a genotype in the form of another program, or a checkpoint's weights as safetensors.
+
+    [bold]diffnas convert DARTS_SUBNET.yaml cell.json[/bold]  from OpenMMLab's MMRazor
+
+    [bold]diffnas convert runs/first subnet.yaml[/bold]  to it
+
+    [bold]diffnas convert model.pt model.safetensors[/bold]  tensors alone; nothing in the file is run
+    """
+    from diffnas.api import WEIGHTS
+    from diffnas.api import convert as write
+    from diffnas.runtime.console import start_console
+
+    start_console()
+    weights = Path(source).suffix.lower() in WEIGHTS
+    _print(f"written: {write(source if weights else _genotype(source), out, to)}")
+
+
+@app.command()
 def lookup(
     cell: Annotated[
         str | None,

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from diffnas.errors import DataError, WeightsError
 from diffnas.interop.torch_files import Inert, Weight, load_tensors
+from diffnas.runtime.files import write_bytes
 
 HOLDERS = (
     "state_dict",
@@ -55,6 +56,12 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: is no whole safetensors file ({error})") from None
     except DataError as error:
         raise WeightsError(*error.lines) from None
+
+
+def write_weights(weights: Mapping[str, Tensor], path: Path, source: str) -> None:
+    """Writes weights by name as safetensors, with where they are from in its metadata; tensors that share memory are copied."""
+    plain = {name: tensor.detach().clone().contiguous() for name, tensor in weights.items()}
+    write_bytes(path, save(plain, {"format": "pt", "from": source}))
 
 
 def state_dict_of(checkpoint: object, where: str = "checkpoint") -> dict[str, Tensor]:

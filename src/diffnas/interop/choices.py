@@ -58,7 +58,7 @@ def is_chosen(values: Mapping[Any, Any]) -> bool:
 def from_chosen(values: Mapping[Any, Any]) -> Genotype:
     """The genotype in the choices of edges by node (`normal_n2`) and of ops by edge (`normal_n2_p0`).
 
-    Ops of edges that their node does not choose are passed over.
+    Ops of edges that their node does not choose are no part of it; they are kept in its provenance.
     """
     cells: dict[str, dict[int, list[Input]]] = {"normal": {}, "reduce": {}}
     wrapped = any(isinstance(value, Mapping) for value in values.values())  # as MMRazor does
@@ -69,7 +69,26 @@ def from_chosen(values: Mapping[Any, Any]) -> Genotype:
             cells[match[1]][int(match[2])] = [
                 (_numbered_op(op), source) for name, source in edges for op in _chosen(name, values.get(name), wrapped)
             ]
-    return _by_nodes(cells, "subnet of MMRazor" if wrapped else "choices of NNI")
+    genotype = _by_nodes(cells, "subnet of MMRazor" if wrapped else "choices of NNI")
+    unchosen = _unchosen(values) if wrapped else {}
+    if not unchosen:
+        return genotype
+    return Genotype(genotype.space, genotype.cells, {**genotype.provenance, "unchosen": unchosen})
+
+
+def _unchosen(values: Mapping[Any, Any]) -> dict[str, str]:
+    """The op of every edge that its node does not choose."""
+    chosen = {edge for key, value in values.items() if _is_node(key) for edge in _chosen(key, value)}
+    return {
+        str(key): _numbered_op(_chosen(key, value)[0])
+        for key, value in values.items()
+        if _EDGE.fullmatch(str(key)) and not _is_node(key) and key not in chosen
+    }
+
+
+def _is_node(key: Any) -> bool:
+    match = _EDGE.fullmatch(str(key))
+    return match is not None and match[4] is None
 
 
 def _chosen(key: str, value: Any, wrapped: bool = True) -> list[Any]:
