@@ -39,9 +39,9 @@ class Key:
 def recipe_keys() -> list[Key]:
     """Every key a recipe may have."""
     keys = model_keys(settings_model(Head), "", "")
-    seen = Counter(dataclasses.replace(key, choice="") for kind in SECTIONS for key in kind_keys(kind))
+    seen = Counter(dataclasses.replace(key, choice="") for modality in SECTIONS for key in modality_keys(modality))
     keys += [key for key, count in seen.items() if count == len(SECTIONS)]
-    keys += [key for kind in SECTIONS for key in kind_keys(kind) if seen[dataclasses.replace(key, choice="")] == 1]
+    keys += [key for modality in SECTIONS for key in modality_keys(modality) if seen[dataclasses.replace(key, choice="")] == 1]
     for section, registry in REGISTRIES.items():
         names = one_of(registry)
         keys.append(Key(f"{section}.name", names, None, f"which {section} to search: see `diffnas list {section}s`"))
@@ -50,7 +50,7 @@ def recipe_keys() -> list[Key]:
     return sorted(keys, key=lambda key: ("." in key.name, key.name))
 
 
-def kind_keys(kind: str) -> list[Key]:
+def modality_keys(kind: str) -> list[Key]:
     """Every key of the sections that a recipe for that kind of data has."""
     models = {name: settings_model(section) for name, section in SECTIONS[kind].items()}
     return [key for name, model in models.items() for key in model_keys(model, f"{name}.", f"for {kind}")]
@@ -87,7 +87,7 @@ def must_be(info: FieldInfo) -> str:
         return "keys and values"
     kinds = [kind for kind in get_args(info.annotation) if kind is not NoneType]
     nullable = NoneType in get_args(info.annotation)
-    said = _kind(kinds[0] if nullable else info.annotation)
+    said = _type_words(kinds[0] if nullable else info.annotation)
     return f"{said}{_limits(info)}{' or null' if nullable else ''}"
 
 
@@ -102,7 +102,7 @@ def _limits(info: FieldInfo) -> str:
     return f" {'of ' * said.startswith('at')}{said}" if said else ""
 
 
-def _kind(annotation: Any) -> str:
+def _type_words(annotation: Any) -> str:
     if annotation in ONE:
         return ONE[annotation]
     origin, inner = get_origin(annotation), get_args(annotation)

@@ -21,11 +21,11 @@ from diffnas.plugins import load_plugins
 from diffnas.recipe import schema
 from diffnas.recipe.keys import nearest
 from diffnas.recipe.schema import SECTIONS
-from diffnas.recipe.validate import HEAD, Check, kind_of, shape_of
+from diffnas.recipe.validate import HEAD, Check, modality_of, shape_of
 from diffnas.registry import REGISTRIES, choice_class
 from diffnas.runtime.files import read_bytes
 from diffnas.runtime.terminal import printable
-from diffnas.runtime.yaml_text import parse_yaml, shown, yaml_lines
+from diffnas.runtime.yaml_text import parse_yaml, quote_value, yaml_lines
 
 if TYPE_CHECKING:
     from diffnas.engine.method import Method
@@ -66,7 +66,7 @@ class Recipe:
     def values(self) -> dict[str, Any]:
         """All its keys as nested plain values, what `read_recipe` reads back."""
         tree = {name: getattr(self, name) for name in HEAD}
-        for name in SECTIONS[self.kind]:
+        for name in SECTIONS[self.modality]:
             section = getattr(self, name)
             if section is not None:
                 tree[name] = _jsonable(dataclasses.asdict(section))
@@ -84,9 +84,9 @@ class Recipe:
         return "\n".join(yaml_lines(self.values(), origins)) + "\n"
 
     @property
-    def kind(self) -> str:
+    def modality(self) -> str:
         """What its data are, `images` or `text`."""
-        return kind_of(self.data.name)
+        return modality_of(self.data.name)
 
     @property
     def shape(self) -> Shape | TextShape:
@@ -232,7 +232,7 @@ def _add_what_was_done_before(method: dict[str, Any]) -> None:
 def _base_name(name: str, path: Path, base: Any) -> str:
     """The recipe extended: a file beside this one, or the name or path as it stands."""
     if not isinstance(base, str) or not base or "\0" in base or len(base) > 200:
-        raise RecipeError(f"recipe {name}: extends: must be the name or file of one recipe; got {shown(base)}")
+        raise RecipeError(f"recipe {name}: extends: must be the name or file of one recipe; got {quote_value(base)}")
     beside = path.parent / base
     found = beside if beside.is_file() else Path(base)
     if found.is_file() and found.samefile(path):

@@ -16,17 +16,17 @@ from diffnas.data.texts import TEXTS
 from diffnas.errors import MOST
 from diffnas.plugins import load_installed, plugin_hint
 from diffnas.recipe import schema
-from diffnas.recipe.keys import choice_model, kind_keys, leaf_of, model_keys, must_be, nearest, section_of
+from diffnas.recipe.keys import choice_model, modality_keys, leaf_of, model_keys, must_be, nearest, section_of
 from diffnas.recipe.schema import SECTIONS, Head
 from diffnas.registry import REGISTRIES, Kind, choice_class, make, names_of
-from diffnas.runtime.yaml_text import shown
+from diffnas.runtime.yaml_text import quote_value
 
 HEAD = tuple(entry.name for entry in dataclasses.fields(Head))
 Refusals = list[tuple[str, str]]
 """(key, reason) pairs."""
 
 
-def kind_of(data: Any) -> str:
+def modality_of(data: Any) -> str:
     """What the data set of that name holds, `images` or `text`; a name that is not known counts as images."""
     return "text" if isinstance(data, str) and data in TEXTS else "images"
 
@@ -39,8 +39,8 @@ class Check:
         self.problems: dict[str, None] = {}  # lines in order, none twice
         if not all(_known(kind, chosen) for kind, chosen in self._named()):
             load_installed()
-        self.kind = self._kind()
-        strangers = [key for key in values if key not in {*HEAD, *SECTIONS[self.kind], *REGISTRIES}]
+        self.modality = self._modality()
+        strangers = [key for key in values if key not in {*HEAD, *SECTIONS[self.modality], *REGISTRIES}]
         # a section that is misspelt is refused at once: the settings of spaces and methods need torch
         self.by_name_alone = bool(strangers)
         self.models = self._models()
@@ -67,7 +67,7 @@ class Check:
             if section == "space" and isinstance(values.get("ops"), list):
                 yield from (("op", op) for op in values["ops"])
 
-    def _kind(self) -> str:
+    def _modality(self) -> str:
         """What the recipe's data are; where their name is not known, what the space reads."""
         data, space = (self.values.get(section) for section in ("data", "space"))
         name = data.get("name") if isinstance(data, dict) else None
@@ -75,11 +75,11 @@ class Check:
         unknown = name is not None and not (isinstance(name, str) and name in {*DATA, *TEXTS})
         if unknown and isinstance(chosen, str) and chosen in REGISTRIES["space"]:
             return str(choice_class("space", chosen).modality)
-        return kind_of(name)
+        return modality_of(name)
 
     def _models(self) -> dict[str, type[BaseModel]]:
         """The checking form of every section; which ones depends on what data, space and method the recipe names."""
-        models: dict[str, type[BaseModel]] = {name: settings_model(cls) for name, cls in SECTIONS[self.kind].items()}
+        models: dict[str, type[BaseModel]] = {name: settings_model(cls) for name, cls in SECTIONS[self.modality].items()}
         for section, registry in REGISTRIES.items():
             values = self.values.get(section)
             name = values.get("name") if isinstance(values, dict) else None
@@ -96,16 +96,16 @@ class Check:
         if values is None and section not in ("data", "log"):
             self.parts[section] = None
         elif not isinstance(values, dict):
-            self._refuse(section, f"must hold keys and values; got {shown(values)}")
+            self._refuse(section, f"must hold keys and values; got {quote_value(values)}")
         elif section not in REGISTRIES:
             found = self._sound(model, values, f"{section}.")
             if found is not None:
-                self.parts[section] = settings_from(SECTIONS[self.kind][section], found)
+                self.parts[section] = settings_from(SECTIONS[self.modality][section], found)
         else:
             found = self._sound(model, {key: value for key, value in values.items() if key != "name"}, f"{section}.")
             name, registry = values.get("name"), REGISTRIES[section]
             if not (isinstance(name, str) and name in registry):
-                said = "must say which" if name is None else f"{shown(name)} is unknown{nearest(str(name), registry)}"
+                said = "must say which" if name is None else f"{quote_value(name)} is unknown{nearest(str(name), registry)}"
                 own = "" if name is None else plugin_hint(section, name, self.name)
                 self._refuse(f"{section}.name", f"{said}; known: {', '.join(registry)}{own}")
             elif found is not None and not self.by_name_alone and self._sound_base(found):
@@ -114,10 +114,10 @@ class Check:
     def _sound(self, model: type[BaseModel], values: Mapping[str, Any], at: str) -> BaseModel | None:
         """`values` as `model` reads them, None where there is a mistake."""
         found, mistakes = read_settings(model, values, self.keys, at)
-        elsewhere = {key.name: kind for kind in SECTIONS if kind != self.kind for key in kind_keys(kind)}
+        elsewhere = {key.name: kind for kind in SECTIONS if kind != self.modality for key in modality_keys(kind)}
         for key, reason in mistakes:
             if key in elsewhere and reason.startswith("is unknown"):
-                reason = f"is a key for {elsewhere[key]}, and the data are {self.kind}; leave it out"
+                reason = f"is a key for {elsewhere[key]}, and the data are {self.modality}; leave it out"
             self._refuse(key, reason)
         return found
 
@@ -150,7 +150,7 @@ def _base_mistakes(base: str, settings: Mapping[str, Any], at: str) -> Refusals:
     """What is wrong with `base` and `base_settings` of a wrapper, and of the wrapper within it."""
     registry = REGISTRIES["method"]
     if base not in registry:
-        return [(f"{at}.base", f"{shown(base)} is unknown{nearest(base, registry)}; known: {', '.join(registry)}")]
+        return [(f"{at}.base", f"{quote_value(base)} is unknown{nearest(base, registry)}; known: {', '.join(registry)}")]
     model = choice_model("method", base)
     inside = f"{at}.base_settings"
     found, mistakes = read_settings(
@@ -198,7 +198,7 @@ def _mistake(
     limited = any(hasattr(limit, "le") or hasattr(limit, "lt") for limit in info.metadata)
     limit = largest(value)
     large = "" if limit is None or limited else f" and at most {limit:g} in size"
-    return dotted, f"must {verb} {must_be(info)}{large}; got {shown(value)}{quote}"
+    return dotted, f"must {verb} {must_be(info)}{large}; got {quote_value(value)}{quote}"
 
 
 def shape_of(data: schema.Images | schema.Text) -> Shape | TextShape:
@@ -225,7 +225,7 @@ def refusals(parts: Mapping[str, Any], named: list[str], recipe: str = "") -> Re
     if data is not None and data.name not in (known := sorted({*DATA, *TEXTS})):
         own = plugin_hint("data", data.name, recipe)
         found.append(
-            ("data.name", f"{shown(data.name)} is unknown{nearest(data.name, known)}; known: {', '.join(known)}{own}")
+            ("data.name", f"{quote_value(data.name)} is unknown{nearest(data.name, known)}; known: {', '.join(known)}{own}")
         )
         data = None
     if search is not None and method is not None and method.needs_double_backward and search.supernet != "plain":
@@ -240,8 +240,8 @@ def refusals(parts: Mapping[str, Any], named: list[str], recipe: str = "") -> Re
     if data is None:
         return found
     found += _text(data) if isinstance(data, schema.Text) else _data(data)
-    if space is not None and space.modality != kind_of(data.name):
-        return [*found, ("space.name", f"{space.name} reads {space.modality}, and {data.name} is {kind_of(data.name)}")]
+    if space is not None and space.modality != modality_of(data.name):
+        return [*found, ("space.name", f"{space.name} reads {space.modality}, and {data.name} is {modality_of(data.name)}")]
     if search is not None and space is not None:
         found += _searched(search, data, space, method)
     if train is not None and space is not None:
@@ -334,4 +334,4 @@ def _schedule(weights: schema.Weights, epochs: int) -> Refusals:
 def _betas(betas: tuple[float, float]) -> Refusals:
     if all(0 <= beta < 1 for beta in betas):
         return []
-    return [("search.arch.betas", f"must both be at least 0 and below 1; got {shown(betas)}")]
+    return [("search.arch.betas", f"must both be at least 0 and below 1; got {quote_value(betas)}")]
