@@ -106,7 +106,7 @@ def predict(
     top: int = 5,
     overrides: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """What the training `name` of `run` makes of files, in order; a folder stands for the images in it: `diffnas predict`.
+    """Returns the predictions of the training `name` of `run` for files, or folders of images: `diffnas predict`.
 
     Of images {file, class, probability, top: [{class, probability}, ...]}, of text {file, perplexity, tokens, word,
     probability, top: [{word, probability}, ...]} with the words that are likeliest next, of a file that cannot be read
@@ -118,7 +118,7 @@ def predict(
 
 
 def doctor() -> dict[str, Any]:
-    """What is installed, what computes here and what does not, in some seconds: `diffnas doctor`.
+    """Checks the installation and the devices in a few seconds: `diffnas doctor`.
 
     `{"works": bool, "findings": [{"name", "state": "ok", "note" or "bad", "said", "remedy", "facts"}, ...]}`; it works where
     no finding is bad.
@@ -196,7 +196,7 @@ def _genotype_of_run(path: Path) -> Genotype:
 
 
 def lookup(genotype: Genotype | Run | str | Path | int, table: str | Path | None = None) -> Entry:
-    """What is known of a cell of NAS-Bench-201, untrained: accuracies, ranks, sizes: `diffnas lookup`.
+    """Returns what NAS-Bench-201 knows of a cell, untrained: accuracies, ranks, sizes (`diffnas lookup`).
 
     `genotype` is an official string (`|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`), the official index, or what `load_genotype`
     reads; `table` a file that `diffnas data nasbench201` wrote, in place of the packaged one.  Raises `GenotypeError` for a

@@ -60,7 +60,7 @@ def load_installed() -> None:
 
 
 def plugin_hint(kind: str, name: Any, recipe: str) -> str:
-    """What to add to the refusal of an unknown name: how a plug-in is loaded, and which one a run folder was made with."""
+    """Returns the hint for an unknown name: how to load a plug-in, and which one a run folder was made with."""
     for found in _of_run(recipe):
         if (found.get("kind"), found.get("name")) == (kind, name):
             return f"; this run was made with --plugin {quote(str(found.get('file') or found.get('module')))}"

@@ -1,4 +1,4 @@
-"""What the names in recipes stand for: our methods and spaces, and what plug-ins `register`.
+"""The registry: what names in recipes stand for, our methods and spaces and those of plug-ins.
 
 A module that calls `register` is a plug-in (`diffnas.plugins` loads it).  Nothing that a recipe or a run folder holds is ever
 imported: they name things, and a name that is not here is refused.  Modules are loaded when a name is looked up, so that
@@ -107,7 +107,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Owner:
-    """Who registered something: the module, its file (None: none, as in a notebook), and the SHA-256 of its text then."""
+    """The owner of a registered name: its module, the file (None in a notebook), and the SHA-256 of the text then."""
 
     module: str
     file: str | None

@@ -1,4 +1,4 @@
-"""What is installed, what computes here, and what does not: `diffnas doctor`.
+"""The checks behind `diffnas doctor`: packages, processor, disk, and devices.
 
 Each check is a function that returns a `Finding`.  Those that need torch run in a process of their own
 (`diffnas.checkup.torch_findings`): a torch that cannot be loaded, or that crashes on this machine, is a finding too.
@@ -56,7 +56,7 @@ def check_all() -> dict[str, Any]:
 
 
 def described(result: dict[str, Any]) -> Iterator[str]:
-    """What `check_all` finds as lines in columns."""
+    """Formats the findings of `check_all` as lines in columns."""
     found = result["findings"]
     width = max(len(each["name"]) for each in found)
     for each in found:
@@ -98,7 +98,7 @@ def packages() -> Iterator[Finding]:
 
 
 def extras() -> Iterator[Finding]:
-    """What can be done with packages that not everyone needs, or cannot."""
+    """Reports the optional packages and what each makes possible."""
     for name, use in EXTRA.items():
         found = _version(name)
         if found:
@@ -149,7 +149,7 @@ def disk() -> Iterator[Finding]:
 
 
 def computing() -> Iterator[Finding]:
-    """What `diffnas.checkup.torch_findings` finds; where it ends early, on what."""
+    """Yields the findings of `diffnas.checkup.torch_findings`; if that ends early, one names the check it ended in."""
     path = os.pathsep.join(folder for folder in sys.path if folder)
     try:
         child = subprocess.run(
@@ -181,7 +181,7 @@ def computing() -> Iterator[Finding]:
 
 
 def _ended(code: int, errors: str) -> str:
-    """How the process ended, empty where it came to its end."""
+    """Returns how the process ended in words, or an empty string if it ended normally."""
     if code == 0:
         return ""
     last = next((line for line in reversed(errors.splitlines()) if line.strip()), "")
@@ -212,7 +212,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _broken(package: str) -> str:
-    """Why an installed package cannot be loaded, empty where it can."""
+    """Returns why an installed package cannot be loaded, or an empty string if it can."""
     try:
         import_module(MODULES.get(package, package))
     except Exception as error:  # noqa: BLE001 (a package may fail in any way when it is loaded)

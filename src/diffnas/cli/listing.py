@@ -1,4 +1,4 @@
-"""What `diffnas list` prints."""
+"""The lines that `diffnas list` prints."""
 
 from __future__ import annotations
 

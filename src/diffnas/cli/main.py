@@ -431,7 +431,7 @@ def nasbench201(
 
 
 class Listing(StrEnum):
-    """What can be listed."""
+    """The lists that `diffnas list` offers."""
 
     methods = "methods"
     spaces = "spaces"
@@ -539,7 +539,7 @@ def _refused(lines: Iterable[str]) -> int:
 
 
 def _mistyped(error: Any) -> int:
-    """One line for an unknown command or option, or the help where nothing was typed."""
+    """Prints one line for an unknown command or option, or the help if nothing was typed."""
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
         return 2
@@ -567,7 +567,7 @@ def _plugin_place(error: Exception) -> str | None:
 
 
 def _written(error: Exception) -> str:
-    """Where the details of `error` are: in the working folder, or where temporary files go."""
+    """Writes the details of `error` into the working folder, or else the temporary folder, and says where they are."""
     text = "".join(f"{printable(line)}\n" for line in "".join(traceback.format_exception(error)).split("\n"))
     for folder in (os.getcwd, tempfile.gettempdir):
         try:
@@ -607,7 +607,7 @@ def _genotype(typed: str) -> Genotype:
 
 
 def _typed(genotype: str) -> str:
-    """What was typed for a genotype, or the text on standard input where that is `-`."""
+    """Returns the genotype that was typed, or the text on standard input for `-`."""
     if genotype != "-":
         return genotype
     from diffnas.interop.genotypes import LARGEST_TEXT, decoded
@@ -616,14 +616,14 @@ def _typed(genotype: str) -> str:
 
 
 def _origin(provenance: Mapping[str, Any]) -> Iterator[str]:
-    """Where a genotype comes from, as far as it says."""
+    """Returns where a genotype comes from, as far as its provenance says."""
     said = ", ".join(str(provenance[key]) for key in ("source", "from") if key in provenance)
     if said:
         yield f"source: {said}"
 
 
 def _stem(genotype: str) -> str:
-    """What pictures of a genotype are called: the name or file it was given by; `cell` where that is a string of ops."""
+    """Returns the file stem for pictures: the name or file of the genotype, or `cell` for a string of ops."""
     from diffnas.api import file_choice
 
     if genotype == "-":
@@ -635,7 +635,7 @@ def _stem(genotype: str) -> str:
 
 
 def _short(genotype: str) -> str:
-    """What messages and pictures call a genotype: its name or path, not its text."""
+    """Returns a short name of a genotype for messages and pictures: its name or path, not its text."""
     if genotype == "-":
         return "standard input"
     return "genotype" if len(genotype) > 100 or set(genotype) & set("({[|=\n") else genotype

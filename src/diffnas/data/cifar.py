@@ -203,7 +203,7 @@ def _quiet(datasets: Any) -> Iterator[None]:
 
 
 def _names(name: str) -> Names:
-    """Takes any class names of the right number, and the published ones where none are stated."""
+    """Returns the stated class names if their number is right, or the published ones if none are stated."""
     known = ORIGINAL[name].names
 
     def names(where: str, stated: tuple[str, ...] | None) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""One image file, or a set of them, as uint8 pixels of one size, as a viewer would show them.
+"""Decodes image files to uint8 pixels of one size, as a viewer would show them.
 
 Files of 8 bits keep their values.  Files of more bits (16- and 32-bit integers, floats) are scaled by what the *set* holds,
 one scale for all its files, so that brightness stays comparable: see `Scale`.  Alpha is laid over white.
@@ -67,7 +67,7 @@ def _float_scale(low: float, high: float) -> tuple[float, float]:
 
 
 def read_image(file: str | Path | BinaryIO, side: int, scale: Scale | None = None, name: str | None = None) -> Tensor:
-    """One image as uint8 [3, side, side]: its shorter side resized to `side`, its centre kept, upright, alpha over white.
+    """uint8 [3, side, side]: an image, upright, its shorter side resized to `side`, cropped to its centre, alpha over white.
 
     `file` is a path, or what Pillow reads as a file, called `name` in messages.  `scale` is that of the images that a
     network was trained on, for files of more than 8 bits; without one the image is scaled by itself.  Raises `DataError` in
@@ -137,7 +137,7 @@ def _read_into(
 
 
 def _read(file: str | Path | BinaryIO, name: str, side: int, scale: Scale) -> tuple[np.ndarray | None, Range | None]:
-    """One image as uint8 [3, side, side], None where `scale` lacks what it needs; its range where it has more than 8 bits.
+    """Returns one image as uint8 [3, side, side] (None if `scale` lacks its range), and its range beyond 8 bits.
 
     Raises `DataError` naming the file.
     """

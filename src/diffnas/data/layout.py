@@ -1,4 +1,4 @@
-"""Which folder of images serves as what, decided from names alone: PATH/train/CLASS/* with PATH/test/CLASS/*, or PATH/CLASS/*.
+"""Finds the splits in a folder of images from names alone: PATH/train/CLASS/* with PATH/test/CLASS/*, or PATH/CLASS/*.
 
 Splits are known by their names in any case and Unicode form (`train`, `Testing`, `val_set`, `seg_train`), and are never
 taken for classes: what does not fit is refused in one line that says what was wanted and what was found.
@@ -47,7 +47,7 @@ class Layout:
 
 
 def roles(name: str) -> frozenset[str]:
-    """What a folder of this name serves as: of train, valid and test; none for an ordinary name, two for `trainval`."""
+    """Returns the splits that a folder's name stands for: none for an ordinary name, two for `trainval`."""
     text, at = unicodedata.normalize("NFKC", name).casefold(), 0
     found: set[str] = set()
     while at < len(text):
@@ -60,7 +60,7 @@ def roles(name: str) -> frozenset[str]:
 
 
 def find_layout(path: Path, whole_test: bool = False) -> Layout:
-    """What the folder at `path` holds; with `whole_test` only what is to be tested, all classes where they stand alone.
+    """Finds the splits in the folder at `path`; with `whole_test` only the test split, or all classes if they stand alone.
 
     With both, `val` is for choosing and `test` is the test; `val` alone is the test.  Raises `DataError` in one line
     where the names do not say which folder serves as what, and a line per kind of mistake in the classes.
@@ -215,7 +215,7 @@ def _images(folder: Path, aside: Counter[str]) -> list[Path]:
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    """What to call a file that is no image by its name or nature; empty for an image."""
+    """Returns a name for a file that is not an image, or an empty string for an image."""
     if _is_hidden(entry.name):
         return "hidden"
     if Path(entry.path).is_dir():  # unlike those of an entry, questions to a path stand a link that leads to itself

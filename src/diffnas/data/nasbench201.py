@@ -37,7 +37,7 @@ _FOLDERS = ("NAS-Bench-201-v1_*-archive", "NATS-tss-v1_*-simple")
 
 @dataclass(frozen=True)
 class CellFile:
-    """What one file says: `accuracies["cifar10_test_200"]` in percent after the last epoch, one per seed."""
+    """The contents of one file: `accuracies["cifar10_test_200"]` in percent after the last epoch, one per seed."""
 
     index: int
     text: str

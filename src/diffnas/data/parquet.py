@@ -130,7 +130,7 @@ def _contents(chunk: Any, where: str) -> list[bytes | None]:
 
 
 def _decode_row(content: bytes | None, where: str) -> np.ndarray:
-    """One encoded image as uint8 [3, 32, 32]; grey and transparent ones become RGB."""
+    """Decodes one image to uint8 [3, 32, 32]; grey and transparent ones become RGB."""
     if content is None:
         raise DataError(f"{where}: holds no image")
     try:

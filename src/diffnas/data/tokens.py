@@ -63,7 +63,7 @@ def unigram_loss(counts: Sequence[int], tokens: Tensor) -> float:
 
 
 class Part(NamedTuple):
-    """One part of a text before it has numbers: where it is from, for messages, and what gives its lines in order."""
+    """A part of a text before it is numbered: its source, for messages, and a function that yields its lines in order."""
 
     where: str
     lines: Callable[[], Iterable[str]]

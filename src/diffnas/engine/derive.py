@@ -1,4 +1,4 @@
-"""From strengths to a discrete cell, and cells drawn at random."""
+"""Derivation of discrete cells from strengths, and random cells."""
 
 from __future__ import annotations
 

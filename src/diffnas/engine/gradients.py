@@ -86,27 +86,27 @@ def differentiate(
 
 
 def weight_step(search: Search, mixture: Mixture, batch: Batch) -> Loss:
-    """One step of the weights on `batch`, their gradient clipped to `search.clip`."""
+    """Takes one step of the weights on `batch`, the gradient clipped to `search.clip`."""
     grads = differentiate(search, mixture, batch, {"weights"})
     _apply(search.weights_optimizer, search.weights, grads.weights, search.clip, batch.scale)
     return grads.loss
 
 
 def arch_step(search: Search, mixture: Mixture, batch: Batch) -> Loss:
-    """One first-order step of the architecture on `batch`: the weights are taken as they are (equation 7 with eta = 0)."""
+    """Takes one first-order step of the architecture on `batch`, with the current weights (equation 7 with eta = 0)."""
     grads = differentiate(search, mixture, batch, {"mixture"})
     _arch_apply(search, mixture, grads.mixture)
     return grads.loss
 
 
 def arch_loss_step(search: Search, loss: Tensor) -> None:
-    """One step of the architecture on a `loss` [] of its own, without a pass of the supernet (REINFORCE)."""
+    """Takes one step of the architecture on its own `loss` [], without a pass of the supernet (REINFORCE)."""
     targets = [p for p in search.arch.parameters() if p.requires_grad]
     _apply(search.arch_optimizer, targets, _grad(loss, targets), search.arch_clip)
 
 
 def joint_step(search: Search, mixture: Mixture, batch: Batch) -> Loss:
-    """One step of weights and architecture together, by one backward pass on one batch (Xie et al., SNAS, 2019)."""
+    """Takes one step of weights and architecture together, by one backward pass on one batch (Xie et al., SNAS, 2019)."""
     grads = differentiate(search, mixture, batch, {"weights", "mixture"}, whole=True)
     _arch_apply(search, mixture, grads.mixture)
     _apply(search.weights_optimizer, search.weights, grads.weights, search.clip, batch.scale)
@@ -116,7 +116,7 @@ def joint_step(search: Search, mixture: Mixture, batch: Batch) -> Loss:
 def unrolled_arch_step(
     search: Search, mixture: Mixture, train: Batch, valid: Batch, exact: bool = False, clip: float | None = None
 ) -> Loss:
-    """One second-order step of the architecture; returns the validation loss at the look-ahead weights.
+    """Takes one second-order step of the architecture and returns the validation loss at the look-ahead weights.
 
     Weights, momentum and running statistics are bit-identical afterwards.  `exact` differentiates twice instead of taking
     a central difference, for tests and small nets.  `clip` is that of the paper's code for recurrent cells (None: that for

@@ -1,4 +1,4 @@
-"""The one evaluation of a supernet."""
+"""Evaluation of a supernet."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Scores:
 
 @torch.no_grad()
 def score(search: Search, mixture: Mixture, batches: Iterable[Batch], norm: Norm = "eval_batch_stats") -> Scores:
-    """How well `mixture` does on `batches`, without gradients and without a trace in the running statistics.
+    """Evaluates `mixture` on `batches`, without gradients and without changing the running statistics.
 
     A hidden state begins at zero and goes on from batch to batch.
     """
@@ -45,7 +45,7 @@ def score(search: Search, mixture: Mixture, batches: Iterable[Batch], norm: Norm
 
 
 def score_batches(search: Search) -> Any:
-    """The batches that measure a supernet, feed "score", by step: the architecture's half as it is, in order.
+    """Returns the batches of the feed "score", by step: the architecture's half, unaugmented and in order.
 
     Raises `ValueError` where the search was built without it.
     """

@@ -125,7 +125,7 @@ def _cell(kind: str, entries: Any, concat: Any) -> Nodes:
 
 
 def _node_sizes(kind: str, pairs: Sequence[Input], states: Sequence[int]) -> list[int]:
-    """How many entries of a flat list each node has: all its edges where each is listed once (SNAS), else two."""
+    """Returns the number of entries of each node in a flat list: all its edges if each is listed once (SNAS), else two."""
     nodes = next(n for n in range(len(pairs) + 1) if n * (n + 3) // 2 >= len(pairs))
     every = [2 + k for k in range(nodes)]
     bounds = list(pairwise(accumulate(every, initial=0)))

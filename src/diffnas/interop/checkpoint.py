@@ -104,7 +104,7 @@ def _of_module(module: Inert) -> dict[str, object]:
 
 
 def _named(part: object, key: str) -> list[tuple[object, object]]:
-    """What the module `part` holds under `key`, by name."""
+    """Returns the contents of `key` in the module `part`, by name."""
     state = part.state if isinstance(part, Inert) else None
     held = state.get(key) if isinstance(state, Mapping) else None
     return list(held.items()) if isinstance(held, Mapping) else []

@@ -34,7 +34,7 @@ _GENOTYPE = re.compile(r"(?:[\w.]*\.)?(?:\w*[Gg]enotype\w*|Structure)")
 
 
 class LiteralError(ValueError):
-    """What stands at `position` of a text is no value; the message says what was expected there."""
+    """The text at `position` is not a value; the message says what was expected there."""
 
     def __init__(self, position: int, reason: str) -> None:
         super().__init__(reason)

@@ -218,7 +218,7 @@ def _checked_array(shape: object, kind: object, raw: object) -> tuple[bytes, np.
 
 
 class StandIn:
-    """Not callable and without attributes: where a pickle may mention a name but not use it."""
+    """An inert object for names that a pickle may mention but not use."""
 
     __slots__ = ()
 

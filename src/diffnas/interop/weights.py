@@ -17,8 +17,9 @@ from diffnas.interop.checkpoint import read_weights, state_dict_of
 
 @dataclass(frozen=True)
 class Source:
-    """How a program names weights: `rename(module, name)` is ours; names that `learned` matches are architecture
-    parameters, which are no weights and belong to a method."""
+    """The naming of weights in another program: `rename(module, name)` gives our name.
+
+    Names that `learned` matches are architecture parameters, which belong to a method."""
 
     rename: Callable[[nn.Module, str], str]
     learned: str = r"(alphas|betas)_(normal|reduce)"
@@ -43,7 +44,7 @@ def _pdarts(module: nn.Module, key: str) -> str:
 
 
 def _darts_layers(key: str) -> str:
-    """Everything but the place of an op in a supernet."""
+    """Renames everything but the ops of a supernet."""
     key = re.sub(r"\bauxiliary_head\.", "auxiliary.", key)
     key = re.sub(r"^(cells\.\d+)\.preprocess(\d)\.", r"\1.preprocess.\2.", key)
     key = re.sub(r"^(cells\.\d+)\._ops\.(\d+)\.", r"\1.ops.\2.", key)
@@ -133,7 +134,7 @@ def _op_left(module: nn.Module, cell: str, edge: str, place: str) -> str:
 
 
 def _op_place(module: nn.Module, cell: str, node: int, source: int, op: str) -> str:
-    """Where `op` is on the edge from state `source` to node `node`, in a supernet or a network; no place where it is not."""
+    """Returns the place of `op` on the edge from state `source` to node `node` in a supernet or a network, if it is there."""
     try:
         found = _cell(module, cell)
         if hasattr(found, "edges"):

@@ -266,7 +266,7 @@ def _one_of(items: list[T], draw: torch.Generator) -> T:
 
 
 def decisions(cell: Cell) -> int:
-    """How many there are: its edges, and its nodes with more of them than they keep."""
+    """Returns the number of decisions: one per edge, and one per node that has more edges than it keeps."""
     edges = [e for e in range(len(cell.edges)) if cell.eligible(e)]
     degrees = [len(set(edges).intersection(cell.edges_into(node))) for node in cell.nodes]
     return len(edges) + sum(cell.in_degree is not None and degree > cell.in_degree for degree in degrees)

@@ -114,7 +114,7 @@ class ENAS(Method):
         return losses
 
     def _controller_step(self, search: Search, batches: list[Batch]) -> Loss:
-        """One step of REINFORCE on `aggregate` children, each on the next of `batches`; their mean loss and accuracy."""
+        """Takes one step of REINFORCE on `aggregate` children, each on the next batch; returns mean loss and accuracy."""
         baseline, terms, scores = _controller(search).baseline, [], []
         for k in range(self.aggregate):
             batch = batches[k % len(batches)]
@@ -130,7 +130,7 @@ class ENAS(Method):
         return Loss(loss, accuracy * count, count)
 
     def _select(self, search: Search) -> None:
-        """One child more competes, on the next batch of the architecture half, or on the first as all others do."""
+        """Scores one more child, on the next batch of the architecture's half, or on the first batch like all others."""
         batches, controller = score_batches(search), _controller(search)
         batch = batches[search.clock.step % len(batches) if self.batches == "own" else 0]
         (child,) = controller.write(1, search.shared)
@@ -258,7 +258,7 @@ class Controller(nn.Module):
 
 
 class _Pen:
-    """One pass of the controller: its memory, and the sums over its choices."""
+    """The state of one pass of the controller: its memory, and the sums over its choices."""
 
     def __init__(self, controller: Controller, generator: torch.Generator | None) -> None:
         self.layers, self.generator = controller.lstm, generator
@@ -267,14 +267,14 @@ class _Pen:
         self.log_prob = self.entropy = controller.start.new_zeros(())
 
     def move(self, x: Tensor) -> Tensor:
-        """One step of the LSTM on `x` [1, H]: the state of its last layer, [1, H]."""
+        """Steps the LSTM on `x` [1, H] and returns the state of its last layer, [1, H]."""
         for k, layer in enumerate(self.layers):
             self.memory[k] = layer(x, self.memory[k])
             x = self.memory[k][0]
         return x
 
     def choose(self, logits: Tensor, open_to: Sequence[bool] | None = None) -> int:
-        """One of the [K] that is `open_to` choice; its log-probability and the entropy are added up."""
+        """Samples one of the [K] choices that are `open_to`; adds its log-probability and the entropy to the sums."""
         if open_to is not None:
             shut = torch.tensor([not is_open for is_open in open_to], device=logits.device)
             logits = logits.masked_fill(shut, -torch.inf)

@@ -122,7 +122,7 @@ class RSWS(Method):
         return genotype_of(best, search.space.name, search.space.cells)
 
     def _cells(self, search: Search) -> dict[str, Cell]:
-        """What is drawn from; of text, the authors leave `none` out as well."""
+        """Returns the cells to draw from; for text, the authors leave `none` out as well."""
         every = self.draw == "all" and search.space.modality == "images"
         return {k: replace(c, excluded=c.excluded - {"none"}) if every else c for k, c in search.space.cells.items()}
 

@@ -107,7 +107,7 @@ def _moved(search: Search, clean: Mixture, at: Mixture, by: Mapping[str, Tensor]
 
 
 def _by_kind(mixture: Mixture, tensors: list[Tensor]) -> dict[str, Tensor]:
-    """Of `tensors`, in the order of the mixture's own, those in the place of `op`, by kind."""
+    """Picks from `tensors`, ordered like the mixture's tensors, those in the place of `op`, by kind."""
     places = {id(tensor): found for tensor, found in zip(mixture.tensors(), tensors, strict=True)}
     return {kind: places[id(mix.op)] for kind, mix in mixture.items()}
 

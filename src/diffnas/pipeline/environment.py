@@ -1,4 +1,4 @@
-"""What a result depends on besides its recipe: versions, commit, device, threads."""
+"""The environment that a result depends on besides its recipe: versions, commit, device, threads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def version_of(package: str) -> str:
 
 
 def makers(device: torch.device) -> dict[str, Any]:
-    """What the last digits of a result depend on, as environment.json and checkpoints have it."""
+    """Returns what the last digits of a result depend on, for environment.json and checkpoints."""
     return {
         "torch": str(torch.__version__),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -42,7 +42,7 @@ def makers(device: torch.device) -> dict[str, Any]:
 
 
 def recorded(part: Part) -> dict[str, Any]:
-    """What environment.json holds, nothing where it is absent; raises `RunError` where it is damaged."""
+    """Reads environment.json, empty if it is absent; raises `RunError` where it is damaged."""
     if not (part.path / NAME).exists():
         return {}
     read = part.read_json(NAME)
@@ -109,7 +109,7 @@ def attempts(part: Part) -> list[dict[str, Any]]:
 
 @contextmanager
 def as_begun(part: Part, checkpoint: Mapping[str, Any] | None, device: torch.device) -> Iterator[None]:
-    """Within, torch computes with as many threads as when the run began: sums come out the same to the last digit.
+    """Runs a block with as many torch threads as when the run began, so that sums agree to the last digit.
 
     Says in a line where another number is asked for, and where another version of torch or device goes on with `checkpoint`.
     """

@@ -1,4 +1,4 @@
-"""How well a network does on images or text that it was not trained on."""
+"""Evaluation of a network on images or text that it was not trained on."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ Columns = dict[str, NDArray[np.float64]]
 
 
 def lookup(cell: str | int | Genotype, table: Path | None = None) -> nb.Entry:
-    """What the packaged table, or that in the csv or parquet file `table`, holds on a cell.
+    """Looks a cell up in the packaged table, or in the csv or parquet file `table`.
 
     Raises `GenotypeError` for a cell of another space, `DataError` where the file is none or has nothing on the cell.
     """
@@ -46,7 +46,7 @@ def read_table(path: Path) -> nb.Table:
 
 
 def source_of(path: Path | None) -> str:
-    """Where the accuracies of a table come from: a file, or the packaged one."""
+    """Returns where the accuracies of a table come from: a file, or the packaged table."""
     return nb.SOURCE if path is None else f"{path}: means over the seeds in it"
 
 
@@ -95,7 +95,7 @@ def describe(entry: nb.Entry, devices: Mapping[str, Mapping[str, Any]] | None = 
 
 
 def as_json(entry: nb.Entry, devices: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
-    """The same as plain data."""
+    """Returns the same as plain data."""
     found = {**asdict(entry), "same_function": nb.same_function(entry.index)}
     return found if devices is None else {**found, "latency": dict(devices)}
 

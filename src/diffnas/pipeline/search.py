@@ -59,7 +59,7 @@ def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = 
 
 
 def _resume(run: str | Path | None, recipe: Recipe | None) -> Run:
-    """Goes on with the search of `run`, unless it has finished."""
+    """Resumes the search of `run`, unless it has finished."""
     where = require_run(run)
     part = where.search
     require_recipe(part, "search")
@@ -80,7 +80,7 @@ def _resume(run: str | Path | None, recipe: Recipe | None) -> Run:
 
 
 def _run(where: Run, held: Held, found: Resumed, source: Source, feeds: dict[str, Feed], device: torch.device) -> None:
-    """One attempt, from the start or from the checkpoint that was found, to the end of the search."""
+    """Runs one attempt, from the start or from the newest checkpoint, to the end of the search."""
     assert found.recipe.search is not None
     log.info("run folder: %s", where.path)
     source.say()
@@ -100,7 +100,7 @@ def _run(where: Run, held: Held, found: Resumed, source: Source, feeds: dict[str
 
 
 def _begin(found: Resumed, state: SearchState, session: Session) -> None:
-    """Takes up where the checkpoint was written, and writes what tells of this attempt now that nothing stands in its way."""
+    """Restores the checkpoint, then records this attempt now that nothing can refuse it."""
     part = session.part
     if found.checkpoint is not None:
         session.restore(found.checkpoint, state)

@@ -111,7 +111,7 @@ def write_genotype(search: Search, recipe: Recipe, part: Part) -> Genotype | Non
 
 
 def say_table(space: Space, genotype: Genotype, part: Part) -> None:
-    """What a table says of the result, and the picture of how the search came to it."""
+    """Logs the table's entry of the result, and draws the progress of the search."""
     found = space.lookup(genotype)
     if found is None:
         return

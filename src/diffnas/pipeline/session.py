@@ -1,4 +1,4 @@
-"""What a search and a training share: sums over an epoch, checkpoints within it, and an orderly stop."""
+"""Sessions, shared by search and training: sums over an epoch, checkpoints within it, and an orderly stop."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _digest(names: Sequence[str]) -> str:
 
 
 def misfit(part: Part) -> CheckpointError:
-    """What to raise where a checkpoint is whole but not of this run."""
+    """Returns the error for a checkpoint that is whole but belongs to another run."""
     return CheckpointError(f"{part.checkpoints}: does not fit the recipe beside it; was a file exchanged?")
 
 
@@ -105,21 +105,21 @@ class Meter:
         return {"sums": self.sums, "counts": self.counts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from the sums in `state`."""
+        """Restores the sums in `state`."""
         self.sums, self.counts = dict(state["sums"]), dict(state["counts"])
 
 
 class Stateful(Protocol):
-    """What a session saves."""
+    """The interface of an object whose state a session saves."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on."""
+        """Returns everything needed to resume."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from `state`."""
+        """Restores `state`."""
 
     def quantities(self) -> Mapping[str, Sequence[Tensor]]:
-        """What must stay finite, by what it is called."""
+        """Returns the quantities that must stay finite, by name."""
 
 
 class Session:
@@ -162,7 +162,7 @@ class Session:
         self.part.drop_metrics(epoch)
 
     def restore(self, checkpoint: Mapping[str, Any], state: Stateful) -> None:
-        """Puts everything back where `checkpoint` was taken; raises `CheckpointError` where it is of another run."""
+        """Restores everything from `checkpoint`; raises `CheckpointError` where it is of another run."""
         try:
             state.load_state_dict(checkpoint["state"])
             self.meter.load_state_dict(checkpoint["meter"])

@@ -80,7 +80,7 @@ def train(
 
 
 def _resume(run: str | Path | None, recipe: Recipe | None, name: str | None) -> Run:
-    """Goes on with a training of `run`, unless it has finished."""
+    """Resumes a training of `run`, unless it has finished."""
     where = require_run(run)
     part = where.training(name)
     require_recipe(part, "train")
@@ -104,7 +104,7 @@ def _resume(run: str | Path | None, recipe: Recipe | None, name: str | None) -> 
 
 
 def _run(where: Run, part: Part, held: Held, found: Resumed, job: Job, facts: Mapping[str, Any]) -> None:
-    """One attempt, from the start or from the checkpoint that was found, to the weights."""
+    """Runs one attempt, from the start or from the newest checkpoint, to the weights."""
     log.info("run folder: %s", where.path)
     job.source.say()
     with Stop(_require_train(found.recipe).checkpoint_every) as stop, sharing():

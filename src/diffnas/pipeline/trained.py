@@ -61,7 +61,7 @@ class TrainedClassifier(nn.Module):
         return logits
 
     def preprocess(self, images: Picture | Sequence[Picture]) -> Tensor:
-        """One image or several -> [N, C, side, side] float32 on the device of the weights, as in the training.
+        """Turns one image or several into [N, C, side, side] float32 on the device of the weights, as in the training.
 
         The shorter side is resized to `side` and the centre kept.  Raises `DataError` naming an image that cannot be read.
         """
@@ -91,7 +91,7 @@ class TrainedClassifier(nn.Module):
 
     @torch.no_grad()
     def probabilities(self, images: Picture | Sequence[Picture]) -> Tensor:
-        """One image or several -> the probability of every class, [N, classes] on the CPU, in batches."""
+        """[N, classes]: the class probabilities of one image or several, on the CPU, computed in batches."""
         several = _several(images)
         parts = [several[first : first + BATCH] for first in range(0, len(several), BATCH)]
         found = [self(self.preprocess(part)).softmax(dim=1).cpu() for part in parts]
@@ -187,7 +187,7 @@ def _several(images: Picture | Sequence[Picture]) -> list[Picture]:
 
 
 def _as_file(image: Picture) -> Any:
-    """What Pillow opens: a regular file, or an image as a file in memory; raises `OSError` or `TypeError` for others."""
+    """Returns a regular file, or an image as a file in memory, for Pillow; raises `OSError` or `TypeError` for others."""
     if isinstance(image, str | Path):
         path = Path(image)
         if not path.is_file():  # a pipe would be waited for

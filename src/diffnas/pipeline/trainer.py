@@ -26,7 +26,7 @@ from diffnas.runtime.run_folder import Part
 
 
 class Job:
-    """What is trained: the network of `genotype`, by `recipe`, on the data of `source`, from fresh weights or from `start`."""
+    """A training: the network of `genotype`, by `recipe`, on the data of `source`, from fresh weights or from `start`."""
 
     def __init__(
         self, genotype: Genotype, recipe: Recipe, source: Source, device: torch.device, start: Start | None = None
@@ -136,7 +136,7 @@ class Trainer:
         return {"the weights of the network": self.weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from `state`."""
+        """Restores `state`."""
         self.network.load_state_dict(state["network"])
         self.training.load_state_dict(state.get("training", {}))  # checkpoints of images had none once
         load_optimizer_state(self.training.optimizer, self.network, state["optimizer"])

@@ -143,7 +143,7 @@ def _read_whole(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
-    """What the weights at `path` say of themselves, as text and as values, and their tensors.
+    """Reads the metadata of the weights at `path`, as text and as values, and their tensors.
 
     Raises `WeightsError` where the file is damaged.  (safetensors itself opens no path that is not UTF-8.)
     """
@@ -164,7 +164,7 @@ def _read(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
 
 
 def known_shape(path: Path) -> Shape | TextShape:
-    """What the network whose weights are at `path` reads and answers, as its metadata say; raises `WeightsError`."""
+    """Returns the shape of the network whose weights are at `path`, from its metadata; raises `WeightsError`."""
     return _described(path, _read(path)[1])[1]
 
 
@@ -224,7 +224,7 @@ def _require_own(part: Part, recipe: Recipe, genotype: Genotype, inside: Mapping
 
 
 def misfit(path: Path, reason: str) -> WeightsError:
-    """What to raise where weights are whole but not those of the training beside them."""
+    """Returns the error for weights that are whole but not those of the training beside them."""
     return WeightsError(f"{path}: does not fit the genotype and recipe beside it: {reason}; was a file exchanged?")
 
 

@@ -80,7 +80,7 @@ def section_of(info: FieldInfo) -> type[Settings] | None:
 
 
 def must_be(info: FieldInfo) -> str:
-    """What a field's value must be: `a whole number of at least 1`, `fresh or cycle`, `a list of 2 numbers`."""
+    """Says what a field's value must be: `a whole number of at least 1`, `fresh or cycle`, `a list of 2 numbers`."""
     if info.title is not None:
         return info.title
     if section_of(info) is not None:

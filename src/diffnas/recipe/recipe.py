@@ -64,7 +64,7 @@ class Recipe:
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def values(self) -> dict[str, Any]:
-        """All its keys as nested plain values, what `read_recipe` reads back."""
+        """Returns all keys as nested plain values, which `read_recipe` reads back."""
         tree = {name: getattr(self, name) for name in HEAD}
         for name in SECTIONS[self.modality]:
             section = getattr(self, name)
@@ -85,12 +85,12 @@ class Recipe:
 
     @property
     def modality(self) -> str:
-        """What its data are, `images` or `text`."""
+        """The modality of the data, `images` or `text`."""
         return modality_of(self.data.name)
 
     @property
     def shape(self) -> Shape | TextShape:
-        """What its networks read, as far as the recipe tells; a folder's classes or words are known once it is read."""
+        """The shape of the networks, as far as the recipe tells; a folder's classes or words are known once it is read."""
         return shape_of(self.data)
 
 
@@ -119,7 +119,7 @@ def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = (), plugins
 
 
 def recipe_summary(name: str) -> tuple[str, str, tuple[str, ...]]:
-    """What the packaged recipe of that name is about, its source, and which of search and train it has; without checks."""
+    """Returns the description and source of a packaged recipe, and which of search and train it has; without checks."""
     values, _ = _read_with_base(name)
     sections = tuple(section for section in ("search", "train") if values.get(section) is not None)
     return str(values.get("about", "")), str(values.get("source", "")), sections
@@ -146,7 +146,7 @@ def flat_values(recipe: Recipe) -> dict[str, str]:
 
 
 def said_origins(text: str) -> dict[str, str] | None:
-    """Where each value of a written recipe came from, as the comment on its line says; None where not all lines have one."""
+    """Returns the origin of each value of a written recipe, from its comments; None unless all lines have one."""
     said = [line.rpartition("  # ")[2] for line in text.splitlines() if "  # " in line]
     keys = [key for key, _ in leaves(parse_yaml(text, "recipe"))]
     return dict(zip(keys, said, strict=True)) if len(keys) == len(said) else None
@@ -267,7 +267,7 @@ def _chooses_another(before: Any, value: Any) -> bool:
 
 
 def _override(values: dict[str, Any], origins: dict[str, str], text: str) -> list[str]:
-    """Puts one "section.key=value" into `values`; returns what is wrong with it."""
+    """Sets one "section.key=value" in `values`; returns a line per mistake."""
     key, equals, raw = text.partition("=")
     key = key.strip()
     if not equals or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*", key):

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe: every key for itself, then what does not go together, all of it in one report."""
+"""Checks of a recipe: every key on its own, then their combinations, all in one report."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Refusals = list[tuple[str, str]]
 
 
 def modality_of(data: Any) -> str:
-    """What the data set of that name holds, `images` or `text`; a name that is not known counts as images."""
+    """Returns the modality of the data set `data`, `images` or `text`; an unknown name counts as images."""
     return "text" if isinstance(data, str) and data in TEXTS else "images"
 
 
@@ -68,7 +68,7 @@ class Check:
                 yield from (("op", op) for op in values["ops"])
 
     def _modality(self) -> str:
-        """What the recipe's data are; where their name is not known, what the space reads."""
+        """Returns the modality of the recipe's data, or of its space if the data's name is unknown."""
         data, space = (self.values.get(section) for section in ("data", "space"))
         name = data.get("name") if isinstance(data, dict) else None
         chosen = space.get("name") if isinstance(space, dict) else None
@@ -147,7 +147,7 @@ def _known(kind: Kind, name: Any) -> bool:
 
 
 def _base_mistakes(base: str, settings: Mapping[str, Any], at: str) -> Refusals:
-    """What is wrong with `base` and `base_settings` of a wrapper, and of the wrapper within it."""
+    """Returns the mistakes in `base` and `base_settings` of a wrapper, and of the wrapper within it."""
     registry = REGISTRIES["method"]
     if base not in registry:
         return [(f"{at}.base", f"{quote_value(base)} is unknown{nearest(base, registry)}; known: {', '.join(registry)}")]
@@ -202,7 +202,7 @@ def _mistake(
 
 
 def shape_of(data: schema.Images | schema.Text) -> Shape | TextShape:
-    """What its networks read, as far as a recipe tells; a folder's classes or words are known once it is read."""
+    """Returns the shape of the networks, as far as a recipe tells; a folder's classes or words are known once it is read."""
     if isinstance(data, schema.Text):
         return TextShape(TEXTS[data.name].words or 2)
     return _image_shape(data)
@@ -214,7 +214,7 @@ def _image_shape(data: schema.Images) -> Shape:
 
 
 def refusals(parts: Mapping[str, Any], named: list[str], recipe: str = "") -> Refusals:
-    """What does not go together in `parts`, the sound sections by name; `named` are the sections that the `recipe` has."""
+    """Returns the contradictions in `parts`, the sound sections by name; `named` are the sections that the recipe has."""
     found: Refusals = []
     data, space, method = parts.get("data"), parts.get("space"), parts.get("method")
     search, train = parts.get("search"), parts.get("train")
@@ -258,7 +258,7 @@ def _cutout(key: str, cutout: int, side: int) -> Refusals:
 
 
 def _searched(search: schema.Search, data: schema.Images | schema.Text, space: Any, method: Any) -> Refusals:
-    """What does not go together in a search; a method is asked about spaces that can be built only."""
+    """Returns the contradictions in a search; a method is asked only about spaces that can be built."""
     found = [(f"space.{key}", reason) for key, reason in space.check_size(shape_of(data), space.size)]
     if found or method is None:
         return found

@@ -96,7 +96,7 @@ def quote_value(value: Any) -> str:
 
 
 def _beginning(value: Any, depth: int = 4) -> Any:
-    """As much of `value` as fits into a message: it may be as large as its file."""
+    """Returns as much of `value` as fits into a message: it may be as large as its file."""
     if isinstance(value, str):
         return value[:60]
     if not value or not isinstance(value, Mapping | list | tuple):

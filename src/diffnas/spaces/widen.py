@@ -18,7 +18,7 @@ Copies = tuple[Tensor | None, ...]
 
 
 def channel_copies(old: Mapping[str, Tensor], new: nn.Module, generator: torch.Generator) -> dict[str, Copies]:
-    """For every tensor of the ops of `new` that is wider than in the state dict `old`, what it copies, by name."""
+    """Returns for every op tensor of `new` that is wider than in the state dict `old` the channels it copies, by name."""
     found: dict[str, Copies] = {}
     for name, ops in new.named_modules():
         if isinstance(ops, nn.ModuleDict):

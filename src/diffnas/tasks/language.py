@@ -48,7 +48,7 @@ class LanguageTask:
         return {"loss": loss, "perplexity": _exp(min(loss, 700.0)), "accuracy": 100.0 * accuracy}
 
     def format_metrics(self, name: str, row: Mapping[str, float], short: bool = False) -> str:
-        """What a line says of `{NAME_perplexity}`."""
+        """Formats `{NAME_perplexity}` for a log line."""
         return f"{name} {'' if short else 'perplexity '}{row[f'{name}_perplexity']:.2f}"
 
     def _regularisers(self, spoken: LanguageModelOutput) -> Tensor | None:

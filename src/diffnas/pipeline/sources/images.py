@@ -56,7 +56,7 @@ class ImageSource:
         return about | {"left_aside": dict(data.aside), "scale": asdict(data.scale)}
 
     def say(self) -> None:
-        """Says what was found, what was left aside, and what is odd about the images."""
+        """Logs what was found, what was left aside, and what is odd about the images."""
         say(self.data, _section(self.recipe).path)
 
     def search_task(self) -> ImageTask:
@@ -109,7 +109,7 @@ class ImageTest:
         self.names = self.data.test.names
 
     def say(self) -> None:
-        """Says what was found, what was left aside, and what is odd about the images."""
+        """Logs what was found, what was left aside, and what is odd about the images."""
         say(self.data, _section(self.recipe).path)
 
     def evaluate(self, network: nn.Module, device: torch.device, part: Part | None = None) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class ImageTest:
         }
 
     def _untrained(self, part: Part | None) -> tuple[Tensor, dict[str, Any] | None]:
-        """Where the test images are that `part` was not trained on, and how many it was, with the first; None if unknown."""
+        """Returns the test images that `part` was not trained on, [M], and the number and first of the others; None if unknown."""
         every = torch.arange(len(self.data.test))
         known = None if part is None else read_digests(part)
         if known is None:
@@ -186,11 +186,11 @@ class ImageTraining:
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the network and the optimizer are all there is."""
+        """Returns nothing: the network and the optimizer are all the state."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
 
 def load_data(recipe: Recipe, stored: ImageInputs | None = None) -> ImageData:
@@ -212,7 +212,7 @@ def load_data(recipe: Recipe, stored: ImageInputs | None = None) -> ImageData:
 
 
 def say(data: ImageData, path: str | None) -> None:
-    """One line of what was found, one of what was left aside, and one for each thing that is odd."""
+    """Logs a line of what was found, one of what was left aside, and one for each oddity."""
     parts = [f"{role} {len(images):,} images{_place(data, role)}" for role, images in _parts(data).items()]
     log.info("data: %s: %s classes; %s", path or data.name, f"{data.classes:,}", "; ".join(parts))
     if data.aside:
@@ -228,7 +228,7 @@ def _parts(data: ImageData) -> dict[str, Pixels]:
 
 
 def _place(data: ImageData, role: str) -> str:
-    """Where the images of a part are, and what they are for where that is not plain."""
+    """Says where the images of a part are, and their purpose where it is not plain."""
     folder = data.folders.get(role)
     if folder is None or (folder == "." and role == "train"):
         return ""
@@ -242,7 +242,7 @@ def _place(data: ImageData, role: str) -> str:
 
 
 def shape_of(data: ImageData) -> Shape:
-    """What a network for `data` reads and answers."""
+    """Returns the shape of the inputs and outputs of a network for `data`."""
     return Shape(data.classes, data.channels, data.side)
 
 

@@ -54,7 +54,7 @@ class TextSource:
         return {"name": self.recipe.data.name, "path": self.recipe.data.path, "words": len(self.names), **parts}
 
     def say(self) -> None:
-        """Says how many words there are, and where each part is from."""
+        """Logs the number of words, and the source of each part."""
         files = {key: where.rpartition("/")[2] for key, where in self.corpus.origins.items()}
         parts = ", ".join(f"{key} {len(getattr(self.corpus, key)):,} tokens in {files[key]}" for key in PARTS)
         log.info(
@@ -89,7 +89,7 @@ class TextSource:
         return TextTraining(self.recipe, self.corpus, network, device)
 
     def record_training(self, part: Part) -> None:
-        """Nothing: parts of a text repeat each other's sentences, and stay what they are."""
+        """Does nothing: parts of a text may repeat each other's sentences."""
 
 
 class TextTest:
@@ -103,7 +103,7 @@ class TextTest:
         self.tokens = tokens[: data.test_limit]
 
     def say(self) -> None:
-        """Says how long the text is."""
+        """Logs the length of the text."""
         data = self.recipe.data
         log.info("data: %s: test %s tokens", data.path or data.name, f"{len(self.tokens):,}")
 
@@ -182,7 +182,7 @@ class TextTraining:
         return {"best": self.best, "trigger": trigger, "averaging": self.averaging}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from `state`."""
+        """Restores `state`."""
         self.best = dict(state["best"])
         if self.trigger is not None:
             self.trigger.load_state_dict(state["trigger"])

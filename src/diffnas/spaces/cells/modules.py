@@ -21,7 +21,7 @@ NONE = "none"
 
 @dataclass(frozen=True)
 class Place:
-    """One cell of the chain: its kind, channels and stride, its inputs as (channels, whether they are halved), and the
+    """A cell in the chain: its kind, channels and stride, its inputs as (channels, whether they are halved), and the
     channels that it puts out."""
 
     kind: str
@@ -44,7 +44,7 @@ def places(space: CellParts, channels: int, layers: int, outputs: Mapping[str, i
 
 
 def fits(place: Place, affine: bool) -> nn.ModuleList:
-    """What brings each input to the cell's channels and side."""
+    """Builds the modules that fit each input to the cell's channels and side."""
     return nn.ModuleList(
         FactorizedReduce(width, place.channels, affine) if halve else ReLUConvBN(width, place.channels, affine=affine)
         for width, halve in place.inputs
@@ -203,7 +203,7 @@ def _built(space: CellParts, name: str, channels: int, stride: int, affine: bool
 
 
 def _edges(space: CellParts, shape: Shape, size: Size) -> Iterator[tuple[str, list[tuple[int, int, int]]]]:
-    """For every cell of the chain, its kind and the (channels, stride, side of what they read) of its edges."""
+    """Yields for every cell of the chain its kind and the (channels, stride, side of what they read) of its edges."""
     cells, side = space.cells, shape.side
     for place in places(space, size.channels, size.layers, {kind: len(cells[kind].concat) for kind in cells}):
         within, after = (place.channels, place.stride, side), (place.channels, 1, side // place.stride)

@@ -52,7 +52,7 @@ class CellSpace:
         raise NotImplementedError(f"{type(self).__name__}.op builds the ops of a space")
 
     def stem(self, inputs: int, channels: int) -> nn.Module:
-        """What stands before the cells: [N, inputs, H, W] -> [N, channels, H, W]."""
+        """Builds the stem before the cells: [N, inputs, H, W] -> [N, channels, H, W]."""
         return nn.Sequential(nn.Conv2d(inputs, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
 
     def layout(self, layers: int) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ class CellSpace:
         return Network(self, genotype, shape, channels, layers, drops)
 
     def _strangers(self, genotype: Genotype) -> list[tuple[str, str]]:
-        """What of `genotype` cannot be built."""
+        """Returns the parts of `genotype` that cannot be built."""
         missing = [(kind, f"is missing; space {self.name} has {', '.join(self.kinds)}") for kind in self.kinds]
         found = [pair for pair in missing if pair[0] not in genotype.cells]
         for kind, nodes in genotype.cells.items():
@@ -107,11 +107,11 @@ class CellSpace:
 
     @property
     def usual_sizes(self) -> Mapping[str, tuple[Shape, Mapping[str, Any]]]:
-        """Those of CIFAR's tables."""
+        """Returns the sizes of CIFAR's tables."""
         return {"C=36 L=20, 32x32": (Shape(10, 3, 32), {"channels": 36, "layers": 20})}
 
     def narrow(self, keep: Mapping[str, Tensor]) -> Self:
-        """The same space with only the [E, O] entries that are allowed and kept."""
+        """Returns the space with only the [E, O] entries that are allowed and kept."""
         edge_ops = {}
         for kind, cell in self.cells.items():
             narrowed = cell.keep(keep[kind].tolist())
@@ -127,7 +127,7 @@ class CellSpace:
         return op_resources(self, shape, size or self.size)
 
     def fixed_cost(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
-        """What every network of `size` costs; with the costs of the chosen ops, the `count` of a genotype's network."""
+        """The cost of a network of `size` without its ops; with the ops' costs it equals the `count` of the network."""
         size = size or self.size
         empty = {kind: Nodes(((),) * len(cell.nodes), cell.concat, INPUTS) for kind, cell in self.cells.items()}
         with torch.device("meta"):
@@ -135,7 +135,7 @@ class CellSpace:
         return float(getattr(count(network, (shape.channels, shape.side, shape.side)), unit))
 
     def check_size(self, shape: Shape, size: Size | None = None) -> list[tuple[str, str]]:
-        """What cannot be built, as (setting, reason)."""
+        """Returns why a supernet of this size cannot be built, as (setting, reason) pairs."""
         size = size or self.size
         found = self._chain(shape, size.channels, size.layers)
         if size.partial != 1:
@@ -179,12 +179,12 @@ class CellSpace:
         return found
 
     def check_network(self, shape: Shape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """What cannot be built about a network, as (setting, reason)."""
+        """Returns why a network cannot be built, as (setting, reason) pairs."""
         asked = {key: value for key, value in settings.items() if key in NEUTRAL}
         return self._chain(shape, settings["channels"], settings["layers"]) + _unknown(asked)
 
     def lookup(self, genotype: Genotype) -> None:
-        """There is no table of this space."""
+        """Returns nothing: there is no table of this space."""
         return
 
 

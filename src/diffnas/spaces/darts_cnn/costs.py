@@ -1,4 +1,4 @@
-"""What every op costs in networks of the space, by the rule of `core.count`: CIFAR stem, nothing after pooling ops."""
+"""The cost of every op in networks of the space, by the rule of `core.count`: CIFAR stem, nothing after pooling ops."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def op_resources(cells: Mapping[str, Cell], shape: Shape, size: Size) -> dict[st
 
 
 def _edges(cells: Mapping[str, Cell], shape: Shape, size: Size) -> Iterator[tuple[str, list[tuple[int, int, int]]]]:
-    """For every cell of the chain, its kind, and the (channels, stride, side of what they read) of its edges."""
+    """Yields for every cell of the chain its kind and the (channels, stride, side of what they read) of its edges."""
     side, inputs = shape.side, next(iter(cells.values())).inputs
     outputs = {kind: len(cell.concat) for kind, cell in cells.items()}
     plans, _ = plan_cells(size.layers, size.channels, [(size.channels, 0)] * inputs, outputs)

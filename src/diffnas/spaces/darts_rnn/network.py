@@ -39,7 +39,7 @@ class Network(LanguageModel):
         keep_freed_memory()
 
     def forward(self, inputs: tuple[Tensor, Tensor | None]) -> LanguageModelOutput:
-        """What it says of the tokens."""
+        """Returns the language model's outputs for the tokens."""
         return self.speak(*inputs, self.cell)
 
 

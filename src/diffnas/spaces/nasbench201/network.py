@@ -13,7 +13,7 @@ from diffnas.spaces.nasbench201.trunk import Trunk
 
 
 class GenotypeCell(nn.Module):
-    """One derived cell: [N, C, H, W] -> [N, C, H, W]."""
+    """A derived cell: [N, C, H, W] -> [N, C, H, W]."""
 
     def __init__(self, nodes: Nodes, channels: int) -> None:
         super().__init__()

@@ -31,7 +31,7 @@ def convolution(
 
 
 class Residual(nn.Module):
-    """What halves the resolution between stages: two convolutions beside a pooled shortcut, [.., H, W] -> [.., H/2, W/2].
+    """The halving of the resolution between stages: two convolutions beside a pooled shortcut, [.., H, W] -> [.., H/2, W/2].
 
     Its normalisations are affine in supernets too.
     """

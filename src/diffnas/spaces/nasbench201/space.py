@@ -33,7 +33,7 @@ ABSENT: dict[str, tuple[Any, str]] = {
 
 @dataclass(frozen=True)
 class NASBench201:
-    """One kind of cell, `cell`: an input and three nodes that read every earlier state (6 edges of 5 ops).
+    """The space of NAS-Bench-201: one kind, `cell`, with an input and three nodes that read every earlier state (6 edges of 5 ops).
 
     All edges stay; the strongest op of each is derived, `none` included.
     """
@@ -83,7 +83,7 @@ class NASBench201:
 
     @property
     def usual_sizes(self) -> Mapping[str, tuple[Shape, Mapping[str, Any]]]:
-        """Those of the benchmark."""
+        """Returns the size of the benchmark."""
         size = {"channels": 16, "layers": 5}
         return {
             "CIFAR-10, C=16 N=5, 32x32": (Shape(10, 3, 32), size),
@@ -108,7 +108,7 @@ class NASBench201:
         return {KIND: found}
 
     def fixed_cost(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
-        """What every network of `size` costs; with the costs of the chosen ops, the `count` of a genotype's network."""
+        """The cost of a network of `size` without its ops; with the ops' costs it equals the `count` of the network."""
         size = size or self.size
         empty = Genotype(self.name, {KIND: Nodes(((),) * NODES, (NODES,), 1)})
         with torch.device("meta"):
@@ -117,7 +117,7 @@ class NASBench201:
 
     @staticmethod
     def _cost(op: str, shape: Shape, unit: Unit, size: Size) -> float:
-        """Of one op on one edge in all cells: a convolution of kernel k, and its normalisation's 2 C parameters."""
+        """Returns the cost of one op on one edge in all cells: a convolution of kernel k, and its normalisation's 2 C parameters."""
         if not op.startswith("nor_conv"):
             return 0.0
         taps, total = int(op[-1]) ** 2, 0
@@ -127,13 +127,13 @@ class NASBench201:
         return float(size.layers * total)
 
     def narrow(self, keep: Mapping[str, Tensor]) -> NASBench201:
-        """The same space with only the [E, O] entries that are allowed and kept."""
+        """Returns the space with only the [E, O] entries that are allowed and kept."""
         cell = self.cells[KIND].keep(keep[KIND].tolist())
         rows = [[op for op, ok in zip(cell.ops, row, strict=True) if ok] for row in cell.allowed]
         return replace(self, edge_ops={KIND: rows})
 
     def check_size(self, shape: Shape, size: Size | None = None) -> list[tuple[str, str]]:
-        """What cannot be built, as (setting, reason)."""
+        """Returns why a supernet of this size cannot be built, as (setting, reason) pairs."""
         size = size or self.size
         found = _side(shape.side)
         if size.channels % size.partial:
@@ -162,7 +162,7 @@ class NASBench201:
         }
 
     def check_network(self, shape: Shape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """What cannot be built about a network: what only other spaces have, and sides that do not halve twice."""
+        """Returns why a network cannot be built: settings of other spaces, and sides that do not halve twice."""
         return _unknown_parts(settings) + _side(shape.side)
 
 

@@ -25,7 +25,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a block stands: [N, inputs, side, side] -> [N, outputs, side / stride, side / stride]."""
+    """The place of a block: [N, inputs, side, side] -> [N, outputs, side / stride, side / stride]."""
 
     inputs: int
     outputs: int

@@ -83,14 +83,14 @@ class ShuffleNetBlocks:
         return Network(self._of(settings)._layout, ops, shape, settings.get("norm_eps", NORM_EPS))
 
     def narrow(self, keep: Mapping[str, Tensor]) -> ShuffleNetBlocks:
-        """The same space with only the [E, O] entries that are allowed and kept."""
+        """Returns the space with only the [E, O] entries that are allowed and kept."""
         narrowed = self.cells[KIND].keep(keep[KIND].tolist())
         rows = [[op for op, ok in zip(OPS, row, strict=True) if ok] for row in narrowed.allowed]
         return replace(self, block_ops=rows)
 
     @property
     def usual_sizes(self) -> Mapping[str, tuple[Shape, Mapping[str, Any]]]:
-        """That of the ImageNet tables."""
+        """Returns the size of the ImageNet tables."""
         return {
             "ImageNet, 20 blocks, 224x224": (Shape(1000, 3, 224), {"channels": 16, "layers": 20, "stem": "imagenet"})
         }
@@ -104,11 +104,11 @@ class ShuffleNetBlocks:
         return {KIND: [block_resources(self._sized(size)._layout, shape)]}
 
     def fixed_cost(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
-        """What stem and head cost: with the costs of one op per block, the `count` of that genotype's network."""
+        """Returns the cost of stem and head; with one op's cost per block it equals the `count` of the network."""
         return fixed_cost(self._sized(size)._layout, shape, unit)
 
     def check_size(self, shape: Shape, size: Size | None = None) -> Refusals:
-        """What cannot be built, as (setting, reason)."""
+        """Returns why a supernet of this size cannot be built, as (setting, reason) pairs."""
         found = self._chain()
         if found:
             return found
@@ -119,11 +119,11 @@ class ShuffleNetBlocks:
         return found + self._ops()
 
     def lookup(self, genotype: Genotype) -> None:
-        """There is no table of this space."""
+        """Returns nothing: there is no table of this space."""
         return
 
     def check_network(self, shape: Shape, settings: Mapping[str, Any]) -> Refusals:
-        """What cannot be built about a network, as (setting, reason)."""
+        """Returns why a network cannot be built, as (setting, reason) pairs."""
         found = self._chain()
         if found:
             return found
@@ -150,7 +150,7 @@ class ShuffleNetBlocks:
         return self if size is None else replace(self, channels=size.channels)
 
     def _chain(self) -> Refusals:
-        """What is wrong with the stages themselves."""
+        """Checks the stages themselves."""
         if len(self.depths) != len(self.widths):
             return [("depths", f"must hold one number per stage, {len(self.widths)}; got {len(self.depths)}")]
         found = []
@@ -164,7 +164,7 @@ class ShuffleNetBlocks:
         return found
 
     def _fit(self, shape: Shape, channels: int, layers: int, stem: str) -> Refusals:
-        """What is wrong with a size, whichever it is of: of a supernet or of a network."""
+        """Checks a size, of a supernet or of a network."""
         found = []
         if channels >= self.widths[0]:
             found.append(("channels", f"must be below the {self.widths[0]} of the first block; got {channels}"))
@@ -177,7 +177,7 @@ class ShuffleNetBlocks:
         return found
 
     def _ops(self) -> Refusals:
-        """What is wrong with the ops."""
+        """Checks the ops."""
         if self.block_ops is None:
             return []
         found = []
