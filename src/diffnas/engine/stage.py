@@ -70,8 +70,9 @@ class Transition:
 class Clock:
     """The position of a search in time.
 
-    `epoch` of `epochs` spans all stages that share weights; `stage_epoch` counts within the stage.  `phase` and `step` count what is done within the epoch, `total` the epochs done since the search began.  `selecting` says
-    that the stage at hand `selects`.
+    `epoch` of `epochs` spans all stages that share weights; `stage_epoch` counts within the stage.  `phase` and `step`
+    count what is done within the epoch, `total` the epochs done since the search began.  `selecting` says that the
+    current stage `selects`.
     """
 
     stage: int = 0

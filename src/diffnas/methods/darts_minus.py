@@ -36,7 +36,7 @@ class DARTSMinus(Method):
 
     @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
-        """Every edge needs the auxiliary skip, and no cell may be derived with it."""
+        """Checks that every edge has the auxiliary skip, and that no cell may be derived with it."""
         if space.modality == "text":
             return [("name", f"{space.name} has no skip connections that darts-minus could help; take another method")]
         cell, *_ = cells = list(space.cells.values())
@@ -52,12 +52,12 @@ class DARTSMinus(Method):
 
     @override
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
-        """The softmax over all other ops; for the auxiliary skip, beta (1 - e / E) at epoch e of E."""
+        """Returns the softmax over all other ops; the auxiliary skip has beta (1 - e / E) at epoch e of E."""
         return _mixture(search, self.beta * (1.0 - search.clock.epoch / search.clock.epochs))
 
     @override
     def strength(self, search: Search) -> dict[str, Tensor]:
-        """The softmax; 0 for the auxiliary skip."""
+        """[E, O] per kind: the softmax, and 0 for the auxiliary skip."""
         return {kind: mix.op.detach() for kind, mix in _mixture(search, 0.0).items()}
 
 

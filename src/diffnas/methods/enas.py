@@ -71,7 +71,7 @@ class ENAS(Method):
 
     @override
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
-        """Weights and controller in turns, epoch by epoch; then the selection, a step for every candidate."""
+        """Returns a stage that trains weights and controller in turns, then the selection, a step per candidate."""
         each = self.aggregate if self.batches == "own" else 1
         search = Stage(epochs, size, phases=(Phase(("train",)), Phase(("valid",), self.controller_steps, each)))
         selection = Stage(1, size, fresh=False, restart=True, phases=(Phase(("score",), self.candidates),))
@@ -79,14 +79,14 @@ class ENAS(Method):
 
     @override
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
-        """The controller, with its baseline and the winner of the selection."""
+        """Builds the controller, with its baseline and the winner of the selection."""
         bounds = (self.temperature, self.tanh_constant, self.op_tanh_reduce)
         leads = list(space.cells)[: 1 if self.lead == "first" else None]
         return Controller(space.cells, generator, self.units, self.layers, *bounds, self.favoured, leads)
 
     @override
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
-        """A new child; for use "eval" the winner, if there is one."""
+        """Samples a new child; for use "eval", returns the winner, if there is one."""
         controller = _controller(search)
         if use == "arch":
             return controller(search.shared)
@@ -97,12 +97,12 @@ class ENAS(Method):
 
     @override
     def strength(self, search: Search) -> dict[str, Tensor]:
-        """How often each op is chosen in the winner, before there is one in the greedy child."""
+        """[E, O] per kind: how often the winner chooses each op, or the greedy child before there is a winner."""
         return {kind: mix.op for kind, mix in _controller(search).found().items()}
 
     @override
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
-        """The weights of a new child on `train`, the controller on `valid`; in the last stage, the score of one child."""
+        """Trains a new child's weights on `train` and the controller on `valid`; in the last stage, scores one child."""
         losses = {}
         if "train" in batches:
             losses["train"] = engine.weight_step(search, search.relax("weights", batches["train"]), batches["train"])
@@ -138,13 +138,13 @@ class ENAS(Method):
 
     @override
     def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
-        """Children of the controller."""
+        """Samples children of the controller."""
         children = _controller(search).write(count, generator)
         return [genotype_of(child, search.space.name, search.space.cells) for child in children]
 
     @override
     def derive(self, search: Search) -> Genotype:
-        """The winner of the selection, before it the greedy child."""
+        """Derives the winner of the selection, or the greedy child before there is one."""
         return genotype_of(_controller(search).found(), search.space.name, search.space.cells)
 
 

@@ -46,7 +46,7 @@ class PDARTS(Method):
 
     @override
     def check_settings(self) -> list[tuple[str, str]]:
-        """Stages do not shrink in depth or grow in ops; rates are probabilities."""
+        """Checks that stages do not shrink in depth or grow in ops, and that rates are probabilities."""
         found = []
         second, third = self.added_layers
         if not 0 <= second <= third <= 1000:
@@ -62,7 +62,7 @@ class PDARTS(Method):
 
     @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
-        """Skip dropout needs a supernet that has it, and deeper stages cells to stack."""
+        """Checks that the supernet has skip dropout and cells to stack."""
         if space.modality == "text":
             return [("name", f"{space.name} has one cell, and pdarts searches ever deeper; take another method")]
         if not any(self.rates) or getattr(space, "skip_dropout", False):
@@ -74,7 +74,7 @@ class PDARTS(Method):
 
     @override
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
-        """Three, that share `epochs`; each starts afresh, and only the ops that an edge may have are handed on."""
+        """Returns three stages that share `epochs`; each starts afresh, and only the allowed ops are handed on."""
         shares = [max(1, (epochs + 2 - k) // 3) for k in range(3)]
         sizes = [replace(size, layers=size.layers + more) for more in (0, *self.added_layers)]
         plans = zip(shares, sizes, (None, *self.kept_ops), strict=True)
@@ -82,7 +82,7 @@ class PDARTS(Method):
 
     @override
     def supernet_buffers(self, clock: Clock) -> dict[str, float]:
-        """The rate of skip dropout: down to 0 in a line over the whole stage, and from the warm-up's end anew, by a fifth."""
+        """Returns the rate of skip dropout: linear to 0 over the stage; after the warm-up anew, exponential with rate 0.2."""
         if not any(self.rates):
             return {}
         first, epoch = self.rates[clock.stage], clock.stage_epoch
@@ -92,7 +92,7 @@ class PDARTS(Method):
 
     @override
     def derive(self, search: Search) -> Genotype:
-        """The strongest op of every edge, the strongest edges of every node, and no more than `max_skips`."""
+        """Derives the strongest op of every edge and the strongest edges of every node, with at most `max_skips`."""
         strength, cells = search.strength(), search.space.cells
         limits = {kind: None if kind == "reduce" else self.max_skips for kind in cells}
         found = {kind: restricted(cell, strength[kind], limits[kind]) for kind, cell in cells.items()}

@@ -46,7 +46,7 @@ class SmoothDARTS(Wrapper):
 
     @override
     def check_stages(self, epochs: int, size: Size) -> list[tuple[str, str]]:
-        """The method within must learn its architecture in steps of their own."""
+        """Checks that the base takes separate steps of the architecture."""
         found, stages = super().check_stages(epochs, size), self.base.stages(epochs, size)
         if not any("valid" in phase.feeds for stage in stages if not stage.selects for phase in stage.phases):
             reason = (
@@ -56,14 +56,14 @@ class SmoothDARTS(Wrapper):
         return found
 
     def epsilon(self, clock: Clock) -> float:
-        """epsilon_first + (epsilon_last - epsilon_first) e / E at epoch e of E; where the method within selects, the last."""
+        """epsilon_first + (epsilon_last - epsilon_first) e / E at epoch e of E; where the base's stages selects, the last."""
         if clock.selecting and not self.begins_anew:
             return self.epsilon_last
         return self.epsilon_first + (self.epsilon_last - self.epsilon_first) * clock.epoch / clock.epochs
 
     @override
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
-        """The mixture of the method within; for a weight step its numbers, moved by at most epsilon and projected.
+        """Returns the base's mixture; for a weight step detached, moved by at most epsilon, and projected.
 
         `adv` needs the `batch` whose loss it raises; without one nothing is moved.
         """

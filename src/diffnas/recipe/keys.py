@@ -41,7 +41,12 @@ def recipe_keys() -> list[Key]:
     keys = model_keys(settings_model(Head), "", "")
     seen = Counter(dataclasses.replace(key, choice="") for modality in SECTIONS for key in modality_keys(modality))
     keys += [key for key, count in seen.items() if count == len(SECTIONS)]
-    keys += [key for modality in SECTIONS for key in modality_keys(modality) if seen[dataclasses.replace(key, choice="")] == 1]
+    keys += [
+        key
+        for modality in SECTIONS
+        for key in modality_keys(modality)
+        if seen[dataclasses.replace(key, choice="")] == 1
+    ]
     for section, registry in REGISTRIES.items():
         names = one_of(registry)
         keys.append(Key(f"{section}.name", names, None, f"which {section} to search: see `diffnas list {section}s`"))

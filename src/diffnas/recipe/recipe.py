@@ -137,7 +137,7 @@ def is_limit(key: str) -> bool:
 
 
 def flat_values(recipe: Recipe) -> dict[str, str]:
-    """Every dotted key with its value as JSON; settings that hold settings (of a method within a method) are one."""
+    """Returns every dotted key with its value as JSON; the settings of a base method are one value."""
     tree = recipe.values()
     nested = {f"{name}.{key}": v for name in REGISTRIES for key, v in tree.get(name, {}).items() if isinstance(v, dict)}
     inside = tuple(f"{key}." for key in nested)

@@ -16,7 +16,7 @@ from diffnas.data.texts import TEXTS
 from diffnas.errors import MOST
 from diffnas.plugins import load_installed, plugin_hint
 from diffnas.recipe import schema
-from diffnas.recipe.keys import choice_model, modality_keys, leaf_of, model_keys, must_be, nearest, section_of
+from diffnas.recipe.keys import choice_model, leaf_of, modality_keys, model_keys, must_be, nearest, section_of
 from diffnas.recipe.schema import SECTIONS, Head
 from diffnas.registry import REGISTRIES, Kind, choice_class, make, names_of
 from diffnas.runtime.yaml_text import quote_value
@@ -79,7 +79,9 @@ class Check:
 
     def _models(self) -> dict[str, type[BaseModel]]:
         """The checking form of every section; which ones depends on what data, space and method the recipe names."""
-        models: dict[str, type[BaseModel]] = {name: settings_model(cls) for name, cls in SECTIONS[self.modality].items()}
+        models: dict[str, type[BaseModel]] = {
+            name: settings_model(cls) for name, cls in SECTIONS[self.modality].items()
+        }
         for section, registry in REGISTRIES.items():
             values = self.values.get(section)
             name = values.get("name") if isinstance(values, dict) else None
@@ -105,7 +107,11 @@ class Check:
             found = self._sound(model, {key: value for key, value in values.items() if key != "name"}, f"{section}.")
             name, registry = values.get("name"), REGISTRIES[section]
             if not (isinstance(name, str) and name in registry):
-                said = "must say which" if name is None else f"{quote_value(name)} is unknown{nearest(str(name), registry)}"
+                said = (
+                    "must say which"
+                    if name is None
+                    else f"{quote_value(name)} is unknown{nearest(str(name), registry)}"
+                )
                 own = "" if name is None else plugin_hint(section, name, self.name)
                 self._refuse(f"{section}.name", f"{said}; known: {', '.join(registry)}{own}")
             elif found is not None and not self.by_name_alone and self._sound_base(found):
@@ -122,7 +128,7 @@ class Check:
         return found
 
     def _sound_base(self, found: BaseModel) -> bool:
-        """Whether the settings of the method within a wrapper are sound; other sections have none."""
+        """Whether the settings of a wrapper's base are sound; other sections have none."""
         if not hasattr(found, "base_settings"):
             return True
         values = dict(found)
@@ -150,7 +156,9 @@ def _base_mistakes(base: str, settings: Mapping[str, Any], at: str) -> Refusals:
     """Returns the mistakes in `base` and `base_settings` of a wrapper, and of the wrapper within it."""
     registry = REGISTRIES["method"]
     if base not in registry:
-        return [(f"{at}.base", f"{quote_value(base)} is unknown{nearest(base, registry)}; known: {', '.join(registry)}")]
+        return [
+            (f"{at}.base", f"{quote_value(base)} is unknown{nearest(base, registry)}; known: {', '.join(registry)}")
+        ]
     model = choice_model("method", base)
     inside = f"{at}.base_settings"
     found, mistakes = read_settings(
@@ -225,7 +233,10 @@ def refusals(parts: Mapping[str, Any], named: list[str], recipe: str = "") -> Re
     if data is not None and data.name not in (known := sorted({*DATA, *TEXTS})):
         own = plugin_hint("data", data.name, recipe)
         found.append(
-            ("data.name", f"{quote_value(data.name)} is unknown{nearest(data.name, known)}; known: {', '.join(known)}{own}")
+            (
+                "data.name",
+                f"{quote_value(data.name)} is unknown{nearest(data.name, known)}; known: {', '.join(known)}{own}",
+            )
         )
         data = None
     if search is not None and method is not None and method.needs_double_backward and search.supernet != "plain":
@@ -241,7 +252,10 @@ def refusals(parts: Mapping[str, Any], named: list[str], recipe: str = "") -> Re
         return found
     found += _text(data) if isinstance(data, schema.Text) else _data(data)
     if space is not None and space.modality != modality_of(data.name):
-        return [*found, ("space.name", f"{space.name} reads {space.modality}, and {data.name} is {modality_of(data.name)}")]
+        return [
+            *found,
+            ("space.name", f"{space.name} reads {space.modality}, and {data.name} is {modality_of(data.name)}"),
+        ]
     if search is not None and space is not None:
         found += _searched(search, data, space, method)
     if train is not None and space is not None:

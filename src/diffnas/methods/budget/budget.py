@@ -55,7 +55,7 @@ class Budget(Wrapper):
 
     @override
     def check_settings(self) -> list[tuple[str, str]]:
-        """A table goes with latency, and must be sound."""
+        """Checks that a table is given exactly for latency, and can be read."""
         found = super().check_settings()
         if (self.unit == "latency") != (self.table is not None):
             found.append(("table", "goes with method.unit=latency: set both, or neither"))
@@ -68,7 +68,7 @@ class Budget(Wrapper):
 
     @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
-        """Every op that may be derived has a cost."""
+        """Checks that every op that may be derived has a cost."""
         found = super().check_space(space)
         if self.table is None:
             reason = f"{space.name} does not tell what its ops cost; give a table of latencies (method.table)"
@@ -81,7 +81,7 @@ class Budget(Wrapper):
 
     @override
     def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
-        """That of the method within; raises `RecipeError` where no network is within the limit."""
+        """Returns the base's transition; raises `RecipeError` if no network is within the limit."""
         self._prices(search)
         return super().on_epoch_boundary(search, epoch)
 
@@ -96,7 +96,7 @@ class Budget(Wrapper):
 
     @override
     def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
-        """That of the method within, and weight * max(0, expected / target - 1), or as `form` says."""
+        """[]: the base's penalty plus weight * max(0, expected / target - 1), or as `form` says."""
         own = super().penalty(search, mixture)
         if not self.weight:
             return own
@@ -106,7 +106,7 @@ class Budget(Wrapper):
 
     @override
     def derive(self, search: Search) -> Genotype | None:
-        """The genotype of the method within if it is within the limit; otherwise the strongest one that is."""
+        """Derives the base's genotype if it is within the limit; otherwise the strongest one that is."""
         genotype = super().derive(search)
         if self.limit is None or genotype is None:
             return genotype

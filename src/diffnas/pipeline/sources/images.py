@@ -132,7 +132,7 @@ class ImageTest:
         }
 
     def _untrained(self, part: Part | None) -> tuple[Tensor, dict[str, Any] | None]:
-        """Returns the test images that `part` was not trained on, [M], and the number and first of the others; None if unknown."""
+        """[M]: the test images that `part` was not trained on; and the number and first of the others, None if unknown."""
         every = torch.arange(len(self.data.test))
         known = None if part is None else read_digests(part)
         if known is None:

@@ -99,7 +99,7 @@ class DartsRNN:
         return {k: [[[Resources(0, 0, 0)] * len(cell.ops) for _ in cell.edges]] for k, cell in self.cells.items()}
 
     def fixed_cost(self, shape: Shape | TextShape, unit: Unit, size: Size | None = None) -> float:
-        """Returns the cost of any network of `size`: its parameters, or the multiply-adds of its matrix products for one word."""
+        """Returns the cost of any network of `size`: parameters, or multiply-adds of the matrix products for one word."""
         return float(network_cost(_vocabulary(shape), (size or self.size).channels, self.steps, unit))
 
     def check_size(self, shape: Shape | TextShape, size: Size | None = None) -> list[tuple[str, str]]:

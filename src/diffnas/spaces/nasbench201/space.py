@@ -33,7 +33,7 @@ ABSENT: dict[str, tuple[Any, str]] = {
 
 @dataclass(frozen=True)
 class NASBench201:
-    """The space of NAS-Bench-201: one kind, `cell`, with an input and three nodes that read every earlier state (6 edges of 5 ops).
+    """The space of NAS-Bench-201: `cell`, an input and three nodes that read every earlier state (6 edges of 5 ops).
 
     All edges stay; the strongest op of each is derived, `none` included.
     """
@@ -117,7 +117,7 @@ class NASBench201:
 
     @staticmethod
     def _cost(op: str, shape: Shape, unit: Unit, size: Size) -> float:
-        """Returns the cost of one op on one edge in all cells: a convolution of kernel k, and its normalisation's 2 C parameters."""
+        """Returns an op's cost on one edge of all cells: a convolution of kernel k, and its normalisation's 2 C parameters."""
         if not op.startswith("nor_conv"):
             return 0.0
         taps, total = int(op[-1]) ** 2, 0

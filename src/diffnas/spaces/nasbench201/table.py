@@ -265,7 +265,9 @@ def _formulas() -> NDArray[np.str_]:
 
 
 def formula(ops: Sequence[str]) -> str:
-    """Returns the function of its input x that a cell computes, with the terms of sums in alphabetical order; cells of one formula are one.
+    """Returns the function that a cell computes of its input x, with the terms of sums in alphabetical order.
+
+    Cells with the same formula count as one.
 
     Only `none` and the pooling of nothing vanish: a convolution of nothing still adds its normalisation's shift.  (The 6,466
     distinct cells of the paper take it for nothing, and tell sums by how they are nested and by how many terms are `none`.)
