@@ -133,8 +133,8 @@ def compiler(device: torch.device) -> Finding:
 
 def main(tell: Callable[[str], None]) -> None:
     """Tells every finding, and what is looked at next, as JSON."""
-    for found in findings():
-        tell(json.dumps({"begins": found} if isinstance(found, str) else asdict(found)))
+    for finding in findings():
+        tell(json.dumps({"begins": finding} if isinstance(finding, str) else asdict(finding)))
 
 
 if __name__ == "__main__":

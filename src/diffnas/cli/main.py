@@ -114,12 +114,12 @@ def search(
         chosen = read_recipe(_required(recipe, "recipe"), overrides or ())
     from diffnas.pipeline import search as pipeline
 
-    found = pipeline.search(chosen, resume or run, resume=resume is not None)
+    finished = pipeline.search(chosen, resume or run, resume=resume is not None)
     _print(
-        f"run folder: {found.path}",
-        f"genotype:   {found.search.genotype}",
-        f"next:       {_after_search(chosen, found)}",
-        kept=str(found.path),
+        f"run folder: {finished.path}",
+        f"genotype:   {finished.search.genotype}",
+        f"next:       {_after_search(chosen, finished)}",
+        kept=str(finished.path),
     )
 
 
@@ -184,11 +184,11 @@ def train(
         from diffnas.runtime.files import is_folder
 
         text = _required(genotype, "genotype")
-        found = _genotype(text)  # what it lacks is said before what the recipe lacks
+        loaded = _genotype(text)  # what it lacks is said before what the recipe lacks
         source = Path(text) if is_folder(text) else None
         chosen = read_recipe(recipe or _recipe_of(source), overrides or ())
         with named(_short(text)):
-            done = api.train(found if text == "-" else text, chosen, run or source, False, name, partial, init)
+            done = api.train(loaded if text == "-" else text, chosen, run or source, False, name, partial, init)
         part = done.train(name or f"{chosen.name}-seed{chosen.seed}")
     which = ["--train", part.path.name] if len(done.trainings()) > 1 else []
     _print(
@@ -257,15 +257,15 @@ def predict(
     from diffnas.pipeline.predict import described
     from diffnas.pipeline.predict import predict as pipeline
 
-    found, errors = [], []
+    predictions, errors = [], []
     for prediction in pipeline(opened, files, name, top, tuple(overrides or ())):
-        found.append(prediction)
+        predictions.append(prediction)
         if "error" in prediction:
             errors.append(prediction["error"])
         elif not as_json:
             _print(described(prediction))
     if as_json:
-        _print(*_json_lines(found))
+        _print(*_json_lines(predictions))
     if errors:
         raise UserError(*errors)
 
@@ -302,11 +302,11 @@ def show(
     from diffnas.runtime.files import is_file, is_folder
 
     start_console()
-    found = _genotype(genotype)
+    loaded = _genotype(genotype)
     _say_unfinished(genotype)
     _say_changed_plugins(genotype)
     if as_json and not stats:
-        _print(*found.to_json().splitlines())
+        _print(*loaded.to_json().splitlines())
         return
     if is_file(out) and not as_json:
         raise RunError(f"--out {out}: is a file; name a folder")
@@ -317,16 +317,16 @@ def show(
         by, shape = run_size(genotype) if recipe is None and is_folder(genotype) else (recipe, None)
         with named(_short(genotype)):  # what cannot be counted is refused before anything is drawn
             if as_json:
-                _print(*_json_lines(size_facts(found, by, shape)))
+                _print(*_json_lines(size_facts(loaded, by, shape)))
                 return
-            lines = list(size_lines(found, by, shape))
+            lines = list(size_lines(loaded, by, shape))
     from diffnas.draw import write_cells
 
     out.mkdir(parents=True, exist_ok=True)
-    written = write_cells(found, out, f"{_stem(genotype)}-cells")
+    written = write_cells(loaded, out, f"{_stem(genotype)}-cells")
     _print(
-        *found.to_text().splitlines(),
-        *_origin(found.provenance),
+        *loaded.to_text().splitlines(),
+        *_origin(loaded.provenance),
         *lines,
         *(f"picture: {path}" for path in written),
     )
@@ -390,10 +390,10 @@ def lookup(
     start_console()
     cell = _required(cell, "cell", "--best N")
     with named(_short(cell)):
-        found = look_up(_typed(cell), table)
+        entry = look_up(_typed(cell), table)
     _say_unfinished(cell)
-    devices = None if latency is None else latencies(latency, found.index)
-    _print(*(_json_lines(plain(found, devices)) if as_json else describe(found, devices)))
+    devices = None if latency is None else latencies(latency, entry.index)
+    _print(*(_json_lines(plain(entry, devices)) if as_json else describe(entry, devices)))
 
 
 def _list_best(count: int, data: str, by: str, table: Path | None, as_json: bool) -> None:
@@ -462,9 +462,9 @@ def doctor(
     """
     from diffnas.checkup.findings import check_all, described
 
-    found = check_all()
-    _print(*(_json_lines(found) if as_json else described(found)))
-    if not found["works"]:
+    result = check_all()
+    _print(*(_json_lines(result) if as_json else described(result)))
+    if not result["works"]:
         raise typer.Exit(1)
 
 
@@ -682,9 +682,9 @@ def _say_unfinished(genotype: str) -> None:
     from diffnas.runtime.files import is_folder
 
     with contextlib.suppress(UserError):  # a cell can be shown whatever is wrong beside it
-        found = unfinished(Path(genotype)) if is_folder(genotype) else None
-        if found is not None:
-            say(f"run {genotype}: its search has not finished ({found[0]} of {found[1]} epochs)", error=True)
+        epochs = unfinished(Path(genotype)) if is_folder(genotype) else None
+        if epochs is not None:
+            say(f"run {genotype}: its search has not finished ({epochs[0]} of {epochs[1]} epochs)", error=True)
 
 
 def _say_changed_plugins(genotype: str) -> None:
@@ -705,8 +705,8 @@ def _after_search(recipe: Recipe, run: Run) -> str:
     """The command that makes use of a search's genotype."""
     from diffnas.core.genotype import read_genotype_file
 
-    found = read_genotype_file(run.search.genotype) if run.search.genotype.is_file() else None
-    if recipe.space is not None and found is not None and recipe.space.lookup(found) is not None:
+    genotype = read_genotype_file(run.search.genotype) if run.search.genotype.is_file() else None
+    if recipe.space is not None and genotype is not None and recipe.space.lookup(genotype) is not None:
         return shlex.join(["diffnas", "lookup", str(run.path)])
     by = [] if recipe.train is not None else ["--recipe", "RECIPE"]
     return shlex.join(["diffnas", "train", str(run.path), *by]) + ("  (diffnas list recipes)" if by else "")

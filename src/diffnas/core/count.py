@@ -86,13 +86,13 @@ def mmrazor_flops(network: nn.Module, shape: Shape | Sequence[int]) -> int:
 
 def _layer_by_layer(module: nn.Module, shape: Any, rule: Callable[[nn.Module, Tensor, Tensor], T]) -> list[T]:
     """Applies `rule` to the input and output of every call of every layer, in evaluation mode."""
-    twin, found = copy.deepcopy(module).to("meta").eval(), []
+    twin, rows = copy.deepcopy(module).to("meta").eval(), []
     for layer in twin.modules():
         if not list(layer.children()):
-            layer.register_forward_hook(lambda layer, inputs, output: found.append(rule(layer, inputs[0], output)))
+            layer.register_forward_hook(lambda layer, inputs, output: rows.append(rule(layer, inputs[0], output)))
     with torch.no_grad():
         twin(_sample(shape))
-    return found
+    return rows
 
 
 def _snas(layer: nn.Module, x: Tensor, y: Tensor) -> Resources:

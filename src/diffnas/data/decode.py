@@ -40,13 +40,13 @@ class Scale:
 
     def holding(self, ranges: Iterable[Range]) -> Scale:
         """This scale, completed for the kinds of values that it knows nothing of by `ranges`, those of a set of files."""
-        found = self
+        scale = self
         for kind, choose in (("integers", _integer_scale), ("floats", _float_scale)):
             seen = [one for one in ranges if one.kind == kind]
             if seen and getattr(self, kind) is None:
                 limits = choose(min(one.low for one in seen), max(one.high for one in seen))
-                found = replace(found, **{kind: limits})
-        return found
+                scale = replace(scale, **{kind: limits})
+        return scale
 
 
 class Range(NamedTuple):
@@ -76,9 +76,9 @@ def read_image(file: str | Path | BinaryIO, side: int, scale: Scale | None = Non
     if isinstance(file, str | Path) and not os.path.isfile(file):  # opening a pipe would wait for ever
         raise DataError(f"{file}: is not there, or is no regular file")
     named, scale = str(file) if name is None else name, scale or Scale()
-    pixels, found = _read(file, named, side, scale)
-    if pixels is None and found is not None:
-        pixels, _ = _read(file, named, side, scale.holding([found]))
+    pixels, beyond = _read(file, named, side, scale)
+    if pixels is None and beyond is not None:
+        pixels, _ = _read(file, named, side, scale.holding([beyond]))
     assert pixels is not None
     return torch.from_numpy(pixels.copy())
 
@@ -100,9 +100,9 @@ def read_images(files: Sequence[Path], side: int, scale: Scale) -> tuple[Tensor,
     return torch.from_numpy(pixels), whole, sum(_beyond(one, whole) for one in ranges.values())
 
 
-def _beyond(found: Range, scale: Scale) -> bool:
-    low, high = getattr(scale, found.kind)
-    return found.low < low or found.high > high
+def _beyond(extent: Range, scale: Scale) -> bool:
+    low, high = getattr(scale, extent.kind)
+    return extent.low < low or extent.high > high
 
 
 def _read_into(
@@ -115,12 +115,12 @@ def _read_into(
         lines: list[str] = []
         for place in places[start : start + _CHUNK]:
             try:
-                square, found = _read(files[place], str(files[place]), side, scale)
+                square, extent = _read(files[place], str(files[place]), side, scale)
             except DataError as error:
                 lines += error.lines
                 continue
-            if found is not None:
-                ranges[place] = found
+            if extent is not None:
+                ranges[place] = extent
             if square is not None:
                 pixels[place] = square
         return lines
@@ -164,10 +164,10 @@ def _pixels(
         image.load()  # after which the orientation is what is left to do
         square = squared(rgb_image(image), side, orientation(image))
         return np.asarray(square).transpose(2, 0, 1), None
-    found = Range(deep.kind, float(deep.values.min()), float(deep.values.max()))
+    extent = Range(deep.kind, float(deep.values.min()), float(deep.values.max()))
     limits = getattr(scale, deep.kind)
     if limits is None:
-        return None, found
+        return None, extent
     planes = [squared(Image.fromarray(plane), side, orientation(image)) for plane in deep.shown(*limits)]
     levels = np.stack([np.rint(np.asarray(plane)).astype(np.uint8) for plane in planes])
-    return np.broadcast_to(levels, (3, side, side)), found  # one plane is all three
+    return np.broadcast_to(levels, (3, side, side)), extent  # one plane is all three

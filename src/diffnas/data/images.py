@@ -44,8 +44,8 @@ class Images:
         if self.pixels.dtype != torch.uint8 or self.pixels.dim() != 4:
             raise DataError(f"pixels of {self.pixels.dtype} {list(self.pixels.shape)}: need uint8 [M, C, H, W]")
         if self.labels.dtype != torch.int64 or self.labels.shape != self.pixels.shape[:1]:
-            found = f"{self.labels.dtype} {list(self.labels.shape)}"
-            raise DataError(f"labels of {found}: need int64 [{len(self.pixels)}], one an image")
+            actual = f"{self.labels.dtype} {list(self.labels.shape)}"
+            raise DataError(f"labels of {actual}: need int64 [{len(self.pixels)}], one an image")
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -160,8 +160,8 @@ def _list(name: str, path: str | Path | None, side: int | None, whole: bool) -> 
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(SOURCES)}"
         raise DataError(f"data set {name} is unknown; {hint}")
     source = own or (folder.read_test if whole and name == "folder" else SOURCES[name])
-    found = source(name, None if path is None else Path(path).expanduser(), side)
-    listed = found if isinstance(found, Listed) else Listed(*found)
+    read = source(name, None if path is None else Path(path).expanduser(), side)
+    listed = read if isinstance(read, Listed) else Listed(*read)
     if listed.train is not None and listed.train.names != listed.test.names:
         raise DataError(f"data set {name}: {_different(listed.train.names, listed.test.names)}")
     return listed

@@ -95,8 +95,8 @@ def inputs_from_plain(values: Mapping[str, Any]) -> Inputs:
     """The inputs among `values`, which may hold other keys; raises `KeyError`, `TypeError` or `ValueError` for damaged ones."""
     kind: Any = TextInputs if "words" in values else ImageInputs
     plain = {one.name: values[one.name] for one in fields(kind) if one.default is MISSING or one.name in values}
-    found: Inputs = kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()})
-    return found
+    inputs: Inputs = kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()})
+    return inputs
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

@@ -32,8 +32,8 @@ def largest_eigenvalue(search: Search, batch: Batch, decay: float = 0.0, steps: 
         _write(parameters, start, shift)
         mixture = search.relax("eval")
         with torch.random.fork_rng(devices):  # dropout, and ops that are noise
-            found = differentiate(search, mixture, batch, {"mixture"}, "train_frozen_stats").mixture
-        outputs = [(t, g) for t, g in zip(mixture.tensors(), found, strict=True) if t.requires_grad]
+            grads_of_mixture = differentiate(search, mixture, batch, {"mixture"}, "train_frozen_stats").mixture
+        outputs = [(t, g) for t, g in zip(mixture.tensors(), grads_of_mixture, strict=True) if t.requires_grad]
         if not outputs:
             return torch.zeros(size, dtype=torch.float64)
         tensors, seeds = zip(*outputs, strict=True)

@@ -80,9 +80,9 @@ def differentiate(
         loss = _loss(search, mixture, batch, norm)
     targets = (search.weights if "weights" in wrt else []) + (mixture.tensors() if "mixture" in wrt else [])
     whole = wrt == {"weights"} if whole is None else whole
-    found = _grad(loss.total() if whole else loss.value, targets)
+    grads = _grad(loss.total() if whole else loss.value, targets)
     split = len(search.weights) if "weights" in wrt else 0
-    return Grads(loss.detach(), found[:split], found[split:])
+    return Grads(loss.detach(), grads[:split], grads[split:])
 
 
 def weight_step(search: Search, mixture: Mixture, batch: Batch) -> Loss:
@@ -170,8 +170,8 @@ def _constant(weights: Sequence[Tensor]) -> Iterator[None]:
 def _grad(loss: Tensor, targets: Sequence[Tensor], create_graph: bool = False) -> list[Tensor]:
     if not loss.requires_grad:  # nothing that is asked for takes part
         return [torch.zeros_like(t) for t in targets]
-    found = torch.autograd.grad(loss, list(targets), allow_unused=True, create_graph=create_graph)
-    return [torch.zeros_like(t) if g is None else g for g, t in zip(found, targets, strict=True)]
+    grads = torch.autograd.grad(loss, list(targets), allow_unused=True, create_graph=create_graph)
+    return [torch.zeros_like(t) if g is None else g for g, t in zip(grads, targets, strict=True)]
 
 
 def _apply(
@@ -204,8 +204,8 @@ def _arch_apply(search: Search, mixture: Mixture, grads: list[Tensor]) -> None:
     if not pairs or not targets:
         return
     outputs, seeds = zip(*pairs, strict=True)
-    found = torch.autograd.grad(outputs, targets, seeds, allow_unused=True)
-    filled = [torch.zeros_like(t) if g is None else g for g, t in zip(found, targets, strict=True)]
+    arch_grads = torch.autograd.grad(outputs, targets, seeds, allow_unused=True)
+    filled = [torch.zeros_like(t) if g is None else g for g, t in zip(arch_grads, targets, strict=True)]
     _apply(search.arch_optimizer, targets, filled, search.arch_clip)
 
 

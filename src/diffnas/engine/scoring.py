@@ -35,11 +35,11 @@ def score(search: Search, mixture: Mixture, batches: Iterable[Batch], norm: Norm
     count, carry = 0, None
     with normalisation(search, norm), search.autocast():
         for batch in batches:
-            found = search.task.loss(lambda inputs: search.supernet(inputs, mixture), replace(batch, carry=carry))
-            carry = found.carry
-            loss += found.value * found.count
-            correct += found.correct
-            count += found.count
+            batch_loss = search.task.loss(lambda inputs: search.supernet(inputs, mixture), replace(batch, carry=carry))
+            carry = batch_loss.carry
+            loss += batch_loss.value * batch_loss.count
+            correct += batch_loss.correct
+            count += batch_loss.count
     loss, accuracy = loss / count, correct / count
     return Scores(loss, accuracy, search.task.reward(loss, accuracy))
 

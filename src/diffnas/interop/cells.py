@@ -42,11 +42,11 @@ def from_fields(arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Genoty
     values = {**dict(zip(_FIELDS, arguments, strict=False)), **keywords}
     if len(values) < len(arguments) + len(keywords):
         raise GenotypeError("genotype: Genotype(...) has a field twice, or more than six without a name")
-    found = {key: value for key, value in values.items() if value is not None}  # AutoDL's `connects=None`
-    if any(isinstance(value, str) for value in found.values()):
+    given = {key: value for key, value in values.items() if value is not None}  # AutoDL's `connects=None`
+    if any(isinstance(value, str) for value in given.values()):
         raise GenotypeError("genotype: a field of Genotype(...) is a name, not a value; nothing is looked up")
-    kinds = {_KINDS.get(key, key) for key in found if not key.endswith("concat")}
-    return _from_lists(found, kinds, "Genotype(...) text")
+    kinds = {_KINDS.get(key, key) for key in given if not key.endswith("concat")}
+    return _from_lists(given, kinds, "Genotype(...) text")
 
 
 def from_dictionary(values: Mapping[str, Any]) -> Genotype:

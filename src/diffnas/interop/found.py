@@ -34,11 +34,11 @@ class Found:
 
 def find_genotypes(text: str) -> list[Found]:
     """All that looks like a genotype in `text`, in the order of the text."""
-    found, line, at = [], 1, 0
+    items, line, at = [], 1, 0
     for item in sorted([*_values(text), *_strings(text)], key=lambda item: item.at):
         line, at = line + text.count("\n", at, item.at), item.at
-        found.append(replace(item, line=line))
-    return found
+        items.append(replace(item, line=line))
+    return items
 
 
 def _values(text: str) -> Iterator[Found]:

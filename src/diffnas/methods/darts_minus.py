@@ -42,13 +42,13 @@ class DARTSMinus(Method):
         cell, *_ = cells = list(space.cells.values())
         if AUXILIARY not in cell.ops:
             return [("ops", f"must hold {AUXILIARY}; write [{', '.join([*cell.ops, AUXILIARY])}]")]
-        found = []
+        problems = []
         if not all(row[each.ops.index(AUXILIARY)] for each in cells for row in each.allowed):
-            found.append(("edge_ops", f"must hold {AUXILIARY} for every edge"))
+            problems.append(("edge_ops", f"must hold {AUXILIARY} for every edge"))
         if AUXILIARY not in cell.excluded:
             names = [op for op in cell.ops if op in cell.excluded]
-            found.append(("excluded", f"must hold {AUXILIARY}; write [{', '.join([*names, AUXILIARY])}]"))
-        return found
+            problems.append(("excluded", f"must hold {AUXILIARY}; write [{', '.join([*names, AUXILIARY])}]"))
+        return problems
 
     @override
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:

@@ -65,20 +65,23 @@ class DARTSPT(Wrapper):
     @override
     def check_stages(self, epochs: int, size: Size) -> list[tuple[str, str]]:
         """Checks that the base's last stage trains weights."""
-        found, last = super().check_stages(epochs, size), self.base.stages(epochs, size)[-1]
+        problems, last = super().check_stages(epochs, size), self.base.stages(epochs, size)[-1]
         if any("train" in phase.feeds for phase in last.phases):
-            return found
+            return problems
         reason = "ends with a selection of its own; tuning needs a method that trains to its end"
-        return [*found, ("base", f"{self.base.name} {reason}")]
+        return [*problems, ("base", f"{self.base.name} {reason}")]
 
     @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
         """Checks that the tuning stage is long enough for all decisions, which are made for all kinds of cell at once."""
-        found, needed = super().check_space(space), max(map(decisions, space.cells.values()))
+        problems, needed = super().check_space(space), max(map(decisions, space.cells.values()))
         if sum(due(epoch, self.interval, self.tuning) for epoch in range(self.tuning)) >= needed:
-            return found
+            return problems
         epochs = (needed - 1) * self.interval + 1
-        return [*found, ("name", f"has {needed} decisions to make: set method.tuning to {epochs}, not {self.tuning}")]
+        return [
+            *problems,
+            ("name", f"has {needed} decisions to make: set method.tuning to {epochs}, not {self.tuning}"),
+        ]
 
     @property
     @override
@@ -164,11 +167,11 @@ def register(arch: nn.Module, cells: Mapping[str, Cell]) -> None:
 
 def left(search: Search) -> dict[str, Tensor]:
     """[E, O] bool per kind: the entries that the decisions have left."""
-    found = {}
+    remaining = {}
     for kind, cell in search.space.cells.items():
         choice_E1 = _choice(search, kind)[:, None]
-        found[kind] = (choice_E1 == OPEN) | (choice_E1 == torch.arange(len(cell.ops), device=choice_E1.device))
-    return found
+        remaining[kind] = (choice_E1 == OPEN) | (choice_E1 == torch.arange(len(cell.ops), device=choice_E1.device))
+    return remaining
 
 
 def decided(search: Search, mixture: Mixture) -> Mixture:
@@ -240,9 +243,9 @@ def worth_without(
     for entry in entries:
         op = mixture[kind].op.clone()
         op[entry] = 0.0
-        found = score(search, Mixture({**mixture, kind: replace(mixture[kind], op=op)}), score_batches(search))
-        worths.append(found.reward if criterion == "accuracy" else -found.loss)
-        losses.append(found.loss)
+        scores = score(search, Mixture({**mixture, kind: replace(mixture[kind], op=op)}), score_batches(search))
+        worths.append(scores.reward if criterion == "accuracy" else -scores.loss)
+        losses.append(scores.loss)
     if not torch.stack(losses).isfinite().all():
         raise Diverged(
             f"after epoch {search.clock.total} the loss without an op is not finite: the search has diverged"

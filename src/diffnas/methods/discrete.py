@@ -33,7 +33,7 @@ def discrete(counts_EO: Tensor) -> Mix:
 
 def genotype_of(mixture: Mapping[str, Mix], space: str, cells: Mapping[str, Cell]) -> Genotype:
     """The genotype whose `mixture_of` is `mixture`; inputs are listed by source, then op."""
-    found = {}
+    nodes_by_kind = {}
     for kind, cell in cells.items():
         counts = mixture[kind].op.round().int().tolist()
         inputs = tuple(
@@ -45,8 +45,8 @@ def genotype_of(mixture: Mapping[str, Mix], space: str, cells: Mapping[str, Cell
             )
             for node in cell.nodes
         )
-        found[kind] = Nodes(inputs, cell.concat, cell.inputs)
-    return Genotype(space, found)
+        nodes_by_kind[kind] = Nodes(inputs, cell.concat, cell.inputs)
+    return Genotype(space, nodes_by_kind)
 
 
 def chances(cell: Cell) -> Tensor:

@@ -84,18 +84,18 @@ class DrNAS(Method):
         """[]: scale * KL(Dir(c) || Dir(1)), summed over edges and kinds; l2 is the optimizer's."""
         if self.regulariser == "l2":
             return None
-        found = [divergence(c, ok).sum() for c, ok in concentrations(search).values()]
-        return self.scale * sum(found[1:], found[0])
+        divergences = [divergence(c, ok).sum() for c, ok in concentrations(search).values()]
+        return self.scale * sum(divergences[1:], divergences[0])
 
     @override
     def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
         """Samples `count` genotypes, each derived from one draw of the shares as if they were the strengths."""
-        found, cells = [], search.space.cells
+        genotypes, cells = [], search.space.cells
         for _ in range(count):
             draw = {kind: dirichlet(c.detach(), ok, generator) for kind, (c, ok) in concentrations(search).items()}
             nodes = {kind: engine.strongest(cell, draw[kind]) for kind, cell in cells.items()}
-            found.append(Genotype(search.space.name, nodes, {"source": "sampled"}))
-        return found
+            genotypes.append(Genotype(search.space.name, nodes, {"source": "sampled"}))
+        return genotypes
 
 
 def concentration(alpha_EO: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ class GDAS(Method):
 
     @override
     def derive(self, search: Search) -> Genotype:
-        """Derives the strongest (edge, op) pairs of a node, which may share an edge; if nodes keep all edges, an op for each."""
+        """Derives the strongest (edge, op) pairs of a node, which may share an edge, or an op per edge if all are kept."""
         strength, cells = search.strength(), {}
         for kind, cell in search.space.cells.items():
             rule: Literal["edges", "pairs"] = "edges" if cell.in_degree is None else "pairs"

@@ -36,11 +36,11 @@ class MMRazorDARTS(DARTS):
     @override
     def strength(self, search: Search) -> dict[str, Tensor]:
         """[E, O] per kind: the edge's share for its strongest op, proportionally less for the others."""
-        found = {}
+        strengths = {}
         for kind, mix in search.arch().items():
             assert mix.edge is not None
-            found[kind] = mix.edge[:, None] * mix.op / mix.op.amax(dim=-1, keepdim=True).clamp_min(1e-30)
-        return found
+            strengths[kind] = mix.edge[:, None] * mix.op / mix.op.amax(dim=-1, keepdim=True).clamp_min(1e-30)
+        return strengths
 
     @override
     def derive(self, search: Search) -> Genotype | None:

@@ -108,9 +108,9 @@ def put_searched(network: nn.Module, weights: Mapping[str, Tensor], run: Path) -
     if lines:
         head = f"--init search: the weights of the search in {run} do not fit the network{_size(Run(run).search)}"
         raise WeightsError(head, *lines)
-    found = {name: weights[place] for name, place in places.items() if place in weights}
-    network.load_state_dict(found, strict=False)
-    return len(found), len(own) - len(found)
+    filled = {name: weights[place] for name, place in places.items() if place in weights}
+    network.load_state_dict(filled, strict=False)
+    return len(filled), len(own) - len(filled)
 
 
 def searched_names(network: nn.Module) -> dict[str, str]:
@@ -186,7 +186,7 @@ def _of_file(path: Path, genotype: Genotype) -> Start:
         raise RunError(f"--init {path}: is no file; name a file of weights, or {SEARCH} for those of the run's search")
     if not is_ours(path):
         return Start(path, False, _of_strangers(path))
-    tensors, found = read_tensors(path)
-    if found != genotype:
+    tensors, source = read_tensors(path)
+    if source != genotype:
         log.warning("--init %s: these are weights of another cell; they are taken where names and shapes agree", path)
     return Start(path, False, tensors)

@@ -49,8 +49,8 @@ def recorded(part: Part) -> dict[str, Any]:
     known = read.get("attempts", []) if isinstance(read, dict) else None
     if not isinstance(known, list) or not all(isinstance(attempt, dict) for attempt in known):
         raise RunError(f"{part.path / NAME}: damaged; remove it to go on without")
-    found: dict[str, Any] = read
-    return found
+    record: dict[str, Any] = read
+    return record
 
 
 def changed_plugins(part: Part, recipe: Recipe) -> list[str]:
@@ -97,14 +97,14 @@ def record_divergence(part: Part, reason: str) -> None:
 
 def has_diverged(part: Part) -> bool:
     """Whether the last attempt ended because a number was no longer finite."""
-    found = attempts(part)
-    return bool(found) and "diverged" in found[-1]
+    attempted = attempts(part)
+    return bool(attempted) and "diverged" in attempted[-1]
 
 
 def attempts(part: Part) -> list[dict[str, Any]]:
     """The attempts so far; raises `RunError` where environment.json is damaged."""
-    found: list[dict[str, Any]] = recorded(part).get("attempts", [])
-    return found
+    recorded_attempts: list[dict[str, Any]] = recorded(part).get("attempts", [])
+    return recorded_attempts
 
 
 @contextmanager
@@ -134,9 +134,9 @@ def as_begun(part: Part, checkpoint: Mapping[str, Any] | None, device: torch.dev
 
 def _makers_then(part: Part, checkpoint: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """The `makers` in a checkpoint; where it is too old to have them, or is None, what the attempts say."""
-    found = (checkpoint or {}).get("makers")
-    if isinstance(found, dict):
-        return found
+    makers = (checkpoint or {}).get("makers")
+    if isinstance(makers, dict):
+        return makers
     known = attempts(part)
     return {**known[-1], "threads": known[0].get("threads")} if known else {}
 

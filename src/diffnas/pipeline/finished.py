@@ -24,8 +24,8 @@ PICTURES = ("cells.svg", "cells.png", "progress.png")
 def mark_finished(part: Part, recipe: Recipe, epochs: int, reason: str) -> None:
     """Records that the search of `part` has ended after `epochs`, with the `reason` if it ended early."""
     assert recipe.search is not None
-    found = {"format": FORMAT, "epochs": epochs, "search.epochs": recipe.search.epochs, "reason": reason}
-    part.write_json(NAME, found)
+    record = {"format": FORMAT, "epochs": epochs, "search.epochs": recipe.search.epochs, "reason": reason}
+    part.write_json(NAME, record)
 
 
 def unmark_finished(part: Part) -> None:
@@ -77,10 +77,10 @@ def require_finished(path: Path, partial: bool) -> dict[str, Any]:
 
     Returns what a training records of that: `{"partial": {epochs done and asked for}}`, or nothing.
     """
-    found = unfinished(path)
-    if found is None:
+    epochs = unfinished(path)
+    if epochs is None:
         return {}
-    done, asked = found
+    done, asked = epochs
     if not partial:
         go_on = f"diffnas search --resume {quote(str(path))}"
         said = f"its search has not finished ({done} of {asked} epochs); go on with: {go_on}"

@@ -119,8 +119,8 @@ def _new_origins(earlier: Recipe, recipe: Recipe) -> dict[str, str]:
 
 def _origins(part: Part, recipe: Recipe) -> dict[str, str]:
     """Reads the origin of each value from the comments of the run's recipe, one line per leaf."""
-    found = said_origins(part.recipe.read_text(encoding="utf-8"))
-    if found is None:
+    origins = said_origins(part.recipe.read_text(encoding="utf-8"))
+    if origins is None:
         return dict(recipe.origins)
-    came_later = [key for key, _ in leaves(recipe.values()) if key.startswith("method.") and key not in found]
-    return found | dict.fromkeys(came_later, "as before there was this key")
+    came_later = [key for key, _ in leaves(recipe.values()) if key.startswith("method.") and key not in origins]
+    return origins | dict.fromkeys(came_later, "as before there was this key")

@@ -114,8 +114,8 @@ class SearchState:
     def state_dict(self) -> dict[str, Any]:
         """The search and the ops its cells still allow."""
         allowed = {kind: [list(row) for row in cell.allowed] for kind, cell in self.search.space.cells.items()}
-        found = {"search": self.search.state_dict(), "allowed": allowed}
-        return {**found, "seconds": self.seconds, "decay": self.decay, "carries": self.carries}
+        state = {"search": self.search.state_dict(), "allowed": allowed}
+        return {**state, "seconds": self.seconds, "decay": self.decay, "carries": self.carries}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores `state`; the supernet must already be that of its stage."""

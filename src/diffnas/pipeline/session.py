@@ -88,12 +88,12 @@ class Meter:
 
     def means(self) -> dict[str, float]:
         """`{NAME_loss, ...}`: the task's metrics by name."""
-        found: dict[str, float] = {}
+        means: dict[str, float] = {}
         for name, pair in self.sums.items():
             loss, correct = pair.tolist()
             metrics = self.task.metrics(loss / self.counts[name], correct / self.counts[name])
-            found |= {f"{name}_{metric}": value for metric, value in metrics.items()}
-        return found
+            means |= {f"{name}_{metric}": value for metric, value in metrics.items()}
+        return means
 
     def text(self) -> str:
         """The means for a progress bar, short enough for 80 columns."""

@@ -94,8 +94,8 @@ class TrainedClassifier(nn.Module):
         """[N, classes]: the class probabilities of one image or several, on the CPU, computed in batches."""
         several = _several(images)
         parts = [several[first : first + BATCH] for first in range(0, len(several), BATCH)]
-        found = [self(self.preprocess(part)).softmax(dim=1).cpu() for part in parts]
-        return torch.cat(found) if found else torch.empty(0, len(self.classes))
+        batches = [self(self.preprocess(part)).softmax(dim=1).cpu() for part in parts]
+        return torch.cat(batches) if batches else torch.empty(0, len(self.classes))
 
 
 class TrainedLanguageModel(nn.Module):
@@ -129,8 +129,8 @@ class TrainedLanguageModel(nn.Module):
         A word that is not known is `<unk>`; raises `DataError` that begins with `where` for one where there is no `<unk>`.
         """
         lines = io.StringIO(text, newline=None) if text else [""]
-        found = encode_lines((split_words(line, self.inputs.data) for line in lines), self.numbers, where)
-        return found.to(next(self.parameters()).device)
+        tokens = encode_lines((split_words(line, self.inputs.data) for line in lines), self.numbers, where)
+        return tokens.to(next(self.parameters()).device)
 
     def perplexity(self, text: str) -> float:
         """The perplexity of `text`, its first word apart; raises `DataError` where it has no words."""

@@ -98,12 +98,12 @@ def must_be(info: FieldInfo) -> str:
 
 def _limits(info: FieldInfo) -> str:
     """`` above 0``, `` from 4 to 1024``, `` of at least 0 and below 1``, or nothing."""
-    found = {name: getattr(limit, name) for limit in info.metadata for name in LIMITS if hasattr(limit, name)}
-    if "min_length" in found:
-        return f" ({found['min_length']} or more)"
-    if {"ge", "le"} <= set(found):
-        return f" from {found['ge']} to {found['le']}"
-    said = " and ".join(f"{LIMITS[name]} {value}" for name, value in found.items())
+    limits = {name: getattr(limit, name) for limit in info.metadata for name in LIMITS if hasattr(limit, name)}
+    if "min_length" in limits:
+        return f" ({limits['min_length']} or more)"
+    if {"ge", "le"} <= set(limits):
+        return f" from {limits['ge']} to {limits['le']}"
+    said = " and ".join(f"{LIMITS[name]} {value}" for name, value in limits.items())
     return f" {'of ' * said.startswith('at')}{said}" if said else ""
 
 
@@ -137,7 +137,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     near = (inside or same)[:3] or difflib.get_close_matches(word[:200], known, n=1, cutoff=0.6)
     if not near and section:
         leaves = {name.rpartition(".")[2]: name for name in reversed(known)}
-        near = [leaves[found] for found in difflib.get_close_matches(leaf[:200], leaves, n=1, cutoff=0.75)]
+        near = [leaves[match] for match in difflib.get_close_matches(leaf[:200], leaves, n=1, cutoff=0.75)]
     return f"; did you mean {one_of(near)}?" if near else ""
 
 

@@ -141,8 +141,8 @@ def flat_values(recipe: Recipe) -> dict[str, str]:
     tree = recipe.values()
     nested = {f"{name}.{key}": v for name in REGISTRIES for key, v in tree.get(name, {}).items() if isinstance(v, dict)}
     inside = tuple(f"{key}." for key in nested)
-    found = {key: value for key, value in leaves(tree) if not key.startswith(inside)} | nested
-    return {key: json.dumps(value, sort_keys=True) for key, value in found.items()}
+    flat = {key: value for key, value in leaves(tree) if not key.startswith(inside)} | nested
+    return {key: json.dumps(value, sort_keys=True) for key, value in flat.items()}
 
 
 def said_origins(text: str) -> dict[str, str] | None:
@@ -234,10 +234,10 @@ def _base_name(name: str, path: Path, base: Any) -> str:
     if not isinstance(base, str) or not base or "\0" in base or len(base) > 200:
         raise RecipeError(f"recipe {name}: extends: must be the name or file of one recipe; got {quote_value(base)}")
     beside = path.parent / base
-    found = beside if beside.is_file() else Path(base)
-    if found.is_file() and found.samefile(path):
+    file = beside if beside.is_file() else Path(base)
+    if file.is_file() and file.samefile(path):
         raise RecipeError(f"recipe {name}: extends: is the recipe itself; name another, or leave it out")
-    return str(found) if found.is_file() else base
+    return str(file) if file.is_file() else base
 
 
 def _merge(into: dict[str, Any], values: Mapping[str, Any], origins: dict[str, str], origin: str, at: str = "") -> None:

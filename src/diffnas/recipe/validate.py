@@ -100,11 +100,11 @@ class Check:
         elif not isinstance(values, dict):
             self._refuse(section, f"must hold keys and values; got {quote_value(values)}")
         elif section not in REGISTRIES:
-            found = self._sound(model, values, f"{section}.")
-            if found is not None:
-                self.parts[section] = settings_from(SECTIONS[self.modality][section], found)
+            checked = self._sound(model, values, f"{section}.")
+            if checked is not None:
+                self.parts[section] = settings_from(SECTIONS[self.modality][section], checked)
         else:
-            found = self._sound(model, {key: value for key, value in values.items() if key != "name"}, f"{section}.")
+            checked = self._sound(model, {key: value for key, value in values.items() if key != "name"}, f"{section}.")
             name, registry = values.get("name"), REGISTRIES[section]
             if not (isinstance(name, str) and name in registry):
                 said = (
@@ -114,24 +114,24 @@ class Check:
                 )
                 own = "" if name is None else plugin_hint(section, name, self.name)
                 self._refuse(f"{section}.name", f"{said}; known: {', '.join(registry)}{own}")
-            elif found is not None and not self.by_name_alone and self._sound_base(found):
-                self.parts[section] = make(section, name, dict(found))
+            elif checked is not None and not self.by_name_alone and self._sound_base(checked):
+                self.parts[section] = make(section, name, dict(checked))
 
     def _sound(self, model: type[BaseModel], values: Mapping[str, Any], at: str) -> BaseModel | None:
         """`values` as `model` reads them, None where there is a mistake."""
-        found, mistakes = read_settings(model, values, self.keys, at)
+        checked, mistakes = read_settings(model, values, self.keys, at)
         elsewhere = {key.name: kind for kind in SECTIONS if kind != self.modality for key in modality_keys(kind)}
         for key, reason in mistakes:
             if key in elsewhere and reason.startswith("is unknown"):
                 reason = f"is a key for {elsewhere[key]}, and the data are {self.modality}; leave it out"
             self._refuse(key, reason)
-        return found
+        return checked
 
-    def _sound_base(self, found: BaseModel) -> bool:
+    def _sound_base(self, checked: BaseModel) -> bool:
         """Whether the settings of a wrapper's base are sound; other sections have none."""
-        if not hasattr(found, "base_settings"):
+        if not hasattr(checked, "base_settings"):
             return True
-        values = dict(found)
+        values = dict(checked)
         mistakes = _base_mistakes(values["base"], values["base_settings"], "method")
         for key, reason in mistakes:
             self._refuse(key, reason)
@@ -140,8 +140,8 @@ class Check:
     def _refuse(self, key: str, reason: str) -> None:
         """Adds a line that begins with where `key` was set."""
         parts = key.split(".")
-        found = (self.origins.get(".".join(parts[:length])) for length in range(len(parts), 0, -1))
-        origin = next(filter(None, found), f"recipe {self.name}")
+        origins = (self.origins.get(".".join(parts[:length])) for length in range(len(parts), 0, -1))
+        origin = next(filter(None, origins), f"recipe {self.name}")
         # an override says its key itself, unless it holds a whole section
         says = origin.startswith("--set ") and origin[6:].partition("=")[0].strip() == key
         self.problems[sentence(origin if says else f"{origin}: {key}", reason)] = None
@@ -161,10 +161,10 @@ def _base_mistakes(base: str, settings: Mapping[str, Any], at: str) -> Refusals:
         ]
     model = choice_model("method", base)
     inside = f"{at}.base_settings"
-    found, mistakes = read_settings(
+    checked, mistakes = read_settings(
         model, settings, [key.name for key in model_keys(model, f"{inside}.")], f"{inside}."
     )
-    if found is not None and hasattr(found, "base_settings"):
+    if checked is not None and hasattr(checked, "base_settings"):
         return _base_mistakes(settings.get("base", "darts"), settings.get("base_settings", {}), inside)
     return mistakes
 
@@ -182,7 +182,7 @@ def read_settings(
         return model.model_validate(values), []
     except ValidationError as error:
         # a value with many mistakes inside is one mistake
-        leaves = dict(leaf_of(model, tuple(found["loc"])) for found in error.errors(include_url=False))
+        leaves = dict(leaf_of(model, tuple(problem["loc"])) for problem in error.errors(include_url=False))
         return None, [_mistake(values, *leaf, known, at, number) for number, leaf in enumerate(leaves.items())]
 
 
@@ -223,16 +223,16 @@ def _image_shape(data: schema.Images) -> Shape:
 
 def refusals(parts: Mapping[str, Any], named: list[str], recipe: str = "") -> Refusals:
     """Returns the contradictions in `parts`, the sound sections by name; `named` are the sections that the recipe has."""
-    found: Refusals = []
+    problems: Refusals = []
     data, space, method = parts.get("data"), parts.get("space"), parts.get("method")
     search, train = parts.get("search"), parts.get("train")
     if "search" in named:
-        found += [(f"{key}.name", "must be there: a search needs one") for key in REGISTRIES if key not in named]
+        problems += [(f"{key}.name", "must be there: a search needs one") for key in REGISTRIES if key not in named]
     if method is not None:
-        found += [(f"method.{key}", reason) for key, reason in method.check_settings()]
+        problems += [(f"method.{key}", reason) for key, reason in method.check_settings()]
     if data is not None and data.name not in (known := sorted({*DATA, *TEXTS})):
         own = plugin_hint("data", data.name, recipe)
-        found.append(
+        problems.append(
             (
                 "data.name",
                 f"{quote_value(data.name)} is unknown{nearest(data.name, known)}; known: {', '.join(known)}{own}",
@@ -240,31 +240,31 @@ def refusals(parts: Mapping[str, Any], named: list[str], recipe: str = "") -> Re
         )
         data = None
     if search is not None and method is not None and method.needs_double_backward and search.supernet != "plain":
-        found.append(("search.supernet", f"must be plain: method {method.name} as set here differentiates twice"))
+        problems.append(("search.supernet", f"must be plain: method {method.name} as set here differentiates twice"))
     if search is not None:
-        found += _betas(search.arch.betas)
+        problems += _betas(search.arch.betas)
     if isinstance(search, schema.ImageSearch):
-        found += _rates("search.weights", search.weights)
-        found += _nesterov(search.weights, method) + _schedule(search.weights, search.epochs)
+        problems += _rates("search.weights", search.weights)
+        problems += _nesterov(search.weights, method) + _schedule(search.weights, search.epochs)
     if isinstance(train, schema.ImageTrain):
-        found += _rates("train", train)
+        problems += _rates("train", train)
     if data is None:
-        return found
-    found += _text(data) if isinstance(data, schema.Text) else _data(data)
+        return problems
+    problems += _text(data) if isinstance(data, schema.Text) else _data(data)
     if space is not None and space.modality != modality_of(data.name):
         return [
-            *found,
+            *problems,
             ("space.name", f"{space.name} reads {space.modality}, and {data.name} is {modality_of(data.name)}"),
         ]
     if search is not None and space is not None:
-        found += _searched(search, data, space, method)
+        problems += _searched(search, data, space, method)
     if train is not None and space is not None:
         settings = dataclasses.asdict(train)
-        found += [(f"train.{key}", reason) for key, reason in space.check_network(shape_of(data), settings)]
+        problems += [(f"train.{key}", reason) for key, reason in space.check_network(shape_of(data), settings)]
     for name, section in (("search", search), ("train", train)):
         if isinstance(data, schema.Images) and section is not None:
-            found += _cutout(f"{name}.cutout", section.cutout, _image_shape(data).side)
-    return found
+            problems += _cutout(f"{name}.cutout", section.cutout, _image_shape(data).side)
+    return problems
 
 
 def _cutout(key: str, cutout: int, side: int) -> Refusals:
@@ -273,24 +273,26 @@ def _cutout(key: str, cutout: int, side: int) -> Refusals:
 
 def _searched(search: schema.Search, data: schema.Images | schema.Text, space: Any, method: Any) -> Refusals:
     """Returns the contradictions in a search; a method is asked only about spaces that can be built."""
-    found = [(f"space.{key}", reason) for key, reason in space.check_size(shape_of(data), space.size)]
-    if found or method is None:
-        return found
+    problems = [(f"space.{key}", reason) for key, reason in space.check_size(shape_of(data), space.size)]
+    if problems or method is None:
+        return problems
     check_space = [(f"space.{key}", reason) for key, reason in method.check_space(space)]
     if any(key == "space.name" for key, _ in check_space):
         return check_space  # nothing about this space would do
-    found += [(f"method.{key}", reason) for key, reason in method.check_stages(search.epochs, space.size)]
+    problems += [(f"method.{key}", reason) for key, reason in method.check_stages(search.epochs, space.size)]
     stages = method.stages(search.epochs, space.size)
     for size in dict.fromkeys(stage.size for stage in stages):
-        found += [(f"space.{key}", reason) for key, reason in space.check_size(shape_of(data), size)]
-    found += check_space
+        problems += [(f"space.{key}", reason) for key, reason in space.check_size(shape_of(data), size)]
+    problems += check_space
     feeds = {feed for stage in stages for phase in stage.phases for feed in phase.feeds}
     if isinstance(data, schema.Images) and data.split == 1.0:
         if feeds & {"valid", "score"}:
-            found.append(("data.split", f"must be below 1: method {method.name} trains the architecture on the rest"))
+            problems.append(
+                ("data.split", f"must be below 1: method {method.name} trains the architecture on the rest")
+            )
         elif method.uses_score_feed:
-            found.append(("data.split", f"must be below 1: method {method.name} measures the supernet on the rest"))
-    return found
+            problems.append(("data.split", f"must be below 1: method {method.name} measures the supernet on the rest"))
+    return problems
 
 
 def _text(data: schema.Text) -> Refusals:
@@ -302,20 +304,20 @@ def _text(data: schema.Text) -> Refusals:
 
 
 def _data(data: schema.Images) -> Refusals:
-    found: Refusals = []
+    problems: Refusals = []
     info, side = DATA[data.name], _image_shape(data).side
     if data.name == "folder" and data.path is None:
-        found.append(("data.path", "must say which folder of images to read"))
+        problems.append(("data.path", "must say which folder of images to read"))
     if info.side is not None and data.side not in (None, info.side) and data.name != "digits":
-        found.append(("data.side", f"{data.name} has images of side {info.side}; leave it out"))
+        problems.append(("data.side", f"{data.name} has images of side {info.side}; leave it out"))
     if (data.crop or 0) >= side:
-        found.append(("data.crop", f"must be below the images' side, {side}; got {data.crop}"))
+        problems.append(("data.crop", f"must be below the images' side, {side}; got {data.crop}"))
     for key, value in (("data.mean", data.mean), ("data.std", data.std)):
         if value is not None and len(value) != info.channels:
-            found.append((key, f"must hold one number per channel, {info.channels}; got {len(value)}"))
+            problems.append((key, f"must hold one number per channel, {info.channels}; got {len(value)}"))
     if any(deviation <= 0 for deviation in data.std or ()):
-        found.append(("data.std", "must be above 0 for every channel"))
-    return found
+        problems.append(("data.std", "must be above 0 for every channel"))
+    return problems
 
 
 def _rates(at: str, settings: schema.Weights | schema.ImageTrain) -> Refusals:
@@ -335,14 +337,14 @@ def _nesterov(weights: schema.Weights, method: Any) -> Refusals:
 
 def _schedule(weights: schema.Weights, epochs: int) -> Refusals:
     """Keys of the learning rate that say nothing without another, and a warm-up that leaves no schedule."""
-    found, at, length = [], "search.weights", weights.cosine_epochs or epochs
+    problems, at, length = [], "search.weights", weights.cosine_epochs or epochs
     if weights.warmup_lr and weights.rate_per == "epoch":
-        found.append((f"{at}.warmup_lr", f"needs {at}.rate_per=step; by epochs a warm-up begins above 0 by itself"))
+        problems.append((f"{at}.warmup_lr", f"needs {at}.rate_per=step; by epochs a warm-up begins above 0 by itself"))
     if weights.rate_per == "step" and weights.warmup >= length:
-        found.append((f"{at}.warmup", f"must be below the {length} epochs of the schedule; got {weights.warmup}"))
+        problems.append((f"{at}.warmup", f"must be below the {length} epochs of the schedule; got {weights.warmup}"))
     if weights.cosine_growth is not None and weights.cosine_epochs is None:
-        found.append((f"{at}.cosine_growth", f"needs {at}.cosine_epochs, the length of the first cosine"))
-    return found
+        problems.append((f"{at}.cosine_growth", f"needs {at}.cosine_epochs, the length of the first cosine"))
+    return problems
 
 
 def _betas(betas: tuple[float, float]) -> Refusals:

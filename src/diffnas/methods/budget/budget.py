@@ -56,28 +56,28 @@ class Budget(Wrapper):
     @override
     def check_settings(self) -> list[tuple[str, str]]:
         """Checks that a table is given exactly for latency, and can be read."""
-        found = super().check_settings()
+        problems = super().check_settings()
         if (self.unit == "latency") != (self.table is not None):
-            found.append(("table", "goes with method.unit=latency: set both, or neither"))
+            problems.append(("table", "goes with method.unit=latency: set both, or neither"))
         if self.table is not None:
             try:
                 read_cost_table(self.table)
             except RecipeError as error:
-                found += [("table", line) for line in error.lines]
-        return found
+                problems += [("table", line) for line in error.lines]
+        return problems
 
     @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
         """Checks that every op that may be derived has a cost."""
-        found = super().check_space(space)
+        problems = super().check_space(space)
         if self.table is None:
             reason = f"{space.name} does not tell what its ops cost; give a table of latencies (method.table)"
-            return found + [("name", reason)] * (space.modality == "text")
+            return problems + [("name", reason)] * (space.modality == "text")
         try:
             missing = read_cost_table(self.table).missing(space.cells)
         except RecipeError:
-            return found  # refused already
-        return found + [("ops", f"{op} has no cost in {self.table}") for op in missing]
+            return problems  # refused already
+        return problems + [("ops", f"{op} has no cost in {self.table}") for op in missing]
 
     @override
     def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:

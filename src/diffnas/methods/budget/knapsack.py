@@ -38,12 +38,12 @@ def affordable(
         -2::-1
     ]  # of the later nodes
     room = limit * (1 + 1e-12)  # sums of costs are rounded
-    found = [Choice()]
+    fronts = [Choice()]
     for front, rest in zip(options, cheapest, strict=True):
-        fitting = [(a, b) for a in found for b in front if a.cost + b.cost + rest <= room]
-        found = _front(_joined(a, b) for a, b in fitting or [(found[0], front[0])])
+        fitting = [(a, b) for a in fronts for b in front if a.cost + b.cost + rest <= room]
+        fronts = _front(_joined(a, b) for a, b in fitting or [(fronts[0], front[0])])
     chosen: dict[tuple[str, int], list[tuple[float, int, str]]] = {}
-    for kind, e, o in found[-1].entries:
+    for kind, e, o in fronts[-1].entries:
         source, node = cells[kind].edges[e]
         chosen.setdefault((kind, node), []).append((-strength[kind][e][o], source, cells[kind].ops[o]))
     nodes = {
@@ -105,8 +105,8 @@ def _joined(a: Choice, b: Choice) -> Choice:
 
 def _front(choices: Iterable[Choice]) -> list[Choice]:
     """Returns the Pareto front in cost and strength, sorted by cost; of equals the first."""
-    found: list[Choice] = []
+    best: list[Choice] = []
     for choice in sorted(choices, key=lambda c: (c.cost, -c.strength)):
-        if not found or choice.strength > found[-1].strength:
-            found.append(choice)
-    return found
+        if not best or choice.strength > best[-1].strength:
+            best.append(choice)
+    return best

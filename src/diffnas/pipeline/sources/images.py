@@ -116,15 +116,15 @@ class ImageTest:
         """Accuracies in percent on the test images that `part` was not trained on."""
         kept, trained_on = self._untrained(part)
         data = replace(self.data, test=self.data.test.subset(kept))
-        found = evaluate(network, ImageTask(), test_feed(self.recipe, data, device), PRECISIONS[self.recipe.precision])
-        low, high = found.interval()
+        result = evaluate(network, ImageTask(), test_feed(self.recipe, data, device), PRECISIONS[self.recipe.precision])
+        low, high = result.interval()
         return {
-            "accuracy": 100.0 * found.accuracy,
+            "accuracy": 100.0 * result.accuracy,
             "interval": [100.0 * low, 100.0 * high],
-            "error": 100.0 * (1.0 - found.accuracy),
-            "top5": 100.0 * found.top5,
-            "loss": found.loss,
-            "n": found.n,
+            "error": 100.0 * (1.0 - result.accuracy),
+            "top5": 100.0 * result.top5,
+            "loss": result.loss,
+            "n": result.n,
             "trained_on": trained_on,
             "weights": "last epoch",
             "mean": list(self.inputs.mean),
@@ -177,13 +177,13 @@ class ImageTraining:
         every, last = self.settings.test_every, epoch + 1 == self.settings.epochs
         if not last and not (every and (epoch + 1) % every == 0):
             return {}
-        found = evaluate(self.network, self.task, self.watched, self.precision)
-        return {f"{self.part}_loss": found.loss, f"{self.part}_accuracy": 100.0 * found.accuracy}
+        result = evaluate(self.network, self.task, self.watched, self.precision)
+        return {f"{self.part}_loss": result.loss, f"{self.part}_accuracy": 100.0 * result.accuracy}
 
     def result(self) -> Mapping[str, Tensor]:
         """The weights as they are."""
-        found: Mapping[str, Tensor] = self.network.state_dict()
-        return found
+        weights: Mapping[str, Tensor] = self.network.state_dict()
+        return weights
 
     def state_dict(self) -> dict[str, Any]:
         """Returns nothing: the network and the optimizer are all the state."""

@@ -112,13 +112,13 @@ class TextTest:
         train = self.recipe.train
         assert isinstance(train, TextTrain)
         feed = TextFeed(self.tokens.to(device), train.test_batch, train.bptt, name="test")
-        found = perplexity_of(network, feed, PRECISIONS[self.recipe.precision])
+        result = perplexity_of(network, feed, PRECISIONS[self.recipe.precision])
         return {
-            "perplexity": found.value,
-            "interval": [found.low, found.high] if math.isfinite(found.high) else None,
-            "loss": found.loss,
+            "perplexity": result.value,
+            "interval": [result.low, result.high] if math.isfinite(result.high) else None,
+            "loss": result.loss,
             "unigram_perplexity": math.exp(unigram_loss(self.inputs.counts, self.tokens)),
-            "n": found.n,
+            "n": result.n,
             "weights": "the best epoch on the validation text",
             "words": len(self.inputs.words),
         }
@@ -159,12 +159,12 @@ class TextTraining:
     def after(self, epoch: int) -> dict[str, float]:
         """Validation, with averaged weights where there are any; then perhaps SGD gives way to its average."""
         with averages(self.optimizer):
-            found = perplexity_of(self.network, self.valid, self.precision)
-            if not self.best or found.loss < self.best["loss"]:
+            result = perplexity_of(self.network, self.valid, self.precision)
+            if not self.best or result.loss < self.best["loss"]:
                 weights = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
-                self.best = {"loss": found.loss, "epoch": epoch + 1, "weights": weights}
-        row = {"valid_loss": found.loss, "valid_perplexity": found.value, "averaged": float(self.averaging)}
-        if self.trigger is not None and self.trigger.fires(found.loss):
+                self.best = {"loss": result.loss, "epoch": epoch + 1, "weights": weights}
+        row = {"valid_loss": result.loss, "valid_perplexity": result.value, "averaged": float(self.averaging)}
+        if self.trigger is not None and self.trigger.fires(result.loss):
             self.averaging = True
             self.optimizer = self._optimizer()
             log.info("validation no longer improves: weights are averaged from epoch %d on", epoch + 2)

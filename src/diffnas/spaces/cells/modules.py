@@ -174,22 +174,22 @@ class Network(nn.Module):
 
 def op_costs(space: CellParts, shape: Shape, unit: Unit, size: Size) -> dict[str, list[list[float]]]:
     """[E, O] per kind: the cost of every op of every edge, summed over the cells of the kind."""
-    found = {kind: [[0.0] * len(cell.ops) for _ in cell.edges] for kind, cell in space.cells.items()}
+    costs = {kind: [[0.0] * len(cell.ops) for _ in cell.edges] for kind, cell in space.cells.items()}
     for kind, edges in _edges(space, shape, size):
-        for row, (channels, stride, side) in zip(found[kind], edges, strict=True):
+        for row, (channels, stride, side) in zip(costs[kind], edges, strict=True):
             for column, name in enumerate(space.ops):
                 if name != NONE:
                     op = _built(space, name, channels, stride, affine=True)
                     row[column] += float(getattr(count(op, (channels, side, side)), unit))
-    return found
+    return costs
 
 
 def op_resources(space: CellParts, shape: Shape, size: Size) -> dict[str, list[list[list[Resources]]]]:
     """[cells, E, O] per kind: the cost of every op in every cell by the rule of SNAS's code."""
-    found: dict[str, list[list[list[Resources]]]] = {kind: [] for kind in space.cells}
+    rows: dict[str, list[list[list[Resources]]]] = {kind: [] for kind in space.cells}
     for kind, edges in _edges(space, shape, size):
-        found[kind].append([[_resources(space, name, *edge) for name in space.ops] for edge in edges])
-    return found
+        rows[kind].append([[_resources(space, name, *edge) for name in space.ops] for edge in edges])
+    return rows
 
 
 def _resources(space: CellParts, name: str, channels: int, stride: int, side: int) -> Resources:

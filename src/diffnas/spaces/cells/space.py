@@ -97,13 +97,13 @@ class CellSpace:
     def _strangers(self, genotype: Genotype) -> list[tuple[str, str]]:
         """Returns the parts of `genotype` that cannot be built."""
         missing = [(kind, f"is missing; space {self.name} has {', '.join(self.kinds)}") for kind in self.kinds]
-        found = [pair for pair in missing if pair[0] not in genotype.cells]
+        problems = [pair for pair in missing if pair[0] not in genotype.cells]
         for kind, nodes in genotype.cells.items():
             unknown = sorted(set(nodes.ops) - set(self.ops))
-            found += [(kind, f"op {op!r} is unknown; space {self.name} has {', '.join(self.ops)}") for op in unknown]
+            problems += [(kind, f"op {op!r} is unknown; space {self.name} has {', '.join(self.ops)}") for op in unknown]
             if nodes.first != INPUTS or min(nodes.concat) < INPUTS:
-                found.append((kind, f"must read {INPUTS} inputs and put out nodes only"))
-        return found
+                problems.append((kind, f"must read {INPUTS} inputs and put out nodes only"))
+        return problems
 
     @property
     def usual_sizes(self) -> Mapping[str, tuple[Shape, Mapping[str, Any]]]:
@@ -137,24 +137,24 @@ class CellSpace:
     def check_size(self, shape: Shape, size: Size | None = None) -> list[tuple[str, str]]:
         """Returns why a supernet of this size cannot be built, as (setting, reason) pairs."""
         size = size or self.size
-        found = self._chain(shape, size.channels, size.layers)
+        problems = self._chain(shape, size.channels, size.layers)
         if size.partial != 1:
-            found.append(("name", f"space {self.name} has no partial channels; choose another method or space"))
+            problems.append(("name", f"space {self.name} has no partial channels; choose another method or space"))
         if len(set(self.ops)) < len(self.ops):
-            found.append(("ops", "an op is listed twice"))
+            problems.append(("ops", "an op is listed twice"))
         if not set(self.ops) - set(self.excluded):
-            found.append(("ops", "every op is excluded from derivation; nothing is left to choose"))
+            problems.append(("ops", "every op is excluded from derivation; nothing is left to choose"))
         if self.edge_ops is not None and set(self.edge_ops) != set(self.kinds):
-            return [*found, ("edge_ops", f"must have the keys {' and '.join(self.kinds)}")]
+            return [*problems, ("edge_ops", f"must have the keys {' and '.join(self.kinds)}")]
         try:
             self.cells  # noqa: B018 (its checks are wanted)
         except ValueError as error:
-            found.append(("edge_ops", str(error).partition(": ")[2]))
-        return found or self._unbuilt()
+            problems.append(("edge_ops", str(error).partition(": ")[2]))
+        return problems or self._unbuilt()
 
     def _unbuilt(self) -> list[tuple[str, str]]:
         """Ops that `op` does not build."""
-        found = []
+        problems = []
         for name in self.ops:
             if name == "none":
                 continue
@@ -162,21 +162,21 @@ class CellSpace:
                 with torch.device("meta"):
                     self.op(name, 4, 1, False)
             except Exception as error:  # noqa: BLE001 (it is the user's code)
-                found.append(
+                problems.append(
                     ("ops", f"{name!r} is not built by {type(self).__name__}.op: {type(error).__name__}: {error}")
                 )
-        return found
+        return problems
 
     def _chain(self, shape: Shape, channels: int, layers: int) -> list[tuple[str, str]]:
         halvings = sum(kind in self.halving for kind in self.layout(layers))
-        found = []
+        problems = []
         if channels % 2 and halvings:
-            found.append(("channels", f"must be even, not {channels}: halving the resolution splits them"))
+            problems.append(("channels", f"must be even, not {channels}: halving the resolution splits them"))
         if shape.side % 2**halvings:
-            found.append(
+            problems.append(
                 ("layers", f"{layers} layers need images whose side is a multiple of {2**halvings}, not {shape.side}")
             )
-        return found
+        return problems
 
     def check_network(self, shape: Shape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Returns why a network cannot be built, as (setting, reason) pairs."""

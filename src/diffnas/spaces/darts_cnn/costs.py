@@ -28,10 +28,10 @@ def op_costs(cells: Mapping[str, Cell], shape: Shape, unit: Unit, size: Size) ->
 
 def op_resources(cells: Mapping[str, Cell], shape: Shape, size: Size) -> dict[str, list[list[list[Resources]]]]:
     """[cells, E, O] per kind: the cost of every op in every cell by the rule of SNAS's code."""
-    found: dict[str, list[list[list[Resources]]]] = {kind: [] for kind in cells}
+    rows: dict[str, list[list[list[Resources]]]] = {kind: [] for kind in cells}
     for kind, places in _edges(cells, shape, size):
-        found[kind].append([[_resources(op, *place) for op in cells[kind].ops] for place in places])
-    return found
+        rows[kind].append([[_resources(op, *place) for op in cells[kind].ops] for place in places])
+    return rows
 
 
 def _edges(cells: Mapping[str, Cell], shape: Shape, size: Size) -> Iterator[tuple[str, list[tuple[int, int, int]]]]:

@@ -120,28 +120,30 @@ class DartsCNN:
     def check_size(self, shape: Shape, size: Size | None = None) -> list[tuple[str, str]]:
         """Returns why a supernet of this size cannot be built, as (setting, reason) pairs."""
         size = size or self.size
-        found = _channels(size.channels) + _side(shape.side, size.layers, "cifar")
-        if self.auxiliary != "none" and not found:
-            found += _head(shape.side, size.layers, "cifar", "none")
+        problems = _channels(size.channels) + _side(shape.side, size.layers, "cifar")
+        if self.auxiliary != "none" and not problems:
+            problems += _head(shape.side, size.layers, "cifar", "none")
         if size.channels % size.partial:
-            found.append(("partial", f"must divide the {size.channels} channels; {size.partial} does not"))
+            problems.append(("partial", f"must divide the {size.channels} channels; {size.partial} does not"))
         for key, names in (("ops", self.ops), ("excluded", self.excluded)):
             unknown = sorted(set(names) - set(SEARCHED_OPS))
-            found += [(key, f"{op!r} is unknown; known: {', '.join(SEARCHED_OPS)}") for op in unknown]
+            problems += [(key, f"{op!r} is unknown; known: {', '.join(SEARCHED_OPS)}") for op in unknown]
         if len(set(self.ops)) < len(self.ops):
-            found.append(("ops", "an op is listed twice"))
+            problems.append(("ops", "an op is listed twice"))
         if not set(self.ops) - set(self.excluded):
-            found.append(("ops", "every op is excluded from derivation; nothing is left to choose"))
+            problems.append(("ops", "every op is excluded from derivation; nothing is left to choose"))
         if self.inputs > 2 and size.layers < 9:
-            found.append(("inputs", "three inputs need at least 9 layers, or a cell would read across two reductions"))
+            problems.append(
+                ("inputs", "three inputs need at least 9 layers, or a cell would read across two reductions")
+            )
         if self.edge_ops is not None and set(self.edge_ops) != set(KINDS):
-            return [*found, ("edge_ops", "must have the keys normal and reduce")]
+            return [*problems, ("edge_ops", "must have the keys normal and reduce")]
         try:
             self.cells  # noqa: B018 (its checks are wanted)
         except ValueError as error:
             what, _, reason = str(error).partition(": ")
-            found.append(("concat" if what == "concat" else "edge_ops", reason))
-        return found
+            problems.append(("concat" if what == "concat" else "edge_ops", reason))
+        return problems
 
     def lookup(self, genotype: Genotype) -> None:
         """Returns nothing: there is no table of this space."""
@@ -150,10 +152,10 @@ class DartsCNN:
     def check_network(self, shape: Shape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Returns why a network cannot be built: odd channels, odd sides, an auxiliary head without its 8x8 features."""
         layers, stem = settings["layers"], settings["stem"]
-        found = _channels(settings["channels"]) + _side(shape.side, layers, stem)
-        if settings["auxiliary"] and not found:
-            found += _head(shape.side, layers, stem, "false")
-        return found
+        problems = _channels(settings["channels"]) + _side(shape.side, layers, stem)
+        if settings["auxiliary"] and not problems:
+            problems += _head(shape.side, layers, stem, "false")
+        return problems
 
 
 def _channels(channels: int) -> list[tuple[str, str]]:

@@ -99,9 +99,9 @@ class MixedCell(nn.Module):
 
     def edge(self, e: int) -> MixedEdge:
         """Edge `e`."""
-        found = self.edges[e]
-        assert isinstance(found, MixedEdge)
-        return found
+        edge = self.edges[e]
+        assert isinstance(edge, MixedEdge)
+        return edge
 
     def stride_of(self, source: int) -> int:
         """The stride of the edges that leave state `source`."""

@@ -83,10 +83,10 @@ def recur(
     with torch.autocast(kind, enabled=False) if is_autocast_available(kind) else nullcontext():  # not on meta tensors
         own, before = start.split(hidden.shape[1])
         words = (x.flatten(0, 1) @ own).unflatten(0, x.shape[:2])
-        found: tuple[Tensor, Tensor, Tensor] = _Recurrence.apply(
+        outputs: tuple[Tensor, Tensor, Tensor] = _Recurrence.apply(
             plan, norm, mask, torch.is_grad_enabled(), words, hidden, before, shares_EO, *weights
         )
-    return found
+    return outputs
 
 
 class _Flows:

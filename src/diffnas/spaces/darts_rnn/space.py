@@ -105,26 +105,26 @@ class DartsRNN:
     def check_size(self, shape: Shape | TextShape, size: Size | None = None) -> list[tuple[str, str]]:
         """Returns why a supernet of this size cannot be built, as (setting, reason) pairs."""
         size = size or self.size
-        found = [] if isinstance(shape, TextShape) else [READS_WORDS]
+        problems = [] if isinstance(shape, TextShape) else [READS_WORDS]
         if size.partial != 1:
-            found.append(("partial", f"must be 1, not {size.partial}: a recurrent cell has no channels to pass by"))
+            problems.append(("partial", f"must be 1, not {size.partial}: a recurrent cell has no channels to pass by"))
         if size.layers != 1:
-            found.append(("layers", f"must be 1, not {size.layers}: there is one recurrent cell"))
+            problems.append(("layers", f"must be 1, not {size.layers}: there is one recurrent cell"))
         for key, names in (("ops", self.ops), ("excluded", self.excluded)):
-            found += [(key, f"{op!r} is unknown; known: {', '.join(OPS)}") for op in sorted(set(names) - set(OPS))]
+            problems += [(key, f"{op!r} is unknown; known: {', '.join(OPS)}") for op in sorted(set(names) - set(OPS))]
         if len(set(self.ops)) < len(self.ops):
-            found.append(("ops", "an op is listed twice"))
+            problems.append(("ops", "an op is listed twice"))
         if not set(self.ops) - {*self.excluded, "none"}:
-            found.append(("ops", "no activation may be derived; nothing is left to choose"))
+            problems.append(("ops", "no activation may be derived; nothing is left to choose"))
         if self.concat is not None and self.concat > self.steps:
-            return [*found, ("concat", f"must not exceed the {self.steps} nodes; got {self.concat}")]
+            return [*problems, ("concat", f"must not exceed the {self.steps} nodes; got {self.concat}")]
         if self.edge_ops is not None and set(self.edge_ops) != {KIND}:
-            return [*found, ("edge_ops", f"must have the one key {KIND}")]
+            return [*problems, ("edge_ops", f"must have the one key {KIND}")]
         try:
             self.cells  # noqa: B018 (its checks are wanted)
         except ValueError as error:
-            found.append(("edge_ops", str(error).partition(": ")[2]))
-        return found
+            problems.append(("edge_ops", str(error).partition(": ")[2]))
+        return problems
 
     def check_network(self, shape: Shape | TextShape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Returns why a network cannot be built: settings that only image networks have."""

@@ -44,8 +44,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C_in, H, W] -> [N, C_out, H/2, W/2]."""
-        found: Tensor = self.second(self.first(x)) + self.shortcut(x)
-        return found
+        halved: Tensor = self.second(self.first(x)) + self.shortcut(x)
+        return halved
 
 
 OPS: dict[str, Callable[[int, bool, bool], nn.Module]] = {

@@ -99,13 +99,13 @@ class NASBench201:
 
     def cell_costs(self, shape: Shape, size: Size | None = None) -> dict[str, list[list[list[Resources]]]]:
         """[cells, E, O] per kind: what every op costs in the supernet, cell by cell, by the rule of SNAS's code."""
-        size, edges, found = size or self.size, len(self.cells[KIND].edges), []
+        size, edges, rows = size or self.size, len(self.cells[KIND].edges), []
         for stage in range(STAGES):
             channels, side = size.channels << stage, shape.side >> stage
             with torch.device("meta"):
                 row = [resources(BUILDERS[op](channels, False, True), (channels, side, side)) for op in self.ops]
-            found += [[row] * edges] * size.layers
-        return {KIND: found}
+            rows += [[row] * edges] * size.layers
+        return {KIND: rows}
 
     def fixed_cost(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
         """The cost of a network of `size` without its ops; with the ops' costs it equals the `count` of the network."""
@@ -135,29 +135,29 @@ class NASBench201:
     def check_size(self, shape: Shape, size: Size | None = None) -> list[tuple[str, str]]:
         """Returns why a supernet of this size cannot be built, as (setting, reason) pairs."""
         size = size or self.size
-        found = _side(shape.side)
+        problems = _side(shape.side)
         if size.channels % size.partial:
-            found.append(("partial", f"must divide the {size.channels} channels; {size.partial} does not"))
+            problems.append(("partial", f"must divide the {size.channels} channels; {size.partial} does not"))
         unknown = sorted(set(self.ops) - {*OPS, AUXILIARY})
-        found += [("ops", f"{op!r} is unknown; known: {', '.join((*OPS, AUXILIARY))}") for op in unknown]
+        problems += [("ops", f"{op!r} is unknown; known: {', '.join((*OPS, AUXILIARY))}") for op in unknown]
         if set(self.ops) == {AUXILIARY}:
-            found.append(("ops", f"{AUXILIARY} is never derived; nothing is left to choose"))
+            problems.append(("ops", f"{AUXILIARY} is never derived; nothing is left to choose"))
         if len(set(self.ops)) < len(self.ops):
-            found.append(("ops", "an op is listed twice"))
+            problems.append(("ops", "an op is listed twice"))
         if self.edge_ops is not None and set(self.edge_ops) != {KIND}:
-            return [*found, ("edge_ops", f"must have the one key {KIND}")]
+            return [*problems, ("edge_ops", f"must have the one key {KIND}")]
         try:
             self.cells  # noqa: B018 (its checks are wanted)
         except ValueError as error:
-            found.append(("edge_ops", str(error).partition(": ")[2]))
-        return found
+            problems.append(("edge_ops", str(error).partition(": ")[2]))
+        return problems
 
     def lookup(self, genotype: Genotype) -> dict[str, dict[str, float]] | None:
         """Test accuracies of NAS-Bench-201 after 200 epochs: mean over its seeds, rank among its cells, gap to the best."""
-        found = {data: result.test_200 for data, result in look_up(genotype).results.items()}
+        results = {data: result.test_200 for data, result in look_up(genotype).results.items()}
         return {
             data: {"test": round(each.mean, 4), "rank": each.rank, "gap": round(each.gap, 4)}
-            for data, each in found.items()
+            for data, each in results.items()
             if each is not None
         }
 

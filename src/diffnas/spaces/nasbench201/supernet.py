@@ -70,9 +70,9 @@ class MixedCell(nn.Module):
 
     def edge(self, e: int) -> MixedEdge:
         """Edge `e`."""
-        found = self.edges[e]
-        assert isinstance(found, MixedEdge)
-        return found
+        edge = self.edges[e]
+        assert isinstance(edge, MixedEdge)
+        return edge
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Splits a state into the channels that the ops see and those that bypass them (None: none)."""

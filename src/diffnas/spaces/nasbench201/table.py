@@ -114,8 +114,8 @@ class Table:
         results = {}
         for data in DATA:
             params, macs = size(ops_at(index), data)
-            found = {measure: self._measured(data, measure, index) for measure in MEASURES}
-            results[data] = Result(params, macs, **found)
+            accuracies = {measure: self._measured(data, measure, index) for measure in MEASURES}
+            results[data] = Result(params, macs, **accuracies)
         return Entry(index, format_cell(ops_at(index)), results, self.source)
 
     def _measured(self, data: str, measure: str, index: int) -> Measured | None:
@@ -207,8 +207,8 @@ def indices_of(ops_NE: ArrayLike) -> NDArray[np.int64]:
     columns = np.asarray(ops_NE)
     if columns.shape[-1:] != (len(EDGES),) or columns.min(initial=0) < 0 or columns.max(initial=0) >= len(OPS):
         raise ValueError(f"cells are rows of {len(EDGES)} ops, each 0 to {len(OPS) - 1}")
-    found: NDArray[np.int64] = _order()[1][columns @ _POWERS]
-    return found
+    indices: NDArray[np.int64] = _order()[1][columns @ _POWERS]
+    return indices
 
 
 def ops_at(index: int) -> tuple[str, ...]:

@@ -109,14 +109,14 @@ class ShuffleNetBlocks:
 
     def check_size(self, shape: Shape, size: Size | None = None) -> Refusals:
         """Returns why a supernet of this size cannot be built, as (setting, reason) pairs."""
-        found = self._chain()
-        if found:
-            return found
+        problems = self._chain()
+        if problems:
+            return problems
         size = size or self.size
-        found = self._fit(shape, size.channels, size.layers, self.stem)
+        problems = self._fit(shape, size.channels, size.layers, self.stem)
         if size.partial != 1:
-            found.append(("partial", f"must be 1, not {size.partial}: blocks see all channels"))
-        return found + self._ops()
+            problems.append(("partial", f"must be 1, not {size.partial}: blocks see all channels"))
+        return problems + self._ops()
 
     def lookup(self, genotype: Genotype) -> None:
         """Returns nothing: there is no table of this space."""
@@ -124,18 +124,18 @@ class ShuffleNetBlocks:
 
     def check_network(self, shape: Shape, settings: Mapping[str, Any]) -> Refusals:
         """Returns why a network cannot be built, as (setting, reason) pairs."""
-        found = self._chain()
-        if found:
-            return found
+        problems = self._chain()
+        if problems:
+            return problems
         of = self._of(settings)
-        found = self._fit(shape, of.channels, settings.get("layers", sum(self.depths)), of.stem)
+        problems = self._fit(shape, of.channels, settings.get("layers", sum(self.depths)), of.stem)
         if settings.get("auxiliary"):
-            found.append(("auxiliary", "must be false: these networks have no auxiliary head"))
+            problems.append(("auxiliary", "must be false: these networks have no auxiliary head"))
         if settings.get("pool_norm", "none") != "none":
-            found.append(("pool_norm", "must be none: these blocks do not pool"))
+            problems.append(("pool_norm", "must be none: these blocks do not pool"))
         if settings.get("drop_path") or settings.get("drops"):
-            found.append(("drop_path", "must be 0: these networks have no drop path"))
-        return found
+            problems.append(("drop_path", "must be 0: these networks have no drop path"))
+        return problems
 
     @property
     def _layout(self) -> Layout:
@@ -153,37 +153,37 @@ class ShuffleNetBlocks:
         """Checks the stages themselves."""
         if len(self.depths) != len(self.widths):
             return [("depths", f"must hold one number per stage, {len(self.widths)}; got {len(self.depths)}")]
-        found = []
+        problems = []
         if any(width < 2 or width % 2 for width in self.widths):
-            found.append(("widths", f"must be even: a block splits its channels; got {list(self.widths)}"))
+            problems.append(("widths", f"must be even: a block splits its channels; got {list(self.widths)}"))
         if any(narrow >= wide for narrow, wide in zip(self.widths, self.widths[1:], strict=False)):
             reason = f"must grow from stage to stage: what passes by is joined by new channels; got {list(self.widths)}"
-            found.append(("widths", reason))
+            problems.append(("widths", reason))
         if min(self.depths) < 1 or sum(self.depths) > LARGEST:
-            found.append(("depths", f"must be at least 1 each and {LARGEST} together; got {list(self.depths)}"))
-        return found
+            problems.append(("depths", f"must be at least 1 each and {LARGEST} together; got {list(self.depths)}"))
+        return problems
 
     def _fit(self, shape: Shape, channels: int, layers: int, stem: str) -> Refusals:
         """Checks a size, of a supernet or of a network."""
-        found = []
+        problems = []
         if channels >= self.widths[0]:
-            found.append(("channels", f"must be below the {self.widths[0]} of the first block; got {channels}"))
+            problems.append(("channels", f"must be below the {self.widths[0]} of the first block; got {channels}"))
         if layers != sum(self.depths):
-            found.append(("layers", f"must be {sum(self.depths)}, the number of blocks; got {layers}"))
+            problems.append(("layers", f"must be {sum(self.depths)}, the number of blocks; got {layers}"))
         need = 2 ** (len(self.depths) + (stem == "imagenet"))
         if shape.side % need:
             reason = f"{stem} and {len(self.depths)} stages need images whose side is a multiple of {need}"
-            found.append(("stem", f"{reason}, not {shape.side}"))
-        return found
+            problems.append(("stem", f"{reason}, not {shape.side}"))
+        return problems
 
     def _ops(self) -> Refusals:
         """Checks the ops."""
         if self.block_ops is None:
             return []
-        found = []
+        problems = []
         if len(self.block_ops) != sum(self.depths):
-            found.append(("block_ops", f"{len(self.block_ops)} lists for {sum(self.depths)} blocks"))
+            problems.append(("block_ops", f"{len(self.block_ops)} lists for {sum(self.depths)} blocks"))
         strangers = sorted({op for row in self.block_ops for op in row} - set(OPS))
-        found += [("block_ops", f"{op!r} is unknown; known: {', '.join(OPS)}") for op in strangers]
-        found += [("block_ops", f"block {e} has no op") for e, row in enumerate(self.block_ops) if not row]
-        return found
+        problems += [("block_ops", f"{op!r} is unknown; known: {', '.join(OPS)}") for op in strangers]
+        problems += [("block_ops", f"block {e} has no op") for e, row in enumerate(self.block_ops) if not row]
+        return problems
