@@ -133,10 +133,10 @@ def hypergradient(
     """The validation loss at the look-ahead weights and its second-order gradient in the mixture's tensors."""
     eta = search.weights_optimizer.param_groups[0]["lr"] * train.scale
     saved = [weight.detach().clone() for weight in search.weights]
-    slope, kappa = _clipped(
+    train_grads, kappa = _clipped(
         differentiate(search, mixture, train, {"weights"}, "train_frozen_stats", whole=False).weights, clip
     )
-    direction = _descent(search, slope)
+    direction = _descent(search, train_grads)
     try:
         _write(search.weights, saved, direction, -eta)
         ahead = differentiate(search, mixture, valid, {"weights", "mixture"}, "train_frozen_stats")
@@ -262,6 +262,6 @@ def _hessian_product(search: Search, mixture: Mixture, train: Batch, vector: lis
     """d/dmixture (dL_train/dw . v) by differentiating twice."""
     mixture = mixture.leaves()
     loss = _loss(search, mixture, train, "train_frozen_stats").value
-    slopes = _grad(loss, search.weights, create_graph=True)
-    product = torch.stack([(s * v).sum() for s, v in zip(slopes, vector, strict=True)]).sum()
+    grads = _grad(loss, search.weights, create_graph=True)
+    product = torch.stack([(s * v).sum() for s, v in zip(grads, vector, strict=True)]).sum()
     return _grad(product, mixture.tensors())

@@ -77,8 +77,8 @@ class SmoothDARTS(Wrapper):
             return moved
         before = engine.differentiate(search, clean, batch, set(), "running").loss.value
         for _ in range(self.steps):
-            slopes = _by_kind(moved, engine.differentiate(search, moved, batch, {"mixture"}, "running").mixture)
-            rise = {kind: 2.0 * epsilon / self.steps * slope.sign() for kind, slope in slopes.items()}
+            grads = _by_kind(moved, engine.differentiate(search, moved, batch, {"mixture"}, "running").mixture)
+            rise = {kind: 2.0 * epsilon / self.steps * grad.sign() for kind, grad in grads.items()}
             moved = _moved(search, clean, moved, rise, epsilon)
         after = engine.differentiate(search, moved, batch, set(), "running").loss.value
         return _chosen(after > before, moved, clean)
@@ -108,7 +108,7 @@ def _moved(search: Search, clean: Mixture, at: Mixture, by: Mapping[str, Tensor]
 
 def _by_kind(mixture: Mixture, tensors: list[Tensor]) -> dict[str, Tensor]:
     """Picks from `tensors`, ordered like the mixture's tensors, those in the place of `op`, by kind."""
-    places = {id(tensor): tensor_at for tensor, tensor_at in zip(mixture.tensors(), tensors, strict=True)}
+    places = {id(tensor): other for tensor, other in zip(mixture.tensors(), tensors, strict=True)}
     return {kind: places[id(mix.op)] for kind, mix in mixture.items()}
 
 
