@@ -105,9 +105,9 @@ def test_the_chain_is_convolution_normalisation_and_share(c: int, k: int, widths
     given = (torch.randn(n, c, **options), torch.rand(n, c, **options) + 0.5) if use == "given" else None
     leaves = [t.requires_grad_() for t in (s.clone(), W.clone(), d.clone())]
     y = plain(*leaves, given)
-    grads = dict(zip(("share", "W", "d"), torch.autograd.grad(y, leaves, g), strict=True))
+    slopes = dict(zip(("share", "W", "d"), torch.autograd.grad(y, leaves, g), strict=True))
     found = folded(None if use == "no share" else s, W, d, g, given, widths)
-    for name, expected in {"y": y.detach(), **grads}.items():
+    for name, expected in {"y": y.detach(), **slopes}.items():
         close(found[name], expected)
     if given is None:
         output = torch.einsum("nck,pnk->pnc", W, d)

@@ -44,9 +44,9 @@ def test_values_and_gradients_are_the_same(
     found = []
     for layer in (thinned, plain):
         value = layer(x)
-        grads = torch.autograd.grad(value.sin().sum(), [x, *layer.parameters()], create_graph=True)
-        norm = torch.stack([grad.square().sum() for grad in grads]).sum()
-        found.append([value, *grads, *torch.autograd.grad(norm, [x, layer.weight])])
+        slopes = torch.autograd.grad(value.sin().sum(), [x, *layer.parameters()], create_graph=True)
+        norm = torch.stack([slope.square().sum() for slope in slopes]).sum()
+        found.append([value, *slopes, *torch.autograd.grad(norm, [x, layer.weight])])
     for mine, theirs in zip(*found, strict=True):
         close(mine, theirs.detach(), 1e-12)
 

@@ -121,7 +121,7 @@ def test_the_original_gradient_and_cost(oracle: Any, close: Any, monkeypatch: An
         search: Any = type("At", (), {"arch": arch, "space": space, "shape": Shape(10, 3, 224)})()
         mix = _scored_sample(arch.alpha["blocks"], arch.get_buffer("allowed_blocks"), torch.Generator())
         assert torch.equal(mix.op.detach(), call.given["draw"])
-        outputs, grads = [mix.op], [call.given["grad"]]
+        outputs, grads = [mix.op], [call.given["slope"]]
         if weight:
             assert float((costs * mix.op.detach()).sum()) / 1e6 == pytest.approx(
                 float(call.found["total_flops_millions"])

@@ -6,7 +6,7 @@ k states that it reads, and each activation f is taken of all of them at once.  
 
     d_j = sum_o p_jo f_o(g_j) - P_j s_j        node = sum_j P_j s_j + sigmoid(c_j) d_j        P_j = sum_o p_jo
 
-so the backward pass needs sigmoid(c), d, the mixed derivative sum_o p_o f_o'(g) and, for the shares' gradient, every f_o(g).  It
+so the backward pass needs sigmoid(c), d, the mixed derivative sum_o p_o f_o'(g) and, for the shares' gradient, all f_o(g).  It
 writes over what it reads: once differentiable, and once only.
 """
 

@@ -1,4 +1,4 @@
-"""What the parts of an outflow are built from: chunks, running statistics, shared images, sums and grads of edges."""
+"""What the parts of an outflow are built from: chunks, running statistics, shared images, sums and slopes of edges."""
 
 from __future__ import annotations
 
@@ -105,9 +105,11 @@ def test_sums_of_edges(apart: bool, shifted: bool, close) -> None:
 
 def test_slopes_of_edges_side_by_side_and_in_total() -> None:
     each = [torch.randn(5, 2) for _ in range(3)]
-    grads = EdgeGradients(each)
-    assert grads.of(Chunk(0, 1, 2)) is each[2]
-    assert torch.equal(grads.of(Chunk(0, 2, 1)), torch.cat(each[1:], 1))
-    assert torch.equal(grads.totals(terms_at((0, 1), (1, 1), (0, 2))), torch.stack([each[i].sum(0) for i in (1, 1, 2)]))
+    slopes = EdgeGradients(each)
+    assert slopes.of(Chunk(0, 1, 2)) is each[2]
+    assert torch.equal(slopes.of(Chunk(0, 2, 1)), torch.cat(each[1:], 1))
+    assert torch.equal(
+        slopes.totals(terms_at((0, 1), (1, 1), (0, 2))), torch.stack([each[i].sum(0) for i in (1, 1, 2)])
+    )
     half = EdgeGradients([torch.ones(3000, 1).bfloat16()]).totals(terms_at((0, 0)))
     assert half.dtype == torch.float32 and half.item() == 3000.0

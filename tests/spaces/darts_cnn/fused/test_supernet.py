@@ -62,9 +62,9 @@ def outcome(module: nn.Module, inputs: list[Tensor], mixes: Any, tensors: list[T
     push = torch.randn(value.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(value.dtype)
     named = dict(module.named_parameters())
     named |= {f"input {i}": x for i, x in enumerate(leaves)} | {f"mixture {i}": t for i, t in enumerate(tensors)}
-    grads = torch.autograd.grad(value, list(named.values()), push, allow_unused=True)
+    slopes = torch.autograd.grad(value, list(named.values()), push, allow_unused=True)
     found = {
-        f"grad {n}": torch.zeros_like(t) if g is None else g for (n, t), g in zip(named.items(), grads, strict=True)
+        f"slope {n}": torch.zeros_like(t) if g is None else g for (n, t), g in zip(named.items(), slopes, strict=True)
     }
     return {"value": value.detach(), **found, **{n: t.clone() for n, t in module.state_dict().items()}}
 
@@ -76,12 +76,12 @@ def disagreement(found: Outcome, expected: Outcome, tolerance: float) -> list[st
     be zero but for rounding.
     """
     assert list(found) == list(expected)
-    largest = max([float(t.abs().max()) for name, t in expected.items() if name.startswith("grad")], default=0.0)
+    largest = max([float(t.abs().max()) for name, t in expected.items() if name.startswith("slope")], default=0.0)
     wrong = []
     for name, theirs in expected.items():
         mine = found[name]
         assert mine.shape == theirs.shape and mine.dtype == theirs.dtype, name
-        floor = 1e-3 * largest if name.startswith("grad") else 0.0
+        floor = 1e-3 * largest if name.startswith("slope") else 0.0
         if name.endswith("running_mean"):
             floor = float(expected[name.replace("running_mean", "running_var")].max()) ** 0.5
         size = max(float(theirs.abs().max()), floor, 1e-30)
@@ -223,7 +223,7 @@ def test_only_what_is_asked_for_is_computed(monkeypatch: pytest.MonkeyPatch) -> 
     detached = Mix(mix.op.detach())
     push = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for name, g in zip(names, torch.autograd.grad(quick(x, detached), list(quick.parameters()), push), strict=True):
-        assert torch.equal(g, expected[f"grad {name}"])
+        assert torch.equal(g, expected[f"slope {name}"])
     calls = {"kernel": 0, "input": 0}
 
     def counted(kind: str, route: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -236,27 +236,27 @@ def test_only_what_is_asked_for_is_computed(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(parts, "kernel_gradient", counted("kernel", parts.kernel_gradient))
     monkeypatch.setattr(parts, "input_gradient", counted("input", parts.input_gradient))
     quick.requires_grad_(False)
-    (grad,) = torch.autograd.grad(quick(x, mix), [mix.op], push)
-    assert torch.equal(grad, expected["grad mixture 0"]) and calls == {"kernel": 0, "input": 0}
+    (slope,) = torch.autograd.grad(quick(x, mix), [mix.op], push)
+    assert torch.equal(slope, expected["slope mixture 0"]) and calls == {"kernel": 0, "input": 0}
     leaves = [t.requires_grad_() for t in x]
     found = torch.autograd.grad(quick(leaves, mix), [mix.op, *leaves], push)
     assert calls["kernel"] == 0 < calls["input"]
-    for i, grad in enumerate(found[1:]):
-        assert torch.equal(grad, expected[f"grad input {i}"])
+    for i, slope in enumerate(found[1:]):
+        assert torch.equal(slope, expected[f"slope input {i}"])
 
 
 def test_only_some_weights_learn() -> None:
     cell, plan = Cell.dense(SEARCHED, 2, 2), CellPlan("normal", 4, ((4, 0), (4, 0)))
     plain, quick = cells(cell, plan)
     mix, x = random_mix(cell), images(plan, 3, (6, 6))
-    grads = []
+    slopes = []
     for form in (quick, plain):
         some = dict(list(form.named_parameters())[::3])
         for name, weight in form.named_parameters():
             weight.requires_grad_(name in some)
         push = torch.linspace(-1, 1, 3 * 8 * 36, dtype=torch.float64).sin().view(3, 8, 6, 6)
-        grads.append(torch.autograd.grad(form(x, mix), list(some.values()), push))
-    for mine, theirs in zip(*grads, strict=True):
+        slopes.append(torch.autograd.grad(form(x, mix), list(some.values()), push))
+    for mine, theirs in zip(*slopes, strict=True):
         assert torch.allclose(mine, theirs, rtol=1e-9, atol=1e-11)
 
 
@@ -388,9 +388,9 @@ def mixture_and_images(dtype: torch.dtype = torch.float32) -> tuple[Mixture, Ten
 
 def test_it_is_once_differentiable() -> None:
     quick, (mixture, x) = supernets(TINY, torch.float32)[1], mixture_and_images()
-    grads = torch.autograd.grad(quick(x, mixture).sum(), mixture.tensors(), create_graph=True)
+    slopes = torch.autograd.grad(quick(x, mixture).sum(), mixture.tensors(), create_graph=True)
     with pytest.raises(RuntimeError, match="differentiate twice"):
-        sum(grad.square().sum() for grad in grads).backward()
+        sum(slope.square().sum() for slope in slopes).backward()
 
 
 def test_a_copy_is_its_own() -> None:
@@ -442,8 +442,8 @@ def test_bfloat16_is_near(ops: tuple[str, ...]) -> None:
         found = quick(x, mixture)
         loss = F.cross_entropy(found, y)
     assert torch.allclose(found.float(), expected, atol=0.2 * float(expected.abs().max()), rtol=0.0)
-    for grad in torch.autograd.grad(loss, [*quick.parameters(), *mixture.tensors()], allow_unused=True):
-        assert grad is None or (grad.dtype == torch.float32 and torch.isfinite(grad).all())
+    for slope in torch.autograd.grad(loss, [*quick.parameters(), *mixture.tensors()], allow_unused=True):
+        assert slope is None or (slope.dtype == torch.float32 and torch.isfinite(slope).all())
 
 
 def test_sides_that_cannot_be_halved_are_refused_alike() -> None:
