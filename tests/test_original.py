@@ -40,9 +40,9 @@ def test_evaluation_networks(name: str, oracle: Any, close: Any) -> None:
 
 # Normalisation over four values (a batch of four at 1x1 in the auxiliary head) magnifies rounding: the recorded float32
 # gradients are themselves up to 4e-5 from what float64 gives, which is the same on every machine.
-@pytest.mark.parametrize(("dtype", "tolerance", "slope"), [(torch.float32, 1e-4, 1e-3), (torch.float64, 1e-5, 5e-5)])
+@pytest.mark.parametrize(("dtype", "tolerance", "grad"), [(torch.float32, 1e-4, 1e-3), (torch.float64, 1e-5, 5e-5)])
 def test_evaluation_network_in_training(
-    dtype: torch.dtype, tolerance: float, slope: float, oracle: Any, close: Any
+    dtype: torch.dtype, tolerance: float, grad: float, oracle: Any, close: Any
 ) -> None:
     call = oracle("a_darts_eval_v2_train")
     network = diffnas.build_network("darts-v2", channels=8, layers=6, auxiliary=True)
@@ -54,9 +54,9 @@ def test_evaluation_network_in_training(
     close(auxiliary, call.found["logits_aux"].to(dtype), tolerance)
     close(loss, call.found["loss_total"].to(dtype), tolerance)
     parameters = dict(network.named_parameters())
-    slopes = call.group("grad/")
-    for theirs, ours in translate(network, slopes, "darts").items():
-        close(parameters[ours].grad, slopes[theirs].to(dtype), slope)
+    grads = call.group("grad/")
+    for theirs, ours in translate(network, grads, "darts").items():
+        close(parameters[ours].grad, grads[theirs].to(dtype), grad)
     after, buffers = network.state_dict(), call.group("buffer_after/")
     for theirs, ours in translate(network, buffers, "darts").items():
         close(after[ours].to(dtype), buffers[theirs].to(dtype), tolerance)
@@ -91,9 +91,9 @@ def test_supernet(oracle: Any, close: Any, make_search: Any) -> None:
     alphas = torch.autograd.grad(mixture.tensors(), list(search.arch.parameters()), found.mixture)
     close(torch.cat(alphas), joined(call.found, "grad/alphas_{}"))
     names = [name for name, _ in search.supernet.named_parameters()]
-    slopes = {name: t for name, t in call.group("grad/").items() if "alphas" not in name}
-    for theirs, ours in translate(search.supernet, slopes, "darts").items():
-        close(found.weights[names.index(ours)], slopes[theirs])
+    grads = {name: t for name, t in call.group("grad/").items() if "alphas" not in name}
+    for theirs, ours in translate(search.supernet, grads, "darts").items():
+        close(found.weights[names.index(ours)], grads[theirs])
     close(search.supernet.eval()(call.given["x"], mixture), call.found["logits_evalmode_after"])
 
 
@@ -124,9 +124,9 @@ def test_second_order(oracle: Any, close: Any, make_search: Any) -> None:
     train = Batch(call.given["x_train"], call.given["y_train"])
     valid = Batch(call.given["x_valid"], call.given["y_valid"])
     mixture = search.relax("arch")
-    loss, slope = hypergradient(search, mixture, train, valid)
+    loss, grad = hypergradient(search, mixture, train, valid)
     close(loss.value, call.found["unrolled_valid_loss"], 1e-8)
-    alphas = torch.autograd.grad(mixture.tensors(), list(search.arch.parameters()), slope)
+    alphas = torch.autograd.grad(mixture.tensors(), list(search.arch.parameters()), grad)
     close(torch.cat(alphas), joined(call.found, "grad/alphas_{}"), 1e-8)
     unrolled_arch_step(search, search.relax("arch"), train, valid)
     close(torch.cat(list(search.arch.parameters())), joined(call.found, "alphas_{}_after_adam"), 1e-8)

@@ -74,10 +74,10 @@ def train(
         if init is not None:
             raise RunError("a resumed training goes on with its own weights; leave init out")
         return pipeline.train(None, _recipe(recipe), _path(run), resume, name)
-    found = load_genotype(genotype)
+    loaded = load_genotype(genotype)
     source = _folder(genotype)
     facts = {} if source is None else require_finished(source, partial)
-    return pipeline.train(found, _recipe(recipe), _path(run), resume, name, genotype, facts, init)
+    return pipeline.train(loaded, _recipe(recipe), _path(run), resume, name, genotype, facts, init)
 
 
 def test(run: Run | str | Path, name: str | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def predict(
     top: int = 5,
     overrides: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """What the training `name` of `run` makes of files, in order; a folder stands for the images in it: `diffnas predict`.
+    """Returns the predictions of the training `name` of `run` for files, or folders of images: `diffnas predict`.
 
     Of images {file, class, probability, top: [{class, probability}, ...]}, of text {file, perplexity, tokens, word,
     probability, top: [{word, probability}, ...]} with the words that are likeliest next, of a file that cannot be read
@@ -122,7 +122,7 @@ def predict(
 
 
 def doctor() -> dict[str, Any]:
-    """What is installed, what computes here and what does not, in some seconds: `diffnas doctor`.
+    """Checks the installation and the devices in a few seconds: `diffnas doctor`.
 
     `{"works": bool, "findings": [{"name", "state": "ok", "note" or "bad", "said", "remedy", "facts"}, ...]}`; it works where
     no finding is bad.
@@ -211,20 +211,20 @@ def file_choice(text: str | Path) -> tuple[Path | None, str | None]:
 def _genotype_of_run(path: Path) -> Genotype:
     run = open_run(path)
     if run.search.path.is_dir():
-        found = run.search.genotype
+        file = run.search.genotype
     else:
         files = sorted(map(str, (path / "train").glob("*/genotype.json")))
         if len(files) > 1:
             raise RunError(f"run {path}: holds several trainings and no search; name one file: {', '.join(files)}")
-        found = Path(files[0]) if files else run.training().genotype
-    if not found.is_file():
+        file = Path(files[0]) if files else run.training().genotype
+    if not file.is_file():
         go_on = f"; go on with: diffnas search --resume {quote(str(path))}" if run.search.recipe.is_file() else ""
-        raise RunError(f"{found}: is missing; has the search finished an epoch?{go_on}")
-    return read_genotype_file(found)
+        raise RunError(f"{file}: is missing; has the search finished an epoch?{go_on}")
+    return read_genotype_file(file)
 
 
 def lookup(genotype: Genotype | Run | str | Path | int, table: str | Path | None = None) -> Entry:
-    """What is known of a cell of NAS-Bench-201, untrained: accuracies, ranks, sizes: `diffnas lookup`.
+    """Returns what NAS-Bench-201 knows of a cell, untrained: accuracies, ranks, sizes (`diffnas lookup`).
 
     `genotype` is an official string (`|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`), the official index, or what `load_genotype`
     reads; `table` a file that `diffnas data nasbench201` wrote, in place of the packaged one.  Raises `GenotypeError` for a
@@ -303,28 +303,28 @@ def build_network(
         "drop_path": drop_path,
     }
     text = {"vocabulary": vocabulary, "units": units, "dropouts": dropouts}
-    found = load_genotype(genotype)
-    if found.space not in SPACES:
+    loaded = load_genotype(genotype)
+    if loaded.space not in SPACES:
         load_installed()
-    space, known = _size_of_run(genotype, found)
+    space, known = _size_of_run(genotype, loaded)
     strangers = images if space.modality == "text" else text
     reason = (
         f"is for networks of {'images' if strangers is images else 'text'}, and {space.name} reads {space.modality}"
     )
     _refuse([(name, f"{reason}; leave it out") for name, value in strangers.items() if value is not None])
     given = {name: value for name, value in {**images, **text}.items() if value is not None}
-    return (_build_text if space.modality == "text" else _build_images)(found, space, known | given)
+    return (_build_text if space.modality == "text" else _build_images)(loaded, space, known | given)
 
 
-def _size_of_run(genotype: Genotype | Run | str | Path, found: Genotype) -> tuple[Space, dict[str, Any]]:
+def _size_of_run(genotype: Genotype | Run | str | Path, loaded: Genotype) -> tuple[Space, dict[str, Any]]:
     """The space of `found`, and what the run that it is from (if it is) says of the size of its networks."""
     path = _folder(genotype)
     if path is None:
-        return space_of(found), {}
+        return space_of(loaded), {}
     from diffnas.pipeline.sizes import run_size
 
     recipe, shape = run_size(path)
-    space = recipe.space if recipe.space is not None and recipe.space.name == found.space else space_of(found)
+    space = recipe.space if recipe.space is not None and recipe.space.name == loaded.space else space_of(loaded)
     train = recipe.train
     size: dict[str, Any] = {}
     if isinstance(train, TextTrain):
@@ -387,9 +387,9 @@ def build_supernet(
         raise RecipeError(f"space {space!r} is unknown{nearest(space, SPACES)}; known: {', '.join(SPACES)}")
     chosen: Any = choice_class("space", space)() if isinstance(space, str) else space
     names = [field.name for field in dataclasses.fields(chosen)]
-    found, mistakes = read_settings(settings_model(type(chosen)), size, names)  # type: ignore[arg-type]
+    checked, mistakes = read_settings(settings_model(type(chosen)), size, names)  # type: ignore[arg-type]
     _refuse(mistakes)
-    sized: Space = dataclasses.replace(chosen, **{key: getattr(found, key) for key in size})
+    sized: Space = dataclasses.replace(chosen, **{key: getattr(checked, key) for key in size})
     shape = _words(vocabulary) if sized.modality == "text" else Shape(classes, in_channels, side)
     _refuse(sized.check_size(shape))
     return sized.supernet(shape, form=form)
@@ -401,6 +401,6 @@ def _words(vocabulary: int) -> TextShape:
     return TextShape(vocabulary)
 
 
-def _refuse(found: list[tuple[str, str]]) -> None:
-    if found:
-        raise RecipeError(*(sentence(key, reason) for key, reason in found))
+def _refuse(problems: list[tuple[str, str]]) -> None:
+    if problems:
+        raise RecipeError(*(sentence(key, reason) for key, reason in problems))

@@ -1,4 +1,4 @@
-"""Everything that can go wrong by name.
+"""The errors of diffnas.
 
     DiffnasError
     ├── UserError            what the caller can mend; the command line prints its lines and exits with 2

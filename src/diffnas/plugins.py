@@ -60,10 +60,10 @@ def load_installed() -> None:
 
 
 def plugin_hint(kind: str, name: Any, recipe: str) -> str:
-    """What to add to the refusal of an unknown name: how a plug-in is loaded, and which one a run folder was made with."""
-    for found in _of_run(recipe):
-        if (found.get("kind"), found.get("name")) == (kind, name):
-            return f"; this run was made with --plugin {quote(str(found.get('file') or found.get('module')))}"
+    """Returns the hint for an unknown name: how to load a plug-in, and which one a run folder was made with."""
+    for entry in _of_run(recipe):
+        if (entry.get("kind"), entry.get("name")) == (kind, name):
+            return f"; this run was made with --plugin {quote(str(entry.get('file') or entry.get('module')))}"
     return f"; for a {kind} of your own name its module: --plugin FILE.py"
 
 
@@ -73,8 +73,8 @@ def _of_run(recipe: str) -> list[dict[str, Any]]:
         read = json.loads(read_bytes(Path(recipe).with_name("environment.json"), 2**20))
     except (OSError, ValueError, RecursionError):
         return []
-    found = read.get("plugins") if isinstance(read, dict) else None
-    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+    entries = read.get("plugins") if isinstance(read, dict) else None
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
 def leave_out_installed() -> None:

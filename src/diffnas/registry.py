@@ -1,4 +1,4 @@
-"""What the names in recipes stand for: our methods and spaces, and what plug-ins `register`.
+"""The registry: what names in recipes stand for, our methods and spaces and those of plug-ins.
 
 A module that calls `register` is a plug-in (`diffnas.plugins` loads it).  Nothing that a recipe or a run folder holds is ever
 imported: they name things, and a name that is not here is refused.  Modules are loaded when a name is looked up, so that
@@ -107,7 +107,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Owner:
-    """Who registered something: the module, its file (None: none, as in a notebook), and the SHA-256 of its text then."""
+    """The owner of a registered name: its module, the file (None in a notebook), and the SHA-256 of the text then."""
 
     module: str
     file: str | None
@@ -266,12 +266,12 @@ def _check_op(op: Op) -> None:
             called = f"op {op.name!r}: build(4, {stride}, {affine})"
             try:
                 with torch.random.fork_rng(devices=[]), torch.no_grad():
-                    found = op.build(4, stride, affine)(torch.zeros(2, 4, 8, 8))
+                    images = op.build(4, stride, affine)(torch.zeros(2, 4, 8, 8))
             except Exception as error:  # noqa: BLE001 (it is the user's code)
                 raise PluginError(f"{called} on images [2, 4, 8, 8]: {type(error).__name__}: {error}") from None
             expected = [2, 4, 8 // stride, 8 // stride]
-            if not isinstance(found, torch.Tensor) or list(found.shape) != expected:
-                got = list(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+            if not isinstance(images, torch.Tensor) or list(images.shape) != expected:
+                got = list(images.shape) if isinstance(images, torch.Tensor) else type(images).__name__
                 raise PluginError(f"{called} makes {got} of images [2, 4, 8, 8]; it must make {expected}")
 
 
@@ -305,12 +305,12 @@ def _listed(images: ImageSet, path: Path | None, side: int | None) -> Listed:
     if side not in (None, images.side):
         raise DataError(f"data.side {side}: {at} has images of {images.side}; leave it out")
     try:
-        found = dict(images.read(path))
+        parts = dict(images.read(path))
     except Exception as error:  # noqa: BLE001 (it is the user's code)
         raise DataError(f"{at}: read({path}) failed: {type(error).__name__}: {error}") from error
-    if not {"train", "test"} <= set(found) <= {"train", "valid", "test"}:
-        raise DataError(f"{at}: read gives {sorted(found)}; it must give train and test, and may give valid")
-    splits = {role: _split(images, role, *pair) for role, pair in found.items()}
+    if not {"train", "test"} <= set(parts) <= {"train", "valid", "test"}:
+        raise DataError(f"{at}: read gives {sorted(parts)}; it must give train and test, and may give valid")
+    splits = {role: _split(images, role, *pair) for role, pair in parts.items()}
     return Listed(splits["train"], splits["test"], splits.get("valid"))
 
 

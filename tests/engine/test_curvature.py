@@ -31,8 +31,8 @@ def dense(search: Search, data: Batch) -> Tensor:
     """The Hessian of the loss in all alphas, by differentiating twice."""
     alphas = list(search.arch.parameters())
     loss = search.task.loss(lambda x: search.supernet(x, search.relax("eval")), data).value
-    slopes = torch.autograd.grad(loss, alphas, create_graph=True, allow_unused=True)
-    flat = torch.cat([(torch.zeros_like(a) if s is None else s).flatten() for s, a in zip(slopes, alphas, strict=True)])
+    grads = torch.autograd.grad(loss, alphas, create_graph=True, allow_unused=True)
+    flat = torch.cat([(torch.zeros_like(a) if s is None else s).flatten() for s, a in zip(grads, alphas, strict=True)])
     rows = []
     for entry in flat:
         if not entry.requires_grad:

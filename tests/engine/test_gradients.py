@@ -73,9 +73,9 @@ def test_inactive_entries_add_neither_value_nor_gradient(make_search: Callable[.
     close(found.loss.value, expected.loss.value)
     for mine, theirs in zip(found.weights, expected.weights, strict=True):
         close(mine, theirs) if theirs.abs().max() > 1e-6 else None
-    for slope, wanted in zip(found.mixture[::2], expected.mixture[::2], strict=True):
-        assert torch.equal(slope[~active], torch.zeros_like(slope[~active]))
-        close(slope, wanted * active)
+    for grad, wanted in zip(found.mixture[::2], expected.mixture[::2], strict=True):
+        assert torch.equal(grad[~active], torch.zeros_like(grad[~active]))
+        close(grad, wanted * active)
     assert len(found.mixture) == 4  # op and edge of both kinds
 
 
@@ -106,13 +106,13 @@ def test_running_statistics_are_read_in_running_mode(make_search: Callable[..., 
 def test_weight_step_is_clipped_sgd(make_search: Callable[..., Search], close: Any) -> None:
     search, data = make_search(dtype=torch.float64), batch(5, dtype=torch.float64)
     search.clip = 0.1
-    slopes = differentiate(search, search.relax("weights"), data, {"weights"}, "train_frozen_stats").weights
+    grads = differentiate(search, search.relax("weights"), data, {"weights"}, "train_frozen_stats").weights
     before = [w.detach().clone() for w in search.weights]
     alphas = [a.detach().clone() for a in search.arch.parameters()]
     weight_step(search, search.relax("weights"), data)
-    norm = torch.sqrt(sum((g**2).sum() for g in slopes))
+    norm = torch.sqrt(sum((g**2).sum() for g in grads))
     assert norm > 0.1
-    for w, old, g in zip(search.weights, before, slopes, strict=True):
+    for w, old, g in zip(search.weights, before, grads, strict=True):
         close(w.detach(), old - 0.025 * (0.1 / (norm + 1e-6) * g + 3e-4 * old))
     assert same(alphas, [a.detach() for a in search.arch.parameters()])
 
@@ -148,8 +148,8 @@ def test_exact_second_order_is_the_derivative(seed: int, make_search: Callable[.
     train, valid = batch(seed, dtype=torch.float64), batch(seed + 50, dtype=torch.float64)
     weight_step(search, search.relax("weights"), batch(seed + 99, dtype=torch.float64))  # momentum is there
     mixture = search.relax("arch")
-    loss, slopes = hypergradient(search, mixture, train, valid, exact=True)
-    alphas = torch.autograd.grad(mixture.tensors(), list(search.arch.parameters()), slopes)
+    loss, grads = hypergradient(search, mixture, train, valid, exact=True)
+    alphas = torch.autograd.grad(mixture.tensors(), list(search.arch.parameters()), grads)
 
     def after_one_step() -> Tensor:
         twin = make_search(space, dtype=torch.float64, seed=seed)

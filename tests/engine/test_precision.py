@@ -70,7 +70,7 @@ def test_only_the_difference_of_the_second_order_is_full(
     found = seen(monkeypatch, gradients)
     search.method.step(search, data)
     other, full = (before, torch.bfloat16), (("ieee", "ieee"), torch.float32)
-    assert found == [other, other, full, full, other]  # slope, look ahead, plus, minus, weight step
+    assert found == [other, other, full, full, other]  # gradient, look ahead, plus, minus, weight step
     assert settings() == before and search.precision == torch.bfloat16
 
 

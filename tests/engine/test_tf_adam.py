@@ -13,7 +13,7 @@ from diffnas.engine.optim import load_optimizer_state, optimizer_state
 from diffnas.engine.tf_adam import TFAdam
 
 
-def slopes(steps: int) -> list[Tensor]:
+def random_grads(steps: int) -> list[Tensor]:
     draw = torch.Generator().manual_seed(0)
     return [torch.randn(5, generator=draw, dtype=torch.float64) * 10.0 ** -(k % 4) for k in range(steps)]
 
@@ -23,7 +23,7 @@ def test_the_formula(betas: tuple[float, float]) -> None:
     p = nn.Parameter(torch.ones(5, dtype=torch.float64))
     optimizer = TFAdam([p], 0.0035, betas, 1e-3, 0.0)
     value, m, v = p.detach().clone(), 0.0, 0.0
-    for t, g in enumerate(slopes(12), 1):
+    for t, g in enumerate(random_grads(12), 1):
         p.grad = g
         optimizer.step()
         m, v = betas[0] * m + (1 - betas[0]) * g, betas[1] * v + (1 - betas[1]) * g * g
@@ -44,7 +44,7 @@ def test_it_differs_from_the_other_epsilon() -> None:
 
 
 def test_it_goes_on_from_its_state() -> None:
-    module, grads = nn.Linear(5, 1, bias=False).double(), slopes(6)
+    module, grads = nn.Linear(5, 1, bias=False).double(), random_grads(6)
     whole = copy.deepcopy(module)
     for net, cuts in ((whole, [0, 6]), (module, [0, 3, 6])):
         state = None

@@ -268,8 +268,8 @@ def test_both_supernets_agree_at_the_recorded_weights(source: str, oracle: Any, 
         shares = [mix.op.requires_grad_() for mix in mixes.values()]
         logits = supernet(call.given["x"], mixes)
         loss = F.cross_entropy(logits, call.given["y"])
-        to_shares, *slopes = torch.autograd.grad(loss, [*shares, *supernet.parameters()], allow_unused=True)
-        found.append([logits, to_shares, *slopes])
+        to_shares, *grads = torch.autograd.grad(loss, [*shares, *supernet.parameters()], allow_unused=True)
+        found.append([logits, to_shares, *grads])
     for mine, theirs in zip(*found, strict=True):
         if theirs is not None:
             close(mine, theirs)
@@ -302,9 +302,9 @@ def test_pcdarts(oracle: Any, close: Any) -> None:
         torch.cat([leaves[name].grad.flatten() for name in names]),
         torch.cat([call.found[f"grad/{name}"].flatten() for name in names]),
     )
-    slopes = {name: t for name, t in call.group("grad/").items() if name not in names}
-    for theirs, ours in translate(supernet, slopes, "pcdarts").items():
-        close(supernet.get_parameter(ours).grad, slopes[theirs])
+    grads = {name: t for name, t in call.group("grad/").items() if name not in names}
+    for theirs, ours in translate(supernet, grads, "pcdarts").items():
+        close(supernet.get_parameter(ours).grad, grads[theirs])
     with torch.no_grad():
         close(supernet.eval()(call.given["x"], mixture), call.found["logits_evalmode_after"])
 

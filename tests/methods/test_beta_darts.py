@@ -38,8 +38,8 @@ def test_only_allowed_ops_count(make_search: Callable[..., Search], close: Calla
     assert penalty is not None
     alpha = torch.cat([a.detach()[:4] for a in search.arch.alpha.values()])
     close(penalty, 0.5 * (alpha[:, 1].exp() + alpha[:, 3].exp()).log().mean())
-    for slope in torch.autograd.grad(penalty, list(search.arch.parameters())):
-        assert slope.isfinite().all() and not slope[4].any() and not slope[:, 0].any()
+    for grad in torch.autograd.grad(penalty, list(search.arch.parameters())):
+        assert grad.isfinite().all() and not grad[4].any() and not grad[:, 0].any()
 
 
 def test_it_draws_the_shares_together(make_search: Callable[..., Search]) -> None:

@@ -103,8 +103,8 @@ def test_the_divergence_is_that_of_torch() -> None:
     left = c[0, [0, 2, 3]]
     torch.testing.assert_close(found[0], kl_divergence(Dirichlet(left), Dirichlet(torch.ones_like(left))))
     torch.testing.assert_close(found[1:3], torch.zeros(2, dtype=torch.float64))  # one op, no op: nothing to say
-    (slope,) = torch.autograd.grad(found.sum(), c)
-    assert slope.isfinite().all() and torch.equal(slope[~some], torch.zeros_like(slope[~some]))
+    (grad,) = torch.autograd.grad(found.sum(), c)
+    assert grad.isfinite().all() and torch.equal(grad[~some], torch.zeros_like(grad[~some]))
 
 
 def test_the_penalty_pulls_to_one(make_search: Build) -> None:
@@ -200,8 +200,8 @@ def test_the_original_gradient_of_its_own_draw(
     found = differentiate(search, mixture, Batch(call.given["x"], call.given["y"]), {"weights", "mixture"})
     close(found.loss.value, call.found["loss"])
     close(found.mixture[0], call.found["grad/sampled_weights"])
-    (slope,) = torch.autograd.grad(mixture.tensors(), [alpha], found.mixture)
-    close(slope, call.found["grad/alphas"])
+    (grad,) = torch.autograd.grad(mixture.tensors(), [alpha], found.mixture)
+    close(grad, call.found["grad/alphas"])
 
 
 def derived(make_search: Build, space: Any, alphas: dict[str, list[Any]]) -> Search:

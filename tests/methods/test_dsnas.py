@@ -34,13 +34,13 @@ def test_the_mean_gradient_is_that_of_the_expected_loss(toy: Build, table: Batch
         mixture = search.relax("arch")
         mix = mixture["cell"]
         assert torch.equal(mix.op, mix.active.double())
-        slopes = differentiate(search, mixture, table, {"mixture"}).mixture
-        (slope,) = torch.autograd.grad(mix.op, search.arch.alpha["cell"], slopes[0])
+        grads = differentiate(search, mixture, table, {"mixture"}).mixture
+        (grad,) = torch.autograd.grad(mix.op, search.arch.alpha["cell"], grads[0])
         reward = (table.inputs * mix.op).sum(-1, keepdim=True)
-        close(slope, (reward * (mix.op - p)).detach())  # (sum_o dL/dZ_o) dlog p(Z)/dalpha
-        found[tuple(mix.op.argmax(-1).tolist())] = slope
+        close(grad, (reward * (mix.op - p)).detach())  # (sum_o dL/dZ_o) dlog p(Z)/dalpha
+        found[tuple(mix.op.argmax(-1).tolist())] = grad
     assert len(found) == 9
-    mean = sum(p[0, a] * p[1, b] * slope for (a, b), slope in found.items())
+    mean = sum(p[0, a] * p[1, b] * grad for (a, b), grad in found.items())
     alpha = ALPHA.clone().requires_grad_()
     (expected,) = torch.autograd.grad((table.inputs * alpha.softmax(-1)).sum(), alpha)
     close(mean, expected)
@@ -91,8 +91,8 @@ def test_edges_are_decided_once_and_for_good(toy: Build, table: Batch) -> None:
     search.arch.load_state_dict(state)
     mixture = search.relax("arch")
     assert mixture["cell"].op[0].tolist() == [1.0, 0.0, 0.0]
-    slopes = differentiate(search, mixture, table, {"mixture"}).mixture
-    assert not torch.autograd.grad(mixture["cell"].op, search.arch.alpha["cell"], slopes[0])[0][0].any()
+    grads = differentiate(search, mixture, table, {"mixture"}).mixture
+    assert not torch.autograd.grad(mixture["cell"].op, search.arch.alpha["cell"], grads[0])[0][0].any()
     assert search.method.on_epoch_boundary(search, 1) == Transition()
     assert [node[0][0] for node in search.derive().cells["cell"].inputs] == ["a", "c"]
     object.__setattr__(search, "method", DSNAS(stop_when_decided=True))
@@ -121,15 +121,15 @@ def test_the_original_gradient_and_cost(oracle: Any, close: Any, monkeypatch: An
         search: Any = type("At", (), {"arch": arch, "space": space, "shape": Shape(10, 3, 224)})()
         mix = _scored_sample(arch.alpha["blocks"], arch.get_buffer("allowed_blocks"), torch.Generator())
         assert torch.equal(mix.op.detach(), call.given["draw"])
-        outputs, slopes = [mix.op], [call.given["slope"]]
+        outputs, grads = [mix.op], [call.given["slope"]]
         if weight:
             assert float((costs * mix.op.detach()).sum()) / 1e6 == pytest.approx(
                 float(call.found["total_flops_millions"])
             )
             outputs.append(DSNAS(cost_weight=weight).penalty(search, Mixture({"blocks": mix})))
-            slopes.append(torch.ones(()))
-        (slope,) = torch.autograd.grad(outputs, [arch.alpha["blocks"]], slopes)
-        close(slope, call.found[expected])
+            grads.append(torch.ones(()))
+        (grad,) = torch.autograd.grad(outputs, [arch.alpha["blocks"]], grads)
+        close(grad, call.found[expected])
 
 
 def test_a_margin_that_is_not_reached_decides_nothing(toy: Build) -> None:

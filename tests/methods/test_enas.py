@@ -57,12 +57,12 @@ def test_reinforce_goes_where_the_reward_grows(toy: Build, table: Batch) -> None
     found = children(search, 1000).values()
     rewards = [(table.inputs * child["cell"].op).sum() for child in found]
     expected = sum(child.log_prob.exp() * reward for child, reward in zip(found, rewards, strict=True))
-    slopes = torch.autograd.grad(expected, parameters, allow_unused=True)
+    grads = torch.autograd.grad(expected, parameters, allow_unused=True)
     before = [p.detach().clone() for p in parameters]
     losses = search.method.step(search, {"valid": table})
     moved = [p.detach() - b for p, b in zip(parameters, before, strict=True)]
     assert list(losses) == ["valid"] and losses["valid"].correct.item() == pytest.approx(expected.item(), abs=0.03)
-    truth = torch.cat([torch.zeros_like(m).flatten() if s is None else s.flatten() for s, m in zip(slopes, moved)])  # noqa: B905
+    truth = torch.cat([torch.zeros_like(m).flatten() if s is None else s.flatten() for s, m in zip(grads, moved)])  # noqa: B905
     step = torch.cat([m.flatten() for m in moved])
     assert float(torch.cosine_similarity(step, truth, dim=0)) > 0.9
     assert 0.5 < float(step.norm() / truth.norm()) < 1.5
@@ -77,11 +77,11 @@ def test_reward_baseline_and_entropy(toy: Build, table: Batch, close: Any) -> No
         b = 0.75 * b + 0.25 * reward
         terms.append(-(reward - b) * child.log_prob)
     parameters = list(twin.arch.parameters())
-    slopes = torch.autograd.grad(sum(terms) / 2, parameters, allow_unused=True)
+    grads = torch.autograd.grad(sum(terms) / 2, parameters, allow_unused=True)
     search.method.step(search, {"valid": table})
     assert search.arch.baseline.item() == pytest.approx(b.item(), rel=1e-5)  # accuracies are summed in float32
-    for mine, start, slope in zip(search.arch.parameters(), parameters, slopes, strict=True):
-        close(mine.detach(), start.detach() - (0.0 if slope is None else slope), 1e-5)
+    for mine, start, grad in zip(search.arch.parameters(), parameters, grads, strict=True):
+        close(mine.detach(), start.detach() - (0.0 if grad is None else grad), 1e-5)
 
 
 def test_every_child_is_scored_on_a_batch_of_its_own(toy: Build, table: Batch) -> None:

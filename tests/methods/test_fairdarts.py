@@ -49,12 +49,12 @@ def test_a_step_follows_the_loss_and_the_penalty(
     batch = Batch(torch.randn(4, 3, 8, 8, dtype=torch.float64), torch.randint(0, 10, (4,)))
     before = {kind: a.detach().clone() for kind, a in search.arch.alpha.items()}
     mixture = search.relax("arch")
-    slopes = differentiate(search, mixture, batch, {"mixture"}, "train_frozen_stats").mixture
+    grads = differentiate(search, mixture, batch, {"mixture"}, "train_frozen_stats").mixture
     count = sum(a.numel() for a in before.values())
     search.method.step(search, {"valid": batch})
-    for (kind, alpha), slope in zip(before.items(), slopes, strict=True):
+    for (kind, alpha), grad in zip(before.items(), grads, strict=True):
         share = alpha.sigmoid()
-        total = (slope - 10.0 * 2 * (share - 0.5) / count) * share * (1 - share)
+        total = (grad - 10.0 * 2 * (share - 0.5) / count) * share * (1 - share)
         close(search.arch.alpha[kind], alpha - 0.1 * total)
 
 

@@ -44,10 +44,10 @@ def test_gradient_by_hand(toy: Build, table: Batch, close: Any) -> None:
         assert torch.equal(mix.active.int().argmax(-1), k) and torch.equal(mix.active.sum(-1), torch.ones(2))
         close(mix.op.detach(), mix.active.double())
         found = differentiate(search, mixture, table, {"mixture"}).mixture
-        (slope,) = torch.autograd.grad(mix.op, search.arch.alpha["cell"], found[0])
+        (grad,) = torch.autograd.grad(mix.op, search.arch.alpha["cell"], found[0])
         for e in range(2):  # dL/dalpha_j = t_k p_k (delta_kj - p_j) / tau: nothing comes from ops that did not run
             chosen, delta = int(k[e]), torch.eye(3, dtype=torch.float64)[k[e]]
-            close(slope[e], table.inputs[e, chosen] * p[e, chosen] * (delta - p[e]) / tau)
+            close(grad[e], table.inputs[e, chosen] * p[e, chosen] * (delta - p[e]) / tau)
 
 
 def test_draws_follow_the_softmax(toy: Build) -> None:

@@ -84,12 +84,12 @@ def test_the_second_order_is_that_of_darts(make: Callable[..., Search], close: C
         each.arch_optimizer = torch.optim.SGD(each.arch.parameters(), 0.1)
     weights = [w.detach().clone() for w in search.weights]
     mixture = twin.relax("arch")
-    _, slopes = hypergradient(twin, mixture, data["train"], data["valid"])
-    expected = torch.autograd.grad(mixture.tensors(), list(twin.arch.parameters()), slopes)
+    _, grads = hypergradient(twin, mixture, data["train"], data["valid"])
+    expected = torch.autograd.grad(mixture.tensors(), list(twin.arch.parameters()), grads)
     before = [p.detach().clone() for p in search.arch.parameters()]
     search.method.step(search, data)
-    for start, slope, now in zip(before, expected, search.arch.parameters(), strict=True):
-        assert slope.any()
-        close(now, start - 0.1 * slope)
+    for start, grad, now in zip(before, expected, search.arch.parameters(), strict=True):
+        assert grad.any()
+        close(now, start - 0.1 * grad)
     assert not torch.equal(weights[0], search.weights[0])
     assert MMRazorDARTS(exact=True).check_settings()

@@ -108,22 +108,22 @@ def test_enas_controller(oracle: Any, close: Any, monkeypatch: Any) -> None:
                     expected[2 * node + node * (node - 1) // 2 + source, op] += 1.0
             assert torch.equal(mix.op, expected)
         if case == 0:
-            slopes = dict(zip(dict(ours.named_parameters()), grads_of(-child.log_prob, ours), strict=True))
+            grads = dict(zip(dict(ours.named_parameters()), grads_of(-child.log_prob, ours), strict=True))
             theirs = call.group("grad/")
             for layer in range(2):
-                ih, hh = slopes[f"lstm.{layer}.weight_ih"].T, slopes[f"lstm.{layer}.weight_hh"].T
+                ih, hh = grads[f"lstm.{layer}.weight_ih"].T, grads[f"lstm.{layer}.weight_hh"].T
                 i, f, g, o = torch.cat([ih, hh]).chunk(4, dim=1)
                 near(torch.cat([i, f, o, g], dim=1), theirs[f"lstm/layer_{layer}/w"])
-            for name, slope in (
-                ("g_emb", slopes["start"]),
-                ("emb/w", slopes["op_inputs"]),
-                ("softmax/w", slopes["op_head.weight"].T),
-                ("softmax/b", slopes["op_bias"][None]),
-                ("attention/w_1", slopes["key.weight"].T),
-                ("attention/w_2", slopes["query.weight"].T),
-                ("attention/v", slopes["attention.weight"].T),
+            for name, grad in (
+                ("g_emb", grads["start"]),
+                ("emb/w", grads["op_inputs"]),
+                ("softmax/w", grads["op_head.weight"].T),
+                ("softmax/b", grads["op_bias"][None]),
+                ("attention/w_1", grads["key.weight"].T),
+                ("attention/w_2", grads["query.weight"].T),
+                ("attention/v", grads["attention.weight"].T),
             ):
-                near(slope, theirs[name])
+                near(grad, theirs[name])
 
 
 def grads_of(value: Tensor, module: torch.nn.Module) -> tuple[Tensor, ...]:
@@ -158,8 +158,8 @@ def test_gdas_supernet(oracle: Any, close: Any, monkeypatch: Any) -> None:
     batch = Batch(call.given["x"].double(), call.given["y"])
     found = differentiate(search, mixture, batch, {"mixture"}, "train_frozen_stats")
     close(found.loss.value, call.found["loss"])
-    (slope,) = torch.autograd.grad(mixture["cell"].op, search.arch.get_submodule("alpha")["cell"], found.mixture[0])  # type: ignore[index]
-    close(slope, call.found["grad/alpha_without_leak"])
+    (grad,) = torch.autograd.grad(mixture["cell"].op, search.arch.get_submodule("alpha")["cell"], found.mixture[0])  # type: ignore[index]
+    close(grad, call.found["grad/alpha_without_leak"])
 
 
 # -- SmoothDARTS
@@ -224,8 +224,8 @@ def test_fairdarts(oracle: Any, close: Any) -> None:
     term = search.penalty(search.relax("arch"))
     assert term is not None
     close(term, call.found["zero_one"])
-    for kind, slope in zip(KINDS, torch.autograd.grad(term, list(search.arch.parameters())), strict=True):
-        close(slope, call.found[f"grad/{kind}"])
+    for kind, grad in zip(KINDS, torch.autograd.grad(term, list(search.arch.parameters())), strict=True):
+        close(grad, call.found[f"grad/{kind}"])
 
 
 # -- SGAS
@@ -261,5 +261,5 @@ def test_beta_darts(oracle: Any, close: Any) -> None:
         term = search.penalty(search.relax("arch"))
         assert term is not None
         close(term, expected)
-    (slope,) = torch.autograd.grad(term, list(search.arch.parameters()))
-    close(slope / (50 * 99 / 100), call.found["grad"])
+    (grad,) = torch.autograd.grad(term, list(search.arch.parameters()))
+    close(grad / (50 * 99 / 100), call.found["grad"])

@@ -95,8 +95,8 @@ def test_the_original_supernet(oracle: Any, close: Any, make_search: Build) -> N
     mixture = copied(search, call.given)
     found = differentiate(search, mixture, Batch(call.given["x"], call.given["y"]), {"weights", "mixture"})
     close(found.loss.value, call.found["loss"])
-    slopes = torch.autograd.grad(mixture.tensors(), list(search.arch.parameters()), found.mixture)
-    named = dict(zip([name for name, _ in search.arch.named_parameters()], slopes, strict=True))
+    grads = torch.autograd.grad(mixture.tensors(), list(search.arch.parameters()), found.mixture)
+    named = dict(zip([name for name, _ in search.arch.named_parameters()], grads, strict=True))
     for letter in ("alpha", "beta"):
         ours = torch.cat([named[f"{letter}.{kind}"] for kind in ("normal", "reduce")])
         close(ours, torch.cat([call.found[f"grad/{letter}s_{kind}"] for kind in ("normal", "reduce")]))

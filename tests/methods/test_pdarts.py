@@ -192,8 +192,8 @@ def test_the_original_second_stage(oracle: Any, close: Any, make_search: Build) 
     found = differentiate(search, mixture, Batch(call.given["x"], call.given["y"]), {"weights", "mixture"})
     close(found.loss.value, call.found["loss"])
     alphas = torch.autograd.grad(mixture.tensors(), list(search.arch.parameters()), found.mixture)
-    slopes = [a[call.given[f"switches_{kind}"]].view(14, 5) for kind, a in zip(KINDS, alphas, strict=True)]
-    close(torch.cat(slopes), torch.cat([call.found[f"grad/alphas_{kind}"] for kind in KINDS]))
+    grads = [a[call.given[f"switches_{kind}"]].view(14, 5) for kind, a in zip(KINDS, alphas, strict=True)]
+    close(torch.cat(grads), torch.cat([call.found[f"grad/alphas_{kind}"] for kind in KINDS]))
     names = [name for name, _ in search.supernet.named_parameters()]
     expected = call.group("grad/")
     for theirs, ours in translate(search.supernet, expected, "pdarts").items():

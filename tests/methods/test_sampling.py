@@ -32,12 +32,12 @@ def test_moments() -> None:
 def test_the_mean_of_the_gradient_is_the_gradient_of_the_mean() -> None:
     c = concentration(0.5, 3.0).repeat(20_000, 1).requires_grad_()
     draws = dirichlet(c, ALL.repeat(20_000, 1), generator(0, "pathwise"))
-    (slopes,) = torch.autograd.grad(draws[:, 0].square().sum(), c)
+    (grads,) = torch.autograd.grad(draws[:, 0].square().sum(), c)
     exact = concentration(0.5, 3.0).requires_grad_()
     total = exact.sum(-1)
     second_moment = exact[:, 0] * (exact[:, 0] + 1.0) / (total * (total + 1.0))
     (expected,) = torch.autograd.grad(second_moment.sum(), exact)
-    torch.testing.assert_close(slopes.view(-1, 3, 4).mean(0), expected, rtol=0.05, atol=0.002)
+    torch.testing.assert_close(grads.view(-1, 3, 4).mean(0), expected, rtol=0.05, atol=0.002)
 
 
 def test_its_gradient_is_that_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,9 +57,9 @@ def test_only_allowed_entries_take_part() -> None:
     assert torch.equal(draws[:, 1, 2], torch.ones(4000, dtype=torch.float64))
     first = c.detach()[0, [0, 1, 3]]
     torch.testing.assert_close(draws[:, 0, [0, 1, 3]].mean(0).detach(), first / first.sum(), rtol=0.05, atol=0.0)
-    (slope,) = torch.autograd.grad(draws[0].square().sum(), c)
+    (grad,) = torch.autograd.grad(draws[0].square().sum(), c)
     moves = SOME & (SOME.sum(-1, keepdim=True) > 1)
-    assert torch.equal(slope != 0.0, moves)  # an op alone on its edge has nothing to learn
+    assert torch.equal(grad != 0.0, moves)  # an op alone on its edge has nothing to learn
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -67,8 +67,8 @@ def test_only_allowed_entries_take_part() -> None:
 def test_extremes_stay_finite(value: float, dtype: Any) -> None:
     c = torch.full((200, 7), value, dtype=dtype, requires_grad=True)
     sample = dirichlet(c, torch.ones(200, 7, dtype=torch.bool), generator(0, "extreme"))
-    (slope,) = torch.autograd.grad(sample[:, 0].sum(), c)
-    assert sample.isfinite().all() and slope.isfinite().all()
+    (grad,) = torch.autograd.grad(sample[:, 0].sum(), c)
+    assert sample.isfinite().all() and grad.isfinite().all()
     torch.testing.assert_close(sample.detach().sum(-1), torch.ones(200, dtype=dtype))
 
 

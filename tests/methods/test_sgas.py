@@ -173,9 +173,9 @@ def test_fixed_edges_have_no_gradient_and_open_ones_have(make: Callable[..., Sea
     search.method.on_epoch_boundary(search, 1)
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     loss = search.supernet(x, search.relax("arch")).square().sum()
-    for kind, slope in zip(search.arch.alpha, torch.autograd.grad(loss, list(search.arch.parameters())), strict=True):
+    for kind, grad in zip(search.arch.alpha, torch.autograd.grad(loss, list(search.arch.parameters())), strict=True):
         still = decisions(search).get_buffer(f"open_{kind}")
-        assert still.sum() == 4 and slope[still].any(dim=1).all() and not slope[~still].any()
+        assert still.sum() == 4 and grad[still].any(dim=1).all() and not grad[~still].any()
 
 
 def test_a_turn_told_twice_counts_once(make: Callable[..., Search]) -> None:

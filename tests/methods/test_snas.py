@@ -65,9 +65,9 @@ def test_one_pass_moves_weights_and_architecture(log: bool, toy: Build, table: B
     sample = expected_sample(search, alpha, search.method.tau(search))
     cost = (COSTS * sample).sum()
     loss = (table.inputs * sample).sum()
-    (slope,) = torch.autograd.grad(loss + 0.3 * (cost.log() if log else cost), alpha)
+    (grad,) = torch.autograd.grad(loss + 0.3 * (cost.log() if log else cost), alpha)
     assert set(search.method.step(search, {"train": table})) == {"train"}
-    close(search.arch.alpha["cell"].detach(), before - slope)
+    close(search.arch.alpha["cell"].detach(), before - grad)
     close(search.supernet.weight, 1.0 - 0.1 * loss.detach())
 
 
@@ -122,9 +122,9 @@ def test_the_original_resource_term(oracle: Any, close: Any, make_search: Build)
             term = SNAS(resource_weight=1.0, resource_unit=unit, resource_log=log).penalty(search, mixture)
             close(term, call.found[f"{unit}/{'log' if log else 'plain'}"])
             if unit == "all":
-                slopes = call.group(f"grad_{'log' if log else 'plain'}/")
-                for kind, slope in zip(samples, torch.autograd.grad(term, list(samples.values())), strict=True):
-                    close(slope, slopes[kind])
+                grads = call.group(f"grad_{'log' if log else 'plain'}/")
+                for kind, grad in zip(samples, torch.autograd.grad(term, list(samples.values())), strict=True):
+                    close(grad, grads[kind])
 
 
 def test_the_original_temperatures(oracle: Any) -> None:

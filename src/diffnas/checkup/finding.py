@@ -1,4 +1,4 @@
-"""What a check of `diffnas doctor` says."""
+"""The result of one check of `diffnas doctor`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found: `state` is bad where something needed does not work, note where something is worth knowing."""
+    """The result of a check: `state` is bad where something needed does not work, note where something is worth knowing."""
 
     name: str
     state: Literal["ok", "note", "bad"]

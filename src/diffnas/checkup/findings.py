@@ -1,4 +1,4 @@
-"""What is installed, what computes here, and what does not: `diffnas doctor`.
+"""The checks behind `diffnas doctor`: packages, processor, disk, and devices.
 
 Each check is a function that returns a `Finding`.  Those that need torch run in a process of their own
 (`diffnas.checkup.torch_findings`): a torch that cannot be loaded, or that crashes on this machine, is a finding too.
@@ -51,19 +51,22 @@ PATIENCE = 120  # seconds; a step takes less than one
 
 def check_all() -> dict[str, Any]:
     """`{"works": whether all that is needed works, "findings": [{name, state, said, remedy, facts}, ...]}`."""
-    found = [finding for check in CHECKS for finding in check()]
-    return {"works": all(finding.state != "bad" for finding in found), "findings": [asdict(each) for each in found]}
+    findings = [finding for check in CHECKS for finding in check()]
+    return {
+        "works": all(finding.state != "bad" for finding in findings),
+        "findings": [asdict(each) for each in findings],
+    }
 
 
 def described(result: dict[str, Any]) -> Iterator[str]:
-    """What `check_all` finds as lines in columns."""
-    found = result["findings"]
-    width = max(len(each["name"]) for each in found)
-    for each in found:
+    """Formats the findings of `check_all` as lines in columns."""
+    findings = result["findings"]
+    width = max(len(each["name"]) for each in findings)
+    for each in findings:
         yield f"{each['state']:<4}  {each['name']:<{width}}  {each['said']}"
         if each["remedy"]:
             yield f"{'':<4}  {'':<{width}}  -> {each['remedy']}"
-    bad = [each["name"] for each in found if each["state"] == "bad"]
+    bad = [each["name"] for each in findings if each["state"] == "bad"]
     yield ""
     yield "everything needed works" if result["works"] else f"does not work: {', '.join(bad)}"
 
@@ -85,7 +88,7 @@ def packages() -> Iterator[Finding]:
     versions = {name: _version(name) for name in NEEDED}
     lacking = [name for name, least in NEEDED.items() if (_numbers(versions[name]) < _numbers(least))]
     broken = {name: said for name in NEEDED if name not in ("torch", *lacking) and (said := _broken(name))}
-    good = ", ".join(f"{name} {found}" for name, found in versions.items() if name not in (*lacking, *broken))
+    good = ", ".join(f"{name} {version}" for name, version in versions.items() if name not in (*lacking, *broken))
     if good:
         yield Finding("packages", "ok", good, facts=versions)
     for name in lacking:
@@ -98,11 +101,11 @@ def packages() -> Iterator[Finding]:
 
 
 def extras() -> Iterator[Finding]:
-    """What can be done with packages that not everyone needs, or cannot."""
+    """Reports the optional packages and what each makes possible."""
     for name, use in EXTRA.items():
-        found = _version(name)
-        if found:
-            yield Finding(name, "ok", f"{found}: {use}", facts={name: found})
+        version = _version(name)
+        if version:
+            yield Finding(name, "ok", f"{version}: {use}", facts={name: version})
         else:
             yield Finding(name, "note", f"is not installed, which is needed for {use}", f"pip install {name}")
 
@@ -149,7 +152,7 @@ def disk() -> Iterator[Finding]:
 
 
 def computing() -> Iterator[Finding]:
-    """What `diffnas.checkup.torch_findings` finds; where it ends early, on what."""
+    """Yields the findings of `diffnas.checkup.torch_findings`; if that ends early, one names the check it ended in."""
     path = os.pathsep.join(folder for folder in sys.path if folder)
     try:
         child = subprocess.run(
@@ -181,7 +184,7 @@ def computing() -> Iterator[Finding]:
 
 
 def _ended(code: int, errors: str) -> str:
-    """How the process ended, empty where it came to its end."""
+    """Returns how the process ended in words, or an empty string if it ended normally."""
     if code == 0:
         return ""
     last = next((line for line in reversed(errors.splitlines()) if line.strip()), "")
@@ -207,12 +210,12 @@ def _version(package: str) -> str:
 
 def _numbers(text: str) -> tuple[int, ...]:
     """The leading numbers of a version: (2, 11) of `2.11rc1+cpu`."""
-    found = re.match(r"\d+(\.\d+)*", text)
-    return tuple(map(int, found[0].split("."))) if found else ()
+    match = re.match(r"\d+(\.\d+)*", text)
+    return tuple(map(int, match[0].split("."))) if match else ()
 
 
 def _broken(package: str) -> str:
-    """Why an installed package cannot be loaded, empty where it can."""
+    """Returns why an installed package cannot be loaded, or an empty string if it can."""
     try:
         import_module(MODULES.get(package, package))
     except Exception as error:  # noqa: BLE001 (a package may fail in any way when it is loaded)
@@ -228,10 +231,10 @@ def _cores() -> int:
 def _model() -> str:
     """The processor's name."""
     try:
-        found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+        match = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
-        found = None
-    return found[1] if found else platform.processor() or platform.machine()
+        match = None
+    return match[1] if match else platform.processor() or platform.machine()
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (python, packages, extras, processor, disk, computing)

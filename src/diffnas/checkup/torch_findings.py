@@ -27,7 +27,7 @@ SIZE = ["space.channels=8", "space.layers=2", "space.nodes=2", "data.side=8"]
 
 
 def findings() -> Iterator[Finding | str]:
-    """What is found, and before a check its name: should the process end there, it is known where."""
+    """Yields the name of each check, then its finding, so that a crash can be attributed to a check."""
     yield "torch"
     yield processor_form()
     for device in devices():
@@ -48,7 +48,7 @@ def devices() -> list[torch.device]:
 
 
 def processor_form() -> Finding:
-    """What torch makes of the processor."""
+    """Reports torch's version, and its threads and instruction set on the processor."""
     facts = {
         "torch": str(torch.__version__),
         "cuda": torch.version.cuda,
@@ -70,7 +70,7 @@ def gpu(device: torch.device) -> Finding:
 
 
 def no_gpu() -> Finding:
-    """Why there is no GPU to compute on."""
+    """Reports why no GPU can be used."""
     if torch.version.cuda is None:
         return Finding(
             "gpu", "note", "none is used: this torch is built without CUDA, so all is computed on the processor"
@@ -133,8 +133,8 @@ def compiler(device: torch.device) -> Finding:
 
 def main(tell: Callable[[str], None]) -> None:
     """Tells every finding, and what is looked at next, as JSON."""
-    for found in findings():
-        tell(json.dumps({"begins": found} if isinstance(found, str) else asdict(found)))
+    for finding in findings():
+        tell(json.dumps({"begins": finding} if isinstance(finding, str) else asdict(finding)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What `diffnas list` prints."""
+"""The lines that `diffnas list` prints."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diffnas.plugins import load_installed
 from diffnas.recipe.keys import Key, model_keys, recipe_keys
 from diffnas.recipe.recipe import recipe_names, recipe_summary
 from diffnas.registry import METHODS, SPACES, choice_class
-from diffnas.runtime.yaml_text import flow
+from diffnas.runtime.yaml_text import to_flow_yaml
 
 Rows = list[tuple[str, ...]]
 
@@ -89,4 +89,4 @@ def _keys() -> Rows:
 def _plain(value: Any) -> str:
     if isinstance(value, tuple | list) and len(value) > 2:
         return f"[{value[0]}, ...]"
-    return flow(value) if value != "" else '""'
+    return to_flow_yaml(value) if value != "" else '""'

@@ -114,12 +114,12 @@ def search(
         chosen = read_recipe(_required(recipe, "recipe"), overrides or ())
     from diffnas.pipeline import search as pipeline
 
-    found = pipeline.search(chosen, resume or run, resume=resume is not None)
+    finished = pipeline.search(chosen, resume or run, resume=resume is not None)
     _print(
-        f"run folder: {found.path}",
-        f"genotype:   {found.search.genotype}",
-        f"next:       {_after_search(chosen, found)}",
-        kept=str(found.path),
+        f"run folder: {finished.path}",
+        f"genotype:   {finished.search.genotype}",
+        f"next:       {_after_search(chosen, finished)}",
+        kept=str(finished.path),
     )
 
 
@@ -184,11 +184,11 @@ def train(
         from diffnas.runtime.files import is_folder
 
         text = _required(genotype, "genotype")
-        found = _genotype(text)  # what it lacks is said before what the recipe lacks
+        loaded = _genotype(text)  # what it lacks is said before what the recipe lacks
         source = Path(text) if is_folder(text) else None
         chosen = read_recipe(recipe or _recipe_of(source), overrides or ())
         with named(_short(text)):
-            done = api.train(found if text == "-" else text, chosen, run or source, False, name, partial, init)
+            done = api.train(loaded if text == "-" else text, chosen, run or source, False, name, partial, init)
         part = done.train(name or f"{chosen.name}-seed{chosen.seed}")
     which = ["--train", part.path.name] if len(done.trainings()) > 1 else []
     _print(
@@ -257,15 +257,15 @@ def predict(
     from diffnas.pipeline.predict import described
     from diffnas.pipeline.predict import predict as pipeline
 
-    found, errors = [], []
+    predictions, errors = [], []
     for prediction in pipeline(opened, files, name, top, tuple(overrides or ())):
-        found.append(prediction)
+        predictions.append(prediction)
         if "error" in prediction:
             errors.append(prediction["error"])
         elif not as_json:
             _print(described(prediction))
     if as_json:
-        _print(*_json_lines(found))
+        _print(*_json_lines(predictions))
     if errors:
         raise UserError(*errors)
 
@@ -302,11 +302,11 @@ def show(
     from diffnas.runtime.files import is_file, is_folder
 
     start_console()
-    found = _genotype(genotype)
+    loaded = _genotype(genotype)
     _say_unfinished(genotype)
     _say_changed_plugins(genotype)
     if as_json and not stats:
-        _print(*found.to_json().splitlines())
+        _print(*loaded.to_json().splitlines())
         return
     if is_file(out) and not as_json:
         raise RunError(f"--out {out}: is a file; name a folder")
@@ -317,16 +317,16 @@ def show(
         by, shape = run_size(genotype) if recipe is None and is_folder(genotype) else (recipe, None)
         with named(_short(genotype)):  # what cannot be counted is refused before anything is drawn
             if as_json:
-                _print(*_json_lines(size_facts(found, by, shape)))
+                _print(*_json_lines(size_facts(loaded, by, shape)))
                 return
-            lines = list(size_lines(found, by, shape))
+            lines = list(size_lines(loaded, by, shape))
     from diffnas.draw import write_cells
 
     out.mkdir(parents=True, exist_ok=True)
-    written = write_cells(found, out, f"{_stem(genotype)}-cells")
+    written = write_cells(loaded, out, f"{_stem(genotype)}-cells")
     _print(
-        *found.to_text().splitlines(),
-        *_origin(found.provenance),
+        *loaded.to_text().splitlines(),
+        *_origin(loaded.provenance),
         *lines,
         *(f"picture: {path}" for path in written),
     )
@@ -423,10 +423,10 @@ def lookup(
     start_console()
     cell = _required(cell, "cell", "--best N")
     with named(_short(cell)):
-        found = look_up(_typed(cell), table)
+        entry = look_up(_typed(cell), table)
     _say_unfinished(cell)
-    devices = None if latency is None else latencies(latency, found.index)
-    _print(*(_json_lines(plain(found, devices)) if as_json else describe(found, devices)))
+    devices = None if latency is None else latencies(latency, entry.index)
+    _print(*(_json_lines(plain(entry, devices)) if as_json else describe(entry, devices)))
 
 
 def _list_best(count: int, data: str, by: str, table: Path | None, as_json: bool) -> None:
@@ -464,7 +464,7 @@ def nasbench201(
 
 
 class Listing(StrEnum):
-    """What can be listed."""
+    """The lists that `diffnas list` offers."""
 
     methods = "methods"
     spaces = "spaces"
@@ -495,9 +495,9 @@ def doctor(
     """
     from diffnas.checkup.findings import check_all, described
 
-    found = check_all()
-    _print(*(_json_lines(found) if as_json else described(found)))
-    if not found["works"]:
+    result = check_all()
+    _print(*(_json_lines(result) if as_json else described(result)))
+    if not result["works"]:
         raise typer.Exit(1)
 
 
@@ -572,7 +572,7 @@ def _refused(lines: Iterable[str]) -> int:
 
 
 def _mistyped(error: Any) -> int:
-    """One line for an unknown command or option, or the help where nothing was typed."""
+    """Prints one line for an unknown command or option, or the help if nothing was typed."""
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
         return 2
@@ -600,7 +600,7 @@ def _plugin_place(error: Exception) -> str | None:
 
 
 def _written(error: Exception) -> str:
-    """Where the details of `error` are: in the working folder, or where temporary files go."""
+    """Writes the details of `error` into the working folder, or else the temporary folder, and says where they are."""
     text = "".join(f"{printable(line)}\n" for line in "".join(traceback.format_exception(error)).split("\n"))
     for folder in (os.getcwd, tempfile.gettempdir):
         try:
@@ -640,7 +640,7 @@ def _genotype(typed: str) -> Genotype:
 
 
 def _typed(genotype: str) -> str:
-    """What was typed for a genotype, or the text on standard input where that is `-`."""
+    """Returns the genotype that was typed, or the text on standard input for `-`."""
     if genotype != "-":
         return genotype
     from diffnas.interop.genotypes import LARGEST_TEXT, decoded
@@ -649,14 +649,14 @@ def _typed(genotype: str) -> str:
 
 
 def _origin(provenance: Mapping[str, Any]) -> Iterator[str]:
-    """Where a genotype comes from, as far as it says."""
+    """Returns where a genotype comes from, as far as its provenance says."""
     said = ", ".join(str(provenance[key]) for key in ("source", "from") if key in provenance)
     if said:
         yield f"source: {said}"
 
 
 def _stem(genotype: str) -> str:
-    """What pictures of a genotype are called: the name or file it was given by; `cell` where that is a string of ops."""
+    """Returns the file stem for pictures: the name or file of the genotype, or `cell` for a string of ops."""
     from diffnas.api import file_choice
 
     if genotype == "-":
@@ -668,7 +668,7 @@ def _stem(genotype: str) -> str:
 
 
 def _short(genotype: str) -> str:
-    """What messages and pictures call a genotype: its name or path, not its text."""
+    """Returns a short name of a genotype for messages and pictures: its name or path, not its text."""
     if genotype == "-":
         return "standard input"
     return "genotype" if len(genotype) > 100 or set(genotype) & set("({[|=\n") else genotype
@@ -715,9 +715,9 @@ def _say_unfinished(genotype: str) -> None:
     from diffnas.runtime.files import is_folder
 
     with contextlib.suppress(UserError):  # a cell can be shown whatever is wrong beside it
-        found = unfinished(Path(genotype)) if is_folder(genotype) else None
-        if found is not None:
-            say(f"run {genotype}: its search has not finished ({found[0]} of {found[1]} epochs)", error=True)
+        epochs = unfinished(Path(genotype)) if is_folder(genotype) else None
+        if epochs is not None:
+            say(f"run {genotype}: its search has not finished ({epochs[0]} of {epochs[1]} epochs)", error=True)
 
 
 def _say_changed_plugins(genotype: str) -> None:
@@ -738,8 +738,8 @@ def _after_search(recipe: Recipe, run: Run) -> str:
     """The command that makes use of a search's genotype."""
     from diffnas.core.genotype import read_genotype_file
 
-    found = read_genotype_file(run.search.genotype) if run.search.genotype.is_file() else None
-    if recipe.space is not None and found is not None and recipe.space.lookup(found) is not None:
+    genotype = read_genotype_file(run.search.genotype) if run.search.genotype.is_file() else None
+    if recipe.space is not None and genotype is not None and recipe.space.lookup(genotype) is not None:
         return shlex.join(["diffnas", "lookup", str(run.path)])
     by = [] if recipe.train is not None else ["--recipe", "RECIPE"]
     return shlex.join(["diffnas", "train", str(run.path), *by]) + ("  (diffnas list recipes)" if by else "")

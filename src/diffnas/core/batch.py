@@ -1,4 +1,4 @@
-"""What one step of a task reads."""
+"""Batches: the data that one step of a task reads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Batch:
 
 
 class LanguageModelOutput(NamedTuple):
-    """What a language model gives for tokens [T, N] and a carry [1, N, H].
+    """The outputs of a language model for tokens [T, N] and a carry [1, N, H].
 
     `log_probs` [T, N, V] of the next token; `carry` [1, N, H], the last hidden state, part of the graph; `states` [T, N, H],
     all of them, and `dropped` [T, N, H], the same after the output's dropout.
@@ -37,7 +37,7 @@ class LanguageModelOutput(NamedTuple):
 
 @dataclass(frozen=True)
 class Loss:
-    """What a task makes of a network's outputs.
+    """The loss of a task on a network's outputs.
 
     `value` [] is the loss proper; `weight_only` [] (auxiliary head, regularisers) enters the weight step only.  `correct` []
     is a count of right answers among `count`; `carry` is the hidden state to go on with.  Nothing is read back to the host.
@@ -54,6 +54,6 @@ class Loss:
         return self.value if self.weight_only is None else self.value + self.weight_only
 
     def detach(self) -> Loss:
-        """The same numbers, cut from the graph."""
+        """Returns a copy detached from the graph."""
         weight_only = None if self.weight_only is None else self.weight_only.detach()
         return Loss(self.value.detach(), self.correct, self.count, weight_only, self.carry)

@@ -1,4 +1,4 @@
-"""What may be chosen in one kind of cell: its edges, the ops each may carry, and what a derived node keeps."""
+"""One kind of cell: its edges, the ops that each may carry, and the edges that a derived node keeps."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Cell:
         return [o for o, op in enumerate(self.ops) if self.allowed[edge][o] and op not in self.excluded]
 
     def keep(self, chosen: Sequence[Sequence[bool]]) -> Cell:
-        """The same cell narrowed to the [E, O] entries that are allowed and `chosen`."""
+        """Returns the cell narrowed to the [E, O] entries that are allowed and `chosen`."""
         mask = tuple(
             tuple(bool(a and c) for a, c in zip(allowed, row, strict=True))
             for allowed, row in zip(self.allowed, chosen, strict=True)

@@ -64,7 +64,7 @@ def count(network: nn.Module, shape: Shape | TextShape | Sequence[int]) -> Count
 
 
 class Resources(NamedTuple):
-    """What an op costs by the rule of SNAS's code, for one image: `params` of convolutions; `macs` of convolutions, and 1 for
+    """The cost of an op by the rule of SNAS's code, for one image: `params` of convolutions; `macs` of convolutions, and 1 for
     every number in a pool's window; `memory`, the numbers that convolutions, pools and identities read (weights included)
     and write."""
 
@@ -80,19 +80,19 @@ def resources(op: nn.Module, shape: Sequence[int]) -> Resources:
 
 
 def mmrazor_flops(network: nn.Module, shape: Shape | Sequence[int]) -> int:
-    """What OpenMMLab's tools print as FLOPs of `network` for one input of `shape`: see `MMRAZOR_RULE`."""
+    """Returns the FLOPs that OpenMMLab's tools print for `network` for one input of `shape`: see `MMRAZOR_RULE`."""
     return sum(_layer_by_layer(network, shape, _mmrazor))
 
 
 def _layer_by_layer(module: nn.Module, shape: Any, rule: Callable[[nn.Module, Tensor, Tensor], T]) -> list[T]:
-    """What `rule` says of every layer's every call, given what goes in and what comes out, in evaluation mode."""
-    twin, found = copy.deepcopy(module).to("meta").eval(), []
+    """Applies `rule` to the input and output of every call of every layer, in evaluation mode."""
+    twin, rows = copy.deepcopy(module).to("meta").eval(), []
     for layer in twin.modules():
         if not list(layer.children()):
-            layer.register_forward_hook(lambda layer, inputs, output: found.append(rule(layer, inputs[0], output)))
+            layer.register_forward_hook(lambda layer, inputs, output: rows.append(rule(layer, inputs[0], output)))
     with torch.no_grad():
         twin(_sample(shape))
-    return found
+    return rows
 
 
 def _snas(layer: nn.Module, x: Tensor, y: Tensor) -> Resources:
@@ -116,7 +116,7 @@ def _mmrazor(layer: nn.Module, x: Tensor, y: Tensor) -> int:
 
 
 def _sample(shape: Shape | TextShape | Sequence[int]) -> Any:
-    """One input on the meta device: what counts is its form."""
+    """Returns one input on the meta device: only its shape matters."""
     if isinstance(shape, TextShape):
         return torch.zeros(1, 1, dtype=torch.int64, device="meta"), None
     sizes = (shape.channels, shape.side, shape.side) if isinstance(shape, Shape) else tuple(shape)[-3:]

@@ -41,10 +41,10 @@ class Nodes:
         return tuple(op for node in self.inputs for op, _ in node)
 
     def places(self) -> dict[str, str]:
-        """Where op number K of a network's cell, `ops.K`, is in the supernet's, whose edges go by target, then source."""
+        """Maps each op `ops.K` of a network's cell to its name in the supernet's, whose edges go by target, then source."""
         before = [sum(range(self.first, self.first + k)) for k in range(len(self.inputs))]
-        found = [f"edges.{before[k] + source}.ops.{op}" for k, node in enumerate(self.inputs) for op, source in node]
-        return {f"ops.{k}": place for k, place in enumerate(found)}
+        places = [f"edges.{before[k] + source}.ops.{op}" for k, node in enumerate(self.inputs) for op, source in node]
+        return {f"ops.{k}": place for k, place in enumerate(places)}
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Genotype:
         return json.dumps(head, indent=1)[:-2] + ',\n "cells": {\n' + ",\n".join(cells) + "\n }\n}\n"
 
     def to_text(self) -> str:
-        """One line per node, for people: `normal 2 = sep_conv_3x3(0) + skip_connect(1)`."""
+        """Formats one line per node for people: `normal 2 = sep_conv_3x3(0) + skip_connect(1)`."""
         lines = []
         for kind, nodes in self.cells.items():
             for k, node in enumerate(nodes.inputs):
@@ -136,9 +136,9 @@ def parse_json(text: str, where: str = "genotype") -> Genotype:
 
 def genotype_of(data: Any) -> Genotype:
     """The genotype in the plain data of our JSON; `GenotypeError` says which key is wrong."""
-    found = _get(data, "", "format", str)
-    if found != FORMAT:
-        raise GenotypeError(f"genotype: format is {found!r:.60}; this version reads {FORMAT!r}")
+    version = _get(data, "", "format", str)
+    if version != FORMAT:
+        raise GenotypeError(f"genotype: format is {version!r:.60}; this version reads {FORMAT!r}")
     space, cells = _get(data, "", "space", str), _get(data, "", "cells", dict)
     if not cells:
         raise GenotypeError("genotype: cells is empty; a genotype has at least one cell")

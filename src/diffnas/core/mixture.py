@@ -61,7 +61,7 @@ class Mixture(Mapping[str, Mix]):
         return f"Mixture({self._mixes})"
 
     def tensors(self) -> list[Tensor]:
-        """Its float tensors in a fixed order: per kind `op`, then `edge` where there is one."""
+        """Returns the float tensors in a fixed order: per kind `op`, then `edge` where there is one."""
         return [tensor for mix in self.values() for tensor in (mix.op, mix.edge) if tensor is not None]
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Mixture:
@@ -85,11 +85,11 @@ class Mixture(Mapping[str, Mix]):
             vars(self[kind])["live"] = _rows(part.view_as(active))
 
     def detach(self) -> Mixture:
-        """The same numbers, cut from the graph."""
+        """Returns a copy detached from the graph."""
         return self.map(Tensor.detach)
 
     def leaves(self) -> Mixture:
-        """The same numbers as fresh leaves that require gradients: where `differentiate` cuts the graph."""
+        """Returns a copy whose tensors are leaves that require gradients: `differentiate` cuts the graph here."""
         return self.map(lambda tensor: tensor.detach().requires_grad_())
 
 

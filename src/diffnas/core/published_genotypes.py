@@ -265,8 +265,8 @@ ALIASES = {
 def published_name(name: str) -> str | None:
     """The name in `PUBLISHED` of what the authors call `name`, in any case; None where nothing is called so."""
     plain = re.sub(r"[\s_]+", "-", name.strip().lower())
-    found = ALIASES.get(plain, plain)
-    return found if found in PUBLISHED else None
+    known = ALIASES.get(plain, plain)
+    return known if known in PUBLISHED else None
 
 
 def published(name: str) -> Genotype:

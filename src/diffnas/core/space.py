@@ -1,4 +1,4 @@
-"""What the engine asks of a search space.
+"""The interface between a search space and the engine.
 
 A space knows which cells there are to choose (`cells`), how to build the supernet that spends a mixture, and how to build
 the network of a genotype.  It never sees a method.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shape:
-    """What goes in and what comes out: images [N, channels, side, side] and `classes` logits."""
+    """The inputs and outputs of a network: images [N, channels, side, side] and `classes` logits."""
 
     classes: int
     channels: int = 3
@@ -30,7 +30,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class TextShape:
-    """What a language model reads and answers, in place of a `Shape`: words numbered from 0 to `vocabulary` - 1."""
+    """The vocabulary of a language model, in place of a `Shape`: words numbered from 0 to `vocabulary` - 1."""
 
     vocabulary: int
 
@@ -41,8 +41,8 @@ Modality = Literal["images", "text"]
 
 @dataclass(frozen=True)
 class Size:
-    """What a stage of a search may change in the supernet: initial channels, number of cells, and K = `partial`: ops see
-    one in K channels of a state."""
+    """The sizes of a supernet that a stage of a search may change: initial channels, number of cells, and K = `partial`:
+    ops see one in K channels of a state."""
 
     channels: int
     layers: int
@@ -63,7 +63,7 @@ class Space(Protocol):
 
     @property
     def modality(self) -> Modality:
-        """What its networks read."""
+        """The data that the networks read: "images" or "text"."""
 
     @property
     def size(self) -> Size:
@@ -71,7 +71,7 @@ class Space(Protocol):
 
     @property
     def cells(self) -> Mapping[str, Cell]:
-        """What may be chosen, by kind of cell."""
+        """The search space of each kind of cell."""
 
     def supernet(self, shape: Any, size: Size | None = None, form: Form = "plain") -> nn.Module:
         """The module `supernet(inputs, mixture)` with fresh weights, for logits [N, classes] or `LanguageModelOutput`."""
@@ -90,17 +90,17 @@ class Space(Protocol):
         """[cells, E, O] per kind: what every op costs in the supernet, cell by cell, by the rule of SNAS's code."""
 
     def fixed_cost(self, shape: Any, unit: Unit, size: Size | None = None) -> float:
-        """What every network of `size` costs; with the costs of the chosen ops, the `count` of a genotype's network."""
+        """The cost of a network of `size` without its ops; with the ops' costs it equals the `count` of the network."""
 
     def narrow(self, keep: Mapping[str, Tensor]) -> Space:
-        """The same space with only the [E, O] entries that are allowed and kept."""
+        """Returns the space with only the [E, O] entries that are allowed and kept."""
 
     def check_size(self, shape: Any, size: Size | None = None) -> list[tuple[str, str]]:
-        """What is impossible about a supernet of this size: (setting, reason) pairs; empty where it can be built."""
+        """Returns why a supernet of this size cannot be built, as (setting, reason) pairs; empty if it can."""
 
     def check_network(self, shape: Any, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """What is impossible about a network of these settings: (setting, reason) pairs."""
+        """Returns why a network with these settings cannot be built, as (setting, reason) pairs."""
 
     def lookup(self, genotype: Genotype) -> dict[str, dict[str, float]] | None:
-        """What a table says of the genotype, untrained: by data set `test` accuracy in percent, `rank` and `gap` to the best
-        in points; None where there is no table."""
+        """Looks the genotype up in a table: by data set, `test` accuracy in percent, `rank`, and `gap` to the best in
+        points; None if the space has no table."""

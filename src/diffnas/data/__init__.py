@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What is known of a data set without reading it; `None` means that the files decide.
+    """The facts about a data set that are known before it is read; `None` means that the files decide.
 
     `mean` and `std` are per channel of pixels scaled to [0, 1] (`None`: computed from the training images); `flip` and
     `crop` (zero padding in pixels) are the usual training augmentation; `hub` is the name on the Hugging Face hub.
@@ -38,7 +38,7 @@ class DataInfo:
 
 @dataclass(frozen=True)
 class Split:
-    """One split as its source lists it: labels [M] int64 and class names now, pixels when they are asked for.
+    """A split as its source lists it: labels [M] int64 and class names now, pixels when they are asked for.
 
     `read(n)` decodes the first n images to uint8 [n, C, H, W]; what a limit leaves out is never decoded.  Where each image
     is a file of its own, `files` has them in order and `read` is not needed.

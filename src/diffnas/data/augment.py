@@ -33,7 +33,7 @@ class Draws:
         return Draws(self.top[part], self.left[part], self.flip[part], self.cut_y[part], self.cut_x[part])
 
     def to(self, device: torch.device | str) -> Draws:
-        """The same draws on `device`."""
+        """Returns the same draws on `device`."""
         parts = (self.top, self.left, self.flip, self.cut_y, self.cut_x)
         return Draws(*(part.to(device) for part in parts))
 

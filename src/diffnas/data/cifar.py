@@ -142,9 +142,9 @@ def _read_original(name: str, path: Path, files: Iterator[tuple[str, str, bytes]
 
 
 def _check_sum(where: str, content: bytes, expected: str) -> None:
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != expected and os.environ.get("DIFFNAS_SKIP_CHECKSUMS") != "1":
-        raise DataError(f"{where}: its md5 sum is {found}, the original has {expected}; download it again")
+    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if digest != expected and os.environ.get("DIFFNAS_SKIP_CHECKSUMS") != "1":
+        raise DataError(f"{where}: its md5 sum is {digest}, the original has {expected}; download it again")
 
 
 def _read_batch(content: bytes, where: str, original: Original) -> tuple[np.ndarray, np.ndarray]:
@@ -178,8 +178,8 @@ def _read_hub(name: str) -> tuple[Split, Split]:
     datasets, hub = _import_datasets(), DATA[name].hub
     try:
         with _quiet(datasets):
-            found = datasets.load_dataset(hub)
-            tables = [(f"{hub} {split}", found[split].data.table) for split in ("train", "test")]
+            splits = datasets.load_dataset(hub)
+            tables = [(f"{hub} {split}", splits[split].data.table) for split in ("train", "test")]
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise DataError(
             f"data.path: {name} is not at hand and cannot be fetched ({error}); put train-*.parquet and test-*.parquet "
@@ -203,7 +203,7 @@ def _quiet(datasets: Any) -> Iterator[None]:
 
 
 def _names(name: str) -> Names:
-    """Takes any class names of the right number, and the published ones where none are stated."""
+    """Returns the stated class names if their number is right, or the published ones if none are stated."""
     known = ORIGINAL[name].names
 
     def names(where: str, stated: tuple[str, ...] | None) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""One image file, or a set of them, as uint8 pixels of one size, as a viewer would show them.
+"""Decodes image files to uint8 pixels of one size, as a viewer would show them.
 
 Files of 8 bits keep their values.  Files of more bits (16- and 32-bit integers, floats) are scaled by what the *set* holds,
 one scale for all its files, so that brightness stays comparable: see `Scale`.  Alpha is laid over white.
@@ -40,13 +40,13 @@ class Scale:
 
     def holding(self, ranges: Iterable[Range]) -> Scale:
         """This scale, completed for the kinds of values that it knows nothing of by `ranges`, those of a set of files."""
-        found = self
+        scale = self
         for kind, choose in (("integers", _integer_scale), ("floats", _float_scale)):
             seen = [one for one in ranges if one.kind == kind]
             if seen and getattr(self, kind) is None:
                 limits = choose(min(one.low for one in seen), max(one.high for one in seen))
-                found = replace(found, **{kind: limits})
-        return found
+                scale = replace(scale, **{kind: limits})
+        return scale
 
 
 class Range(NamedTuple):
@@ -67,7 +67,7 @@ def _float_scale(low: float, high: float) -> tuple[float, float]:
 
 
 def read_image(file: str | Path | BinaryIO, side: int, scale: Scale | None = None, name: str | None = None) -> Tensor:
-    """One image as uint8 [3, side, side]: its shorter side resized to `side`, its centre kept, upright, alpha over white.
+    """uint8 [3, side, side]: an image, upright, its shorter side resized to `side`, cropped to its centre, alpha over white.
 
     `file` is a path, or what Pillow reads as a file, called `name` in messages.  `scale` is that of the images that a
     network was trained on, for files of more than 8 bits; without one the image is scaled by itself.  Raises `DataError` in
@@ -76,9 +76,9 @@ def read_image(file: str | Path | BinaryIO, side: int, scale: Scale | None = Non
     if isinstance(file, str | Path) and not os.path.isfile(file):  # opening a pipe would wait for ever
         raise DataError(f"{file}: is not there, or is no regular file")
     named, scale = str(file) if name is None else name, scale or Scale()
-    pixels, found = _read(file, named, side, scale)
-    if pixels is None and found is not None:
-        pixels, _ = _read(file, named, side, scale.holding([found]))
+    pixels, beyond = _read(file, named, side, scale)
+    if pixels is None and beyond is not None:
+        pixels, _ = _read(file, named, side, scale.holding([beyond]))
     assert pixels is not None
     return torch.from_numpy(pixels.copy())
 
@@ -100,9 +100,9 @@ def read_images(files: Sequence[Path], side: int, scale: Scale) -> tuple[Tensor,
     return torch.from_numpy(pixels), whole, sum(_beyond(one, whole) for one in ranges.values())
 
 
-def _beyond(found: Range, scale: Scale) -> bool:
-    low, high = getattr(scale, found.kind)
-    return found.low < low or found.high > high
+def _beyond(extent: Range, scale: Scale) -> bool:
+    low, high = getattr(scale, extent.kind)
+    return extent.low < low or extent.high > high
 
 
 def _read_into(
@@ -115,12 +115,12 @@ def _read_into(
         lines: list[str] = []
         for place in places[start : start + _CHUNK]:
             try:
-                square, found = _read(files[place], str(files[place]), side, scale)
+                square, extent = _read(files[place], str(files[place]), side, scale)
             except DataError as error:
                 lines += error.lines
                 continue
-            if found is not None:
-                ranges[place] = found
+            if extent is not None:
+                ranges[place] = extent
             if square is not None:
                 pixels[place] = square
         return lines
@@ -137,7 +137,7 @@ def _read_into(
 
 
 def _read(file: str | Path | BinaryIO, name: str, side: int, scale: Scale) -> tuple[np.ndarray | None, Range | None]:
-    """One image as uint8 [3, side, side], None where `scale` lacks what it needs; its range where it has more than 8 bits.
+    """Returns one image as uint8 [3, side, side] (None if `scale` lacks its range), and its range beyond 8 bits.
 
     Raises `DataError` naming the file.
     """
@@ -164,10 +164,10 @@ def _pixels(
         image.load()  # after which the orientation is what is left to do
         square = squared(rgb_image(image), side, orientation(image))
         return np.asarray(square).transpose(2, 0, 1), None
-    found = Range(deep.kind, float(deep.values.min()), float(deep.values.max()))
+    extent = Range(deep.kind, float(deep.values.min()), float(deep.values.max()))
     limits = getattr(scale, deep.kind)
     if limits is None:
-        return None, found
+        return None, extent
     planes = [squared(Image.fromarray(plane), side, orientation(image)) for plane in deep.shown(*limits)]
     levels = np.stack([np.rint(np.asarray(plane)).astype(np.uint8) for plane in planes])
-    return np.broadcast_to(levels, (3, side, side)), found  # one plane is all three
+    return np.broadcast_to(levels, (3, side, side)), extent  # one plane is all three

@@ -29,9 +29,9 @@ def read(name: str, path: Path | None = None, side: int | None = None) -> tuple[
         raise DataError(f"data.path {path}: digits are read from scikit-learn and take no path")
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    pixels = torch.tensor(found.images, dtype=torch.float32)[:, None].mul(255 / 16).round()  # grey levels 0 to 16
-    labels = torch.tensor(found.target, dtype=torch.int64)
+    digits = load_digits()
+    pixels = torch.tensor(digits.images, dtype=torch.float32)[:, None].mul(255 / 16).round()  # grey levels 0 to 16
+    labels = torch.tensor(digits.target, dtype=torch.int64)
     order = spread(labels, generator(0, "data.digits"))
     names = tuple(str(digit) for digit in range(10))
     test, train = order[:TEST], order[TEST:]

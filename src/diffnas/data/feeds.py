@@ -96,7 +96,7 @@ class Feed:
         return EpochFeed(self.images.pixels, index, labels, draws, self.augment, self.batch)
 
     def _positions(self, epoch: int) -> Tensor:
-        """Which of `indices` an epoch visits, in order: [M] int64 on the CPU."""
+        """Returns the positions of `indices` that an epoch visits, in order: [M] int64 on the CPU."""
         count, wanted = len(self.indices), self.steps * self.batch
         if self.order == "sequential":
             return torch.arange(count)[:wanted]

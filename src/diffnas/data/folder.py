@@ -30,7 +30,7 @@ def read(name: str, path: Path | None = None, side: int | None = None) -> Listed
 
 
 def read_test(name: str, path: Path | None = None, side: int | None = None) -> Listed:
-    """What a folder holds to test: its test images, or all of its images where its classes stand alone."""
+    """Reads the test images of a folder, or all of its images if it has class folders alone."""
     return _listed(_layout(path, side, test_only=True))
 
 

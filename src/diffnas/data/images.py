@@ -44,8 +44,8 @@ class Images:
         if self.pixels.dtype != torch.uint8 or self.pixels.dim() != 4:
             raise DataError(f"pixels of {self.pixels.dtype} {list(self.pixels.shape)}: need uint8 [M, C, H, W]")
         if self.labels.dtype != torch.int64 or self.labels.shape != self.pixels.shape[:1]:
-            found = f"{self.labels.dtype} {list(self.labels.shape)}"
-            raise DataError(f"labels of {found}: need int64 [{len(self.pixels)}], one an image")
+            actual = f"{self.labels.dtype} {list(self.labels.shape)}"
+            raise DataError(f"labels of {actual}: need int64 [{len(self.pixels)}], one an image")
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -56,7 +56,7 @@ class Images:
         return Images(self.pixels[at], self.labels[at], self.names)
 
     def to(self, device: torch.device | str) -> Images:
-        """The same images on `device`."""
+        """Returns the same images on `device`."""
         return Images(self.pixels.to(device), self.labels.to(device), self.names)
 
 
@@ -83,7 +83,7 @@ class ImageData:
 
     @property
     def classes(self) -> int:
-        """How many classes there are."""
+        """The number of classes."""
         return len(self.train.names)
 
     @property
@@ -160,8 +160,8 @@ def _list(name: str, path: str | Path | None, side: int | None, whole: bool) -> 
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(SOURCES)}"
         raise DataError(f"data set {name} is unknown; {hint}")
     source = own or (folder.read_test if whole and name == "folder" else SOURCES[name])
-    found = source(name, None if path is None else Path(path).expanduser(), side)
-    listed = found if isinstance(found, Listed) else Listed(*found)
+    read = source(name, None if path is None else Path(path).expanduser(), side)
+    listed = read if isinstance(read, Listed) else Listed(*read)
     if listed.train is not None and listed.train.names != listed.test.names:
         raise DataError(f"data set {name}: {_different(listed.train.names, listed.test.names)}")
     return listed
@@ -195,7 +195,7 @@ def split_train(
 
 
 def _part_lines(images: Images, fraction: float, batch: int | None, what: str, part: Tensor) -> list[str]:
-    """What is wrong with one part of a split: at most one line."""
+    """Checks one part of a split; yields at most one line."""
     if not len(part):
         return [f"data.split {fraction}: leaves none of the {len(images)} training images for the {what}"]
     if batch is not None and len(part) < batch:
@@ -205,7 +205,7 @@ def _part_lines(images: Images, fraction: float, batch: int | None, what: str, p
 
 
 def _limit_lines(split: str, listed: Split, limit: int | None) -> list[str]:
-    """What is wrong with the labels of one split under its limit: at most one line."""
+    """Checks the labels of one split under its limit; yields at most one line."""
     total, classes = len(listed.labels), len(listed.names)
     if limit is not None and limit < 1:
         return [f"data.{split}_limit {limit}: must be 1 or more"]

@@ -1,4 +1,4 @@
-"""What decides how data become a network's inputs, and what its outputs mean: a part of every trained model.
+"""How data become a network's inputs, and the meaning of its outputs: a part of every trained model.
 
 It is fixed when a training or a search begins, and kept in weights and checkpoints, so that nothing that `data.path` holds
 later can change what a network reads.
@@ -48,12 +48,12 @@ class ImageInputs:
 
     @property
     def scale(self) -> Scale:
-        """How files of more than 8 bits are read."""
+        """The scale by which files of more than 8 bits are read."""
         return Scale(self.integers, self.floats)
 
     @property
     def shape(self) -> Shape:
-        """What networks read and answer."""
+        """The shape of the network's inputs and outputs."""
         return Shape(len(self.classes), len(self.mean), self.side)
 
 
@@ -79,7 +79,7 @@ class TextInputs:
 
     @property
     def shape(self) -> TextShape:
-        """What networks read and answer."""
+        """The shape of the network's inputs and outputs."""
         return TextShape(len(self.words))
 
 
@@ -95,8 +95,8 @@ def inputs_from_plain(values: Mapping[str, Any]) -> Inputs:
     """The inputs among `values`, which may hold other keys; raises `KeyError`, `TypeError` or `ValueError` for damaged ones."""
     kind: Any = TextInputs if "words" in values else ImageInputs
     plain = {one.name: values[one.name] for one in fields(kind) if one.default is MISSING or one.name in values}
-    found: Inputs = kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()})
-    return found
+    inputs: Inputs = kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()})
+    return inputs
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

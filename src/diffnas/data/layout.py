@@ -1,4 +1,4 @@
-"""Which folder of images serves as what, decided from names alone: PATH/train/CLASS/* with PATH/test/CLASS/*, or PATH/CLASS/*.
+"""Finds the splits in a folder of images from names alone: PATH/train/CLASS/* with PATH/test/CLASS/*, or PATH/CLASS/*.
 
 Splits are known by their names in any case and Unicode form (`train`, `Testing`, `val_set`, `seg_train`), and are never
 taken for classes: what does not fit is refused in one line that says what was wanted and what was found.
@@ -47,20 +47,20 @@ class Layout:
 
 
 def roles(name: str) -> frozenset[str]:
-    """What a folder of this name serves as: of train, valid and test; none for an ordinary name, two for `trainval`."""
+    """Returns the splits that a folder's name stands for: none for an ordinary name, two for `trainval`."""
     text, at = unicodedata.normalize("NFKC", name).casefold(), 0
-    found: set[str] = set()
+    served: set[str] = set()
     while at < len(text):
         piece = _PIECE.match(text, at)
         if piece is None:
             return frozenset()
-        found |= {piece.lastgroup} if piece.lastgroup else set()
+        served |= {piece.lastgroup} if piece.lastgroup else set()
         at = piece.end()
-    return frozenset(found)
+    return frozenset(served)
 
 
 def find_layout(path: Path, whole_test: bool = False) -> Layout:
-    """What the folder at `path` holds; with `whole_test` only what is to be tested, all classes where they stand alone.
+    """Finds the splits in the folder at `path`; with `whole_test` only the test split, or all classes if they stand alone.
 
     With both, `val` is for choosing and `test` is the test; `val` alone is the test.  Raises `DataError` in one line
     where the names do not say which folder serves as what, and a line per kind of mistake in the classes.
@@ -113,23 +113,23 @@ def _serving(path: Path, folders: Sequence[Path], whole_test: bool) -> dict[str,
         named = roles(folder.name)
         if len(named) == 1 and _folders(folder):
             by_role[next(iter(named))].append(folder)
-    twice = [found for found in by_role.values() if len(found) > 1]
+    twice = [serving for serving in by_role.values() if len(serving) > 1]
     if twice:
         both = " and ".join(shown_name(folder.name) for folder in twice[0])
         raise _refusal(path, folders, f"{both} both serve as the same part")
-    found = {role: _inner(folders[0]) for role, folders in by_role.items() if folders}
-    if "test" not in found and "valid" in found:
-        found["test"] = found.pop("valid")
-    if whole_test and "test" in found:
-        return {"test": found["test"]}
-    if "test" not in found and "train" in found:
-        train, use = found["train"], "test all of it" if whole_test else "hold out a fifth of it"
+    serving = {role: _inner(folders[0]) for role, folders in by_role.items() if folders}
+    if "test" not in serving and "valid" in serving:
+        serving["test"] = serving.pop("valid")
+    if whole_test and "test" in serving:
+        return {"test": serving["test"]}
+    if "test" not in serving and "train" in serving:
+        train, use = serving["train"], "test all of it" if whole_test else "hold out a fifth of it"
         raise _refusal(
             path, folders, f"has {shown_name(train.name)} but no test with class folders; to {use}, give {train}"
         )
-    if "train" not in found:
+    if "train" not in serving:
         raise _refusal(path, folders, "names of splits are no classes, and there is no train with class folders")
-    return found
+    return serving
 
 
 def _inner(folder: Path) -> Path:
@@ -139,8 +139,8 @@ def _inner(folder: Path) -> Path:
 
 
 def _refusal(path: Path, folders: Iterable[Path], why: str) -> DataError:
-    found = [f"{shown_name(folder.name)} ({_content(folder)})" for folder in folders]
-    return DataError(f"data.path {path}: {why}; wanted: {WANTED}; found: {few(found)}")
+    contents = [f"{shown_name(folder.name)} ({_content(folder)})" for folder in folders]
+    return DataError(f"data.path {path}: {why}; wanted: {WANTED}; found: {few(contents)}")
 
 
 def _content(folder: Path) -> str:
@@ -182,13 +182,13 @@ def _are_splits(names: Sequence[str]) -> bool:
 
 def _folders(path: Path, aside: Counter[str] | None = None) -> list[Path]:
     """The visible folders in `path` by name; files beside them count as left aside."""
-    found = []
+    folders = []
     for entry in _entries(path):
         if Path(entry.path).is_dir() and not _is_hidden(entry.name):
-            found.append(Path(entry.path))
+            folders.append(Path(entry.path))
         elif aside is not None:
             aside[_kind(entry) or LOOSE] += 1
-    return sorted(found)
+    return sorted(folders)
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -198,7 +198,7 @@ def find_images(folder: Path) -> list[Path]:
 
 def _images(folder: Path, aside: Counter[str]) -> list[Path]:
     """The images below `folder` in order of their names; what else is there is counted."""
-    found: list[str] = []
+    names: list[str] = []
     places = [""]
     while places:
         place = places.pop()
@@ -210,12 +210,12 @@ def _images(folder: Path, aside: Counter[str]) -> list[Path]:
             elif kind := _kind(entry):
                 aside[kind] += 1
             else:
-                found.append(f"{place}{entry.name}")
-    return [folder / name for name in sorted(found)]
+                names.append(f"{place}{entry.name}")
+    return [folder / name for name in sorted(names)]
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    """What to call a file that is no image by its name or nature; empty for an image."""
+    """Returns a name for a file that is not an image, or an empty string for an image."""
     if _is_hidden(entry.name):
         return "hidden"
     if Path(entry.path).is_dir():  # unlike those of an entry, questions to a path stand a link that leads to itself

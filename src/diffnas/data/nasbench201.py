@@ -37,7 +37,7 @@ _FOLDERS = ("NAS-Bench-201-v1_*-archive", "NATS-tss-v1_*-simple")
 
 @dataclass(frozen=True)
 class CellFile:
-    """What one file says: `accuracies["cifar10_test_200"]` in percent after the last epoch, one per seed."""
+    """The contents of one file: `accuracies["cifar10_test_200"]` in percent after the last epoch, one per seed."""
 
     index: int
     text: str
@@ -76,12 +76,12 @@ def _cells_in(folder: Path) -> list[tuple[int, Path]]:
     """The files of a folder, one per index: where there are several, the smallest kind."""
     if "-sss-" in folder.name:
         raise DataError(f"{folder}: is NATS-Bench's size space; the cells are in its topology space, tss")
-    found: dict[int, Path] = {}
+    files: dict[int, Path] = {}
     for file in sorted(folder.iterdir(), key=lambda file: ("-FULL" in file.name, file.name)):
         named = _FILE.fullmatch(file.name)
         if named and int(named[1]) < CELLS:
-            found.setdefault(int(named[1]), file)
-    return sorted(found.items())
+            files.setdefault(int(named[1]), file)
+    return sorted(files.items())
 
 
 def read_cell(index: int, path: Path) -> CellFile:
@@ -101,9 +101,9 @@ def read_cell(index: int, path: Path) -> CellFile:
         results = _field(path, state, "all_results", dict)
         for data, measures in SETS.items():
             for measure, (trained, evaluated) in measures.items():
-                found = tuple(_last_accuracies(path, results, trained, evaluated, EPOCHS[key]))
-                if found:
-                    accuracies[f"{data}_{measure}_{EPOCHS[key]}"] = found
+                last = tuple(_last_accuracies(path, results, trained, evaluated, EPOCHS[key]))
+                if last:
+                    accuracies[f"{data}_{measure}_{EPOCHS[key]}"] = last
     if not accuracies:
         raise DataError(f"{path}: holds no accuracy after 200 or 12 epochs")
     return CellFile(index, texts.pop(), accuracies)

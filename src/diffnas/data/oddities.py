@@ -1,4 +1,4 @@
-"""What a person should hear of a set of images before it is trained on."""
+"""Warnings about a set of images before it is trained on."""
 
 from __future__ import annotations
 

@@ -37,13 +37,13 @@ Names = Callable[[str, tuple[str, ...] | None], tuple[str, ...]]
 def find_parquet(path: Path) -> tuple[list[Path], list[Path]] | None:
     """The parquet files of train and test, or None where there are none; `DataError` when one of the two is missing."""
     for folder in (path / name for name in FOLDERS):
-        found = sorted(file for file in folder.glob("*.parquet") if file.is_file())  # a pipe would be waited for
+        files = sorted(file for file in folder.glob("*.parquet") if file.is_file())  # a pipe would be waited for
         splits = []
         for split, other in (("train", "test"), ("test", "train")):
-            named = [file for file in found if split in file.name and other not in file.name]
-            splits.append([file for file in found if file.name.startswith(f"{split}-")] or named)
+            named = [file for file in files if split in file.name and other not in file.name]
+            splits.append([file for file in files if file.name.startswith(f"{split}-")] or named)
         if any(splits) and not all(splits):
-            raise DataError(f"data.path {folder}: has {found[0].name} but lacks the parquet files of train or of test")
+            raise DataError(f"data.path {folder}: has {files[0].name} but lacks the parquet files of train or of test")
         if all(splits):
             return splits[0], splits[1]
     return None
@@ -72,9 +72,9 @@ def split_of(tables: Tables, names: Names) -> Split:
     for where, table in tables:
         image, label = _column(table, IMAGE_COLUMNS, where), _column(table, LABEL_COLUMNS, where)
         classes = names(where, _stated(table.schema, label))
-        found = table.column(label).to_pylist()
-        check_labels(found, len(classes), where)
-        labels += found
+        numbers = table.column(label).to_pylist()
+        check_labels(numbers, len(classes), where)
+        labels += numbers
         encoded.append((where, table.column(image)))
     return Split(torch.tensor(labels, dtype=torch.int64), classes, partial(_decode, encoded))
 
@@ -125,12 +125,12 @@ def _contents(chunk: Any, where: str) -> list[bytes | None]:
         values = chunk.flatten()[chunk.type.get_field_index("bytes")]
     if not (types.is_binary(values.type) or types.is_large_binary(values.type) or types.is_null(values.type)):
         raise DataError(f"{where}: its image column holds no encoded images ({chunk.type})")
-    found: list[bytes | None] = values.to_pylist()
-    return found
+    contents: list[bytes | None] = values.to_pylist()
+    return contents
 
 
 def _decode_row(content: bytes | None, where: str) -> np.ndarray:
-    """One encoded image as uint8 [3, 32, 32]; grey and transparent ones become RGB."""
+    """Decodes one image to uint8 [3, 32, 32]; grey and transparent ones become RGB."""
     if content is None:
         raise DataError(f"{where}: holds no image")
     try:

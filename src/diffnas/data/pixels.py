@@ -1,4 +1,4 @@
-"""One image of Pillow's, of any mode, as RGB or as the values of its file: what a viewer would show."""
+"""Converts a Pillow image of any mode to RGB or to the values of its file, as a viewer would show it."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _integers(values: np.ndarray, image: Image.Image, inverted: bool = False) ->
 
 
 def _raw_mode(tile: Any) -> Any:
-    """How the bytes of a part of a file are laid out, in Pillow's words."""
+    """Returns the byte layout of a part of a file as Pillow's raw mode."""
     return tile[3][0] if isinstance(tile[3], tuple) and tile[3] else tile[3]
 
 
@@ -129,7 +129,7 @@ def _both_bytes(image: Image.Image, file: str | Path | BinaryIO) -> np.ndarray:
 
 
 def orientation(image: Image.Image) -> Image.Transpose | None:
-    """How a decoded image is turned upright, as its EXIF says; None where it is, or where that is damaged."""
+    """Returns the transposition that turns an image upright by its EXIF, or None if it is upright or the EXIF is damaged."""
     try:
         return TURNS.get(image.getexif().get(ORIENTATION))
     except (*IMAGE_ERRORS, UserWarning):  # a warning where the caller has made them errors

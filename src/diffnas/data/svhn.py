@@ -88,10 +88,10 @@ def _read_mat(file: Path, expected: str) -> Split:
 def _variables(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     """X, uint8 [32, 32, 3, n], and y, numbers [n, 1], of a MATLAB file."""
     try:
-        found = dict(_matrices(content))
+        variables = dict(_matrices(content))
     except (ArithmeticError, LookupError, MemoryError, ValueError, struct.error, zlib.error) as error:
         raise DataError(f"{where}: is not a whole MATLAB file of version 5 ({type(error).__name__}: {error})") from None
-    x, y = found.get("X"), found.get("y")
+    x, y = variables.get("X"), variables.get("y")
     if x is None or y is None or x.dtype != np.uint8 or x.shape[:-1] != (SIDE, SIDE, 3) or y.shape != (x.shape[-1], 1):
         raise DataError(f"{where}: is not SVHN: needs X, uint8 [32, 32, 3, n], and y, n labels [n, 1]")
     return x, y
@@ -142,8 +142,8 @@ def _read_hub(name: str) -> tuple[Split, Split]:
     datasets, hub = cifar._import_datasets(), DATA[name].hub
     try:
         with cifar._quiet(datasets):
-            found = datasets.load_dataset(hub, CONFIG)
-            tables = [(f"{hub} {split}", found[split].data.table) for split in ("train", "test")]
+            splits = datasets.load_dataset(hub, CONFIG)
+            tables = [(f"{hub} {split}", splits[split].data.table) for split in ("train", "test")]
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise DataError(
             f"data.path: {name} is not at hand and cannot be fetched ({error}); put {CONFIG}/train-*.parquet and "

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TextInfo:
-    """What is known of a text without reading it.
+    """The facts about a text that are known before it is read.
 
     `hub`, `config` and `revision` name it on the Hugging Face hub (`None`: it is not there), `column` its lines there;
     `words` is the size of its vocabulary (`None`: the files decide).

@@ -63,7 +63,7 @@ def unigram_loss(counts: Sequence[int], tokens: Tensor) -> float:
 
 
 class Part(NamedTuple):
-    """One part of a text before it has numbers: where it is from, for messages, and what gives its lines in order."""
+    """A part of a text before it is numbered: its source, for messages, and a function that yields its lines in order."""
 
     where: str
     lines: Callable[[], Iterable[str]]
@@ -161,14 +161,14 @@ def _files(folder: Path, keys: Sequence[str]) -> dict[str, Part]:
         raise DataError(f"data.path {folder}: {reason}")
     parts = {}
     for key in keys:
-        found = _serving(folder, _USUAL, key)
-        if len(found) > 1:
+        serving = _serving(folder, _USUAL, key)
+        if len(serving) > 1:
             raise DataError(
-                f"data.path {folder}: {few([file.name for file in found])} all serve as {key}; keep one of them"
+                f"data.path {folder}: {few([file.name for file in serving])} all serve as {key}; keep one of them"
             )
-        if not found:
+        if not serving:
             raise DataError(f"data.path {folder}: {_lacking(folder, key)}")
-        parts[key] = Part(str(found[0]), partial(_lines, found[0]))
+        parts[key] = Part(str(serving[0]), partial(_lines, serving[0]))
     return parts
 
 
@@ -204,9 +204,9 @@ def _hub(name: str) -> dict[str, Part]:
     parts = {}
     try:
         with cifar._quiet(datasets):
-            found = datasets.load_dataset(info.hub, info.config, revision=info.revision)
+            splits = datasets.load_dataset(info.hub, info.config, revision=info.revision)
         for key, split in zip(PARTS, ("train", "validation", "test"), strict=True):
-            lines = found[split].data.table.column(info.column).to_pylist()
+            lines = splits[split].data.table.column(info.column).to_pylist()
             parts[key] = Part(f"{info.hub} {split}", partial(iter, [line or "" for line in lines]))
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise DataError(

@@ -25,7 +25,7 @@ SPREAD, SHORTEST, EXCESS = 5, 5, 20  # of lengths in training: deviation, minimu
 
 
 class Window(NamedTuple):
-    """Which rows a step reads, and what its learning rate is multiplied by."""
+    """The rows that a step reads, and the factor of its learning rate."""
 
     start: int
     length: int

@@ -1,4 +1,4 @@
-"""Where everything in the picture of a cell goes, in pure Python.
+"""Lays out the picture of a cell, in pure Python.
 
 A cell is read from left to right: its inputs, its nodes in columns by depth, its output.  Each input of a node is an
 arrow with the op's name on it, coloured by family.  Nothing can overlap, by construction: boxes and names stand in
@@ -90,7 +90,7 @@ class Layout:
 
 @dataclass(eq=False)
 class _Item:
-    """What stands in a column with its middle at `y`, arrows in at a `pitch`: a box, or an arrow's lane (no name)."""
+    """An item of a column with its middle at `y`, arrows in at a `pitch`: a box, or an arrow's lane (no name)."""
 
     column: int
     name: str = ""
@@ -135,7 +135,7 @@ def text_width(text: str, size: float) -> float:
 def layout(
     nodes: Nodes, input_names: Sequence[str], output_name: str = "c_{k}", heading: str = "", top: float = 0.0
 ) -> Layout:
-    """Where everything of one cell goes, from the height `top` on; in the names of states `_{...}` is a subscript."""
+    """Lays one cell out from the height `top` on; in the names of states `_{...}` is a subscript."""
     if len(input_names) != nodes.first:
         raise GenotypeError(f"genotype: {len(input_names)} names for the {nodes.first} inputs of a cell")
     names = [*input_names, *(str(nodes.first + k) for k in range(len(nodes.inputs)))]
@@ -178,7 +178,7 @@ def _lines(nodes: Nodes, names: list[str], output: str) -> list[_Line]:
 
 
 def _line(nodes: Nodes, names: list[str], ranks: list[list[int]], is_first: bool, output: str) -> _Line:
-    """One line of the nodes in `ranks`; `output` is empty in all lines but the last."""
+    """Lays out one line of the nodes in `ranks`; `output` is empty in all lines but the last."""
     inside = {state: column for column, rank in enumerate(ranks, 1) for state in rank}
     modality = [(op, source, state) for state in sorted(inside) for op, source in nodes.inputs[state - nodes.first]]
     needed = {source for _, source, _ in modality} - set(inside)
@@ -238,7 +238,7 @@ def _untangle(columns: list[list[_Item]]) -> None:
 
 
 def _tangle(columns: list[list[_Item]], column: list[_Item]) -> tuple[int, float]:
-    """How many arrows cross on both sides of a column in this order, then how far they climb."""
+    """Returns the number of arrows that cross on both sides of a column in this order, then how far they climb."""
     crossings, climb, index = 0, 0.0, column[0].column
     before, after = columns[index - 1], columns[index + 1] if index + 1 < len(columns) else []
     for left, right in (before, column), (column, after):

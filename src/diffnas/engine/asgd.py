@@ -36,11 +36,11 @@ class Trigger:
         return self.fired
 
     def state_dict(self) -> dict[str, Any]:
-        """What it has seen so far."""
+        """Returns the losses seen so far."""
         return {"losses": list(self.losses), "fired": self.fired}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from `state`."""
+        """Restores `state`."""
         self.losses, self.fired = [float(loss) for loss in state["losses"]], bool(state["fired"])
 
 
@@ -55,7 +55,7 @@ def averaged_sgd(parameters: Iterable[nn.Parameter], lr: float, decay: float) ->
 
 @contextmanager
 def averages(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Within, the parameters hold their averages where `optimizer` keeps any; afterwards, what they held, bit for bit."""
+    """Swaps in the averages that `optimizer` keeps for the duration of a block, then restores the parameters bit for bit."""
     held: list[tuple[Tensor, Tensor]] = []
     try:
         with torch.no_grad():

@@ -13,7 +13,7 @@ def skips(genotype: Genotype) -> dict[str, int]:
 
 
 def collapsed(genotype: Genotype) -> str | None:
-    """What has collapsed, in words; None for a sound genotype.
+    """Says in words what has collapsed, or returns None for a sound genotype.
 
     A cell that keeps the resolution has collapsed where more than half of its ops are skip connections: published cells
     have at most half, cells that DARTS ends with after a collapse nearly all (Liang et al., DARTS+, 2019; Zela et al., 2020).

@@ -28,12 +28,12 @@ def largest_eigenvalue(search: Search, batch: Batch, decay: float = 0.0, steps: 
         return decay
     devices = [search.device] if search.device.type == "cuda" else []
 
-    def slope(shift: Tensor) -> Tensor:
+    def gradient(shift: Tensor) -> Tensor:
         _write(parameters, start, shift)
         mixture = search.relax("eval")
         with torch.random.fork_rng(devices):  # dropout, and ops that are noise
-            found = differentiate(search, mixture, batch, {"mixture"}, "train_frozen_stats").mixture
-        outputs = [(t, g) for t, g in zip(mixture.tensors(), found, strict=True) if t.requires_grad]
+            grads_of_mixture = differentiate(search, mixture, batch, {"mixture"}, "train_frozen_stats").mixture
+        outputs = [(t, g) for t, g in zip(mixture.tensors(), grads_of_mixture, strict=True) if t.requires_grad]
         if not outputs:
             return torch.zeros(size, dtype=torch.float64)
         tensors, seeds = zip(*outputs, strict=True)
@@ -44,7 +44,7 @@ def largest_eigenvalue(search: Search, batch: Batch, decay: float = 0.0, steps: 
     try:
         with search.differencing():
             top = lanczos(
-                lambda v: (slope(eps * v) - slope(-eps * v)) / (2.0 * eps),
+                lambda v: (gradient(eps * v) - gradient(-eps * v)) / (2.0 * eps),
                 size,
                 steps,
                 search.fork("eigenvalue"),

@@ -1,4 +1,4 @@
-"""From strengths to a discrete cell, and cells drawn at random."""
+"""Derivation of discrete cells from strengths, and random cells."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def sampled_genotypes(
 ) -> list[Genotype]:
     """`count` genotypes of `space`: on every edge an op is drawn in proportion to `strength` [E, O] among those that may be
     derived, then the strongest edges are kept."""
-    found = []
+    genotypes = []
     for _ in range(count):
         cells = {}
         for kind, cell in space.cells.items():
@@ -66,8 +66,8 @@ def sampled_genotypes(
             drawn = torch.multinomial(weights[open_edges], 1, generator=generator)
             chosen[open_edges] = torch.zeros_like(weights[open_edges]).scatter_(1, drawn, 1.0)
             cells[kind] = strongest(cell, chosen * (1.0 + shares))
-        found.append(Genotype(space.name, cells, {"source": "sampled"}))
-    return found
+        genotypes.append(Genotype(space.name, cells, {"source": "sampled"}))
+    return genotypes
 
 
 def random_genotype(space: str, cells: Mapping[str, Cell], generator: torch.Generator) -> Genotype:

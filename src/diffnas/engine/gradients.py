@@ -80,33 +80,33 @@ def differentiate(
         loss = _loss(search, mixture, batch, norm)
     targets = (search.weights if "weights" in wrt else []) + (mixture.tensors() if "mixture" in wrt else [])
     whole = wrt == {"weights"} if whole is None else whole
-    found = _grad(loss.total() if whole else loss.value, targets)
+    grads = _grad(loss.total() if whole else loss.value, targets)
     split = len(search.weights) if "weights" in wrt else 0
-    return Grads(loss.detach(), found[:split], found[split:])
+    return Grads(loss.detach(), grads[:split], grads[split:])
 
 
 def weight_step(search: Search, mixture: Mixture, batch: Batch) -> Loss:
-    """One step of the weights on `batch`, their gradient clipped to `search.clip`."""
+    """Takes one step of the weights on `batch`, the gradient clipped to `search.clip`."""
     grads = differentiate(search, mixture, batch, {"weights"})
     _apply(search.weights_optimizer, search.weights, grads.weights, search.clip, batch.scale)
     return grads.loss
 
 
 def arch_step(search: Search, mixture: Mixture, batch: Batch) -> Loss:
-    """One first-order step of the architecture on `batch`: the weights are taken as they are (equation 7 with eta = 0)."""
+    """Takes one first-order step of the architecture on `batch`, with the current weights (equation 7 with eta = 0)."""
     grads = differentiate(search, mixture, batch, {"mixture"})
     _arch_apply(search, mixture, grads.mixture)
     return grads.loss
 
 
 def arch_loss_step(search: Search, loss: Tensor) -> None:
-    """One step of the architecture on a `loss` [] of its own, without a pass of the supernet (REINFORCE)."""
+    """Takes one step of the architecture on its own `loss` [], without a pass of the supernet (REINFORCE)."""
     targets = [p for p in search.arch.parameters() if p.requires_grad]
     _apply(search.arch_optimizer, targets, _grad(loss, targets), search.arch_clip)
 
 
 def joint_step(search: Search, mixture: Mixture, batch: Batch) -> Loss:
-    """One step of weights and architecture together, by one backward pass on one batch (Xie et al., SNAS, 2019)."""
+    """Takes one step of weights and architecture together, by one backward pass on one batch (Xie et al., SNAS, 2019)."""
     grads = differentiate(search, mixture, batch, {"weights", "mixture"}, whole=True)
     _arch_apply(search, mixture, grads.mixture)
     _apply(search.weights_optimizer, search.weights, grads.weights, search.clip, batch.scale)
@@ -116,7 +116,7 @@ def joint_step(search: Search, mixture: Mixture, batch: Batch) -> Loss:
 def unrolled_arch_step(
     search: Search, mixture: Mixture, train: Batch, valid: Batch, exact: bool = False, clip: float | None = None
 ) -> Loss:
-    """One second-order step of the architecture; returns the validation loss at the look-ahead weights.
+    """Takes one second-order step of the architecture and returns the validation loss at the look-ahead weights.
 
     Weights, momentum and running statistics are bit-identical afterwards.  `exact` differentiates twice instead of taking
     a central difference, for tests and small nets.  `clip` is that of the paper's code for recurrent cells (None: that for
@@ -133,10 +133,10 @@ def hypergradient(
     """The validation loss at the look-ahead weights and its second-order gradient in the mixture's tensors."""
     eta = search.weights_optimizer.param_groups[0]["lr"] * train.scale
     saved = [weight.detach().clone() for weight in search.weights]
-    slope, kappa = _clipped(
+    train_grads, kappa = _clipped(
         differentiate(search, mixture, train, {"weights"}, "train_frozen_stats", whole=False).weights, clip
     )
-    direction = _descent(search, slope)
+    direction = _descent(search, train_grads)
     try:
         _write(search.weights, saved, direction, -eta)
         ahead = differentiate(search, mixture, valid, {"weights", "mixture"}, "train_frozen_stats")
@@ -170,8 +170,8 @@ def _constant(weights: Sequence[Tensor]) -> Iterator[None]:
 def _grad(loss: Tensor, targets: Sequence[Tensor], create_graph: bool = False) -> list[Tensor]:
     if not loss.requires_grad:  # nothing that is asked for takes part
         return [torch.zeros_like(t) for t in targets]
-    found = torch.autograd.grad(loss, list(targets), allow_unused=True, create_graph=create_graph)
-    return [torch.zeros_like(t) if g is None else g for g, t in zip(found, targets, strict=True)]
+    grads = torch.autograd.grad(loss, list(targets), allow_unused=True, create_graph=create_graph)
+    return [torch.zeros_like(t) if g is None else g for g, t in zip(grads, targets, strict=True)]
 
 
 def _apply(
@@ -204,8 +204,8 @@ def _arch_apply(search: Search, mixture: Mixture, grads: list[Tensor]) -> None:
     if not pairs or not targets:
         return
     outputs, seeds = zip(*pairs, strict=True)
-    found = torch.autograd.grad(outputs, targets, seeds, allow_unused=True)
-    filled = [torch.zeros_like(t) if g is None else g for g, t in zip(found, targets, strict=True)]
+    arch_grads = torch.autograd.grad(outputs, targets, seeds, allow_unused=True)
+    filled = [torch.zeros_like(t) if g is None else g for g, t in zip(arch_grads, targets, strict=True)]
     _apply(search.arch_optimizer, targets, filled, search.arch_clip)
 
 
@@ -262,6 +262,6 @@ def _hessian_product(search: Search, mixture: Mixture, train: Batch, vector: lis
     """d/dmixture (dL_train/dw . v) by differentiating twice."""
     mixture = mixture.leaves()
     loss = _loss(search, mixture, train, "train_frozen_stats").value
-    slopes = _grad(loss, search.weights, create_graph=True)
-    product = torch.stack([(s * v).sum() for s, v in zip(slopes, vector, strict=True)]).sum()
+    grads = _grad(loss, search.weights, create_graph=True)
+    product = torch.stack([(s * v).sum() for s, v in zip(grads, vector, strict=True)]).sum()
     return _grad(product, mixture.tensors())

@@ -31,47 +31,47 @@ class Method:
     name: ClassVar[str] = "method"
 
     def check_settings(self) -> list[tuple[str, str]]:
-        """Hyper-parameters that do not go together: (setting, reason) pairs."""
+        """Returns hyper-parameters that contradict each other, as (setting, reason) pairs."""
         return []
 
     def check_space(self, space: Space) -> list[tuple[str, str]]:
-        """What about `space` does not suit the method: (setting, reason) pairs."""
+        """Returns why the method cannot search `space`, as (setting, reason) pairs."""
         return []
 
     def check_stages(self, epochs: int, size: Size) -> list[tuple[str, str]]:
-        """What about the stages of a search of that many `epochs` does not suit the method: (setting, reason) pairs."""
+        """Returns why the method cannot use the stages of a search of `epochs` epochs, as (setting, reason) pairs."""
         return []
 
     @property
     def needs_double_backward(self) -> bool:
-        """Whether its steps differentiate the supernet twice."""
+        """Whether a step differentiates the supernet twice."""
         return False
 
     @property
     def uses_lookahead(self) -> bool:
-        """Whether its steps look one step of plain SGD ahead."""
+        """Whether a step looks one step of plain SGD ahead."""
         return False
 
     @property
     def uses_score_feed(self) -> bool:
-        """Whether it reads feed "score" between epochs, besides what its phases read."""
+        """Whether the method reads the feed "score" between epochs, besides the feeds of its phases."""
         return False
 
     @property
     def max_rewind(self) -> int:
-        """How many epochs back its turn may ask to go: the loop keeps as many states."""
+        """The number of epochs that `on_epoch_boundary` may go back; the loop keeps as many states."""
         return 0
 
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
-        """The stages of a search, given the recipe's `search.epochs` and the space's size: one."""
+        """Returns the stages of a search, given the recipe's `search.epochs` and the space's size: by default one."""
         return (Stage(epochs, size),)
 
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
-        """What is learned besides weights: alpha [E, O] per kind of cell, 1e-3 N(0, 1)."""
+        """Builds the parameters that are learned besides weights: alpha [E, O] per kind of cell, 1e-3 N(0, 1)."""
         return Alphas(space.cells, generator)
 
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
-        """The mixture: a softmax over the allowed ops of every edge."""
+        """Returns the mixture: a softmax over the allowed ops of every edge."""
         return search.arch()
 
     def strength(self, search: Search) -> dict[str, Tensor]:
@@ -79,15 +79,15 @@ class Method:
         return {kind: mix.op.detach() for kind, mix in search.arch().items()}
 
     def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
-        """[]: what the architecture loss gains besides the validation loss; None for nothing."""
+        """[]: the term that is added to the validation loss in the architecture's loss; None for none."""
         return None
 
     def supernet_buffers(self, clock: Clock) -> dict[str, float]:
-        """Numbers that the supernet takes each epoch, by name; a supernet refuses a dial it does not have."""
+        """Returns values for the supernet's buffers in this epoch, by name; a supernet refuses a buffer it does not have."""
         return {}
 
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
-        """One step: the architecture on `valid` if it is there, then the weights on `train` with the new architecture."""
+        """Takes one step: the architecture on `valid` if it is there, then the weights on `train` with the new architecture."""
         losses = {}
         if "valid" in batches:
             losses["valid"] = arch_step(search, search.relax("arch", batches["valid"]), batches["valid"])
@@ -96,15 +96,15 @@ class Method:
         return losses
 
     def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
-        """Asked before every epoch of a stage and after the last one."""
+        """Returns the transition that is due, if any; called before every epoch of a stage and after the last one."""
         return Transition()
 
     def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
-        """`count` genotypes from what the search believes now: an op per edge drawn by strength, then derived."""
+        """Samples `count` genotypes by the current strengths: an op per edge is drawn, then the cell is derived."""
         return sampled_genotypes(search.space, search.strength(), count, generator)
 
     def derive(self, search: Search) -> Genotype | None:
-        """The genotype as things stand; pure, runs every epoch."""
+        """Derives the current genotype; pure, called every epoch."""
         strength = search.strength()
         cells = {kind: strongest(cell, strength[kind]) for kind, cell in search.space.cells.items()}
         return Genotype(search.space.name, cells)

@@ -1,4 +1,4 @@
-"""The one evaluation of a supernet."""
+"""Evaluation of a supernet."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Scores:
 
 @torch.no_grad()
 def score(search: Search, mixture: Mixture, batches: Iterable[Batch], norm: Norm = "eval_batch_stats") -> Scores:
-    """How well `mixture` does on `batches`, without gradients and without a trace in the running statistics.
+    """Evaluates `mixture` on `batches`, without gradients and without changing the running statistics.
 
     A hidden state begins at zero and goes on from batch to batch.
     """
@@ -35,17 +35,17 @@ def score(search: Search, mixture: Mixture, batches: Iterable[Batch], norm: Norm
     count, carry = 0, None
     with normalisation(search, norm), search.autocast():
         for batch in batches:
-            found = search.task.loss(lambda inputs: search.supernet(inputs, mixture), replace(batch, carry=carry))
-            carry = found.carry
-            loss += found.value * found.count
-            correct += found.correct
-            count += found.count
+            batch_loss = search.task.loss(lambda inputs: search.supernet(inputs, mixture), replace(batch, carry=carry))
+            carry = batch_loss.carry
+            loss += batch_loss.value * batch_loss.count
+            correct += batch_loss.correct
+            count += batch_loss.count
     loss, accuracy = loss / count, correct / count
     return Scores(loss, accuracy, search.task.reward(loss, accuracy))
 
 
 def score_batches(search: Search) -> Any:
-    """The batches that measure a supernet, feed "score", by step: the architecture's half as it is, in order.
+    """Returns the batches of the feed "score", by step: the architecture's half, unaugmented and in order.
 
     Raises `ValueError` where the search was built without it.
     """

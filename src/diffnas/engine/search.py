@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Task(Protocol):
-    """What outputs are worth; `tasks/` holds the real ones."""
+    """The interface of a task: its loss and its reward; `tasks/` holds the implementations."""
 
     def loss(self, net: Any, batch: Batch) -> Loss:
         """The loss of `net` (a function of the inputs) on `batch`."""
@@ -163,7 +163,7 @@ class Search:
         self.clock = replace(self.clock, **changes)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on, tensors under plain names."""
+        """Returns everything needed to resume, tensors under plain names."""
         return {
             "clock": asdict(self.clock),
             "weights": self.supernet.state_dict(),
@@ -174,7 +174,7 @@ class Search:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes up where `state` was taken; the supernet must be that of the same stage."""
+        """Restores `state`; the supernet must be that of the same stage."""
         self.clock = Clock(**state["clock"])
         self.supernet.load_state_dict(state["weights"])
         self.arch.load_state_dict(state["arch"])

@@ -51,7 +51,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Transition:
-    """What a method asks for between two epochs: to end the stage (`next_stage`) or the search (`stop`), or to go back.
+    """A request of a method between two epochs: to end the stage (`next_stage`) or the search (`stop`), or to go back.
 
     With `stop`, `genotype_epoch` names the epoch whose genotype is the result (1: that after the first; None: the last).
     `rewind` takes everything back to the end of that epoch, which the method's `max_rewind` must reach; the weights' decay is
@@ -68,10 +68,11 @@ class Transition:
 
 @dataclass(frozen=True)
 class Clock:
-    """Where a search is.  `epoch` of `epochs` spans all stages that share weights; `stage_epoch` counts within the stage.
+    """The position of a search in time.
 
-    `phase` and `step` count what is done within the epoch, `total` the epochs done since the search began.  `selecting` says
-    that the stage at hand `selects`.
+    `epoch` of `epochs` spans all stages that share weights; `stage_epoch` counts within the stage.  `phase` and `step`
+    count what is done within the epoch, `total` the epochs done since the search began.  `selecting` says that the
+    current stage `selects`.
     """
 
     stage: int = 0

@@ -21,7 +21,7 @@ class TFAdam(torch.optim.Adam):
         self.epsilon = epsilon
 
     def step(self, closure: Any = None) -> Any:
-        """One step; all parameters have taken as many."""
+        """Takes one step; all parameters have taken the same number of steps."""
         for group in self.param_groups:
             done = max(
                 (int(self.state[p]["step"]) for p in group["params"] if p in self.state), default=0

@@ -42,11 +42,11 @@ def from_fields(arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Genoty
     values = {**dict(zip(_FIELDS, arguments, strict=False)), **keywords}
     if len(values) < len(arguments) + len(keywords):
         raise GenotypeError("genotype: Genotype(...) has a field twice, or more than six without a name")
-    found = {key: value for key, value in values.items() if value is not None}  # AutoDL's `connects=None`
-    if any(isinstance(value, str) for value in found.values()):
+    given = {key: value for key, value in values.items() if value is not None}  # AutoDL's `connects=None`
+    if any(isinstance(value, str) for value in given.values()):
         raise GenotypeError("genotype: a field of Genotype(...) is a name, not a value; nothing is looked up")
-    kinds = {_KINDS.get(key, key) for key in found if not key.endswith("concat")}
-    return _from_lists(found, kinds, "Genotype(...) text")
+    kinds = {_KINDS.get(key, key) for key in given if not key.endswith("concat")}
+    return _from_lists(given, kinds, "Genotype(...) text")
 
 
 def from_dictionary(values: Mapping[str, Any]) -> Genotype:
@@ -125,7 +125,7 @@ def _cell(kind: str, entries: Any, concat: Any) -> Nodes:
 
 
 def _node_sizes(kind: str, pairs: Sequence[Input], states: Sequence[int]) -> list[int]:
-    """How many entries of a flat list each node has: all its edges where each is listed once (SNAS), else two."""
+    """Returns the number of entries of each node in a flat list: all its edges if each is listed once (SNAS), else two."""
     nodes = next(n for n in range(len(pairs) + 1) if n * (n + 3) // 2 >= len(pairs))
     every = [2 + k for k in range(nodes)]
     bounds = list(pairwise(accumulate(every, initial=0)))

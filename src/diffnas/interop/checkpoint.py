@@ -66,11 +66,11 @@ def write_weights(weights: Mapping[str, Tensor], path: Path, source: str) -> Non
 
 def state_dict_of(checkpoint: object, where: str = "checkpoint") -> dict[str, Tensor]:
     """The weights by name in a checkpoint, under however many keys they are kept."""
-    found = _held(checkpoint, 5)
-    if found is None:
+    held = _held(checkpoint, 5)
+    if held is None:
         keys = f"; its keys: {', '.join(map(str, list(checkpoint)[:12]))}" if isinstance(checkpoint, Mapping) else ""
         raise WeightsError(f"{where}: holds no weights by name{keys:.300}")
-    weights = {str(name): _tensor(value) for name, value in found.items()}
+    weights = {str(name): _tensor(value) for name, value in held.items()}
     if not all(name.isprintable() and len(name) < 1000 for name in weights):
         raise WeightsError(f"{where}: a weight has a name that cannot be printed")
     strangers = [name for name, value in weights.items() if value is None]
@@ -88,30 +88,30 @@ def _held(value: object, depth: int) -> Mapping[Any, Any] | None:
     if not isinstance(value, Mapping) or not depth:
         return None
     for key in HOLDERS:
-        found = _held(value[key], depth - 1) if key in value else None
-        if found is not None:
-            return found
+        inner = _held(value[key], depth - 1) if key in value else None
+        if inner is not None:
+            return inner
     named = value and all(isinstance(name, str) for name in value)
     return value if named and any(_tensor(item) is not None for item in value.values()) else None
 
 
 def _of_module(module: Inert) -> dict[str, object]:
     """The weights by name of a module that was saved whole."""
-    found: dict[str, object] = {}
+    tensors: dict[str, object] = {}
     parts: list[tuple[str, object]] = [("", module)]
     for _ in range(LARGEST_MODULE):
         if not parts:
             break
         prefix, part = parts.pop()
         for key in ("_parameters", "_buffers"):
-            found |= {f"{prefix}{name}": tensor for name, tensor in _named(part, key) if tensor is not None}
+            tensors |= {f"{prefix}{name}": tensor for name, tensor in _named(part, key) if tensor is not None}
         if len(prefix) < 500:
             parts += [(f"{prefix}{name}.", item) for name, item in _named(part, "_modules")]
-    return found
+    return tensors
 
 
 def _named(part: object, key: str) -> list[tuple[object, object]]:
-    """What the module `part` holds under `key`, by name."""
+    """Returns the contents of `key` in the module `part`, by name."""
     state = part.state if isinstance(part, Inert) else None
     held = state.get(key) if isinstance(state, Mapping) else None
     return list(held.items()) if isinstance(held, Mapping) else []

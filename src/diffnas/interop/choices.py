@@ -161,15 +161,15 @@ def _only(values: Any) -> Any:
 
 def _by_nodes(cells: Mapping[str, Mapping[int, Sequence[Input]]], source: str) -> Genotype:
     """The genotype of inputs by node, all nodes of a cell put out; both cells have as many nodes."""
-    found = {}
+    nodes_of = {}
     count = max(map(len, cells.values()))
     for kind, nodes in cells.items():
         if sorted(nodes) != list(range(2, count + 2)):
             raise GenotypeError(f"genotype: cell {kind} has the nodes {sorted(nodes)}; they must be 2 to {count + 1}")
         if not all(len(inputs) == 2 for inputs in nodes.values()):
             raise GenotypeError(f"genotype: a node of cell {kind} does not choose two inputs")
-        found[kind] = Nodes(tuple(tuple(nodes[node]) for node in sorted(nodes)), tuple(sorted(nodes)))
-    return Genotype("darts-cnn", found, {"source": source})
+        nodes_of[kind] = Nodes(tuple(tuple(nodes[node]) for node in sorted(nodes)), tuple(sorted(nodes)))
+    return Genotype("darts-cnn", nodes_of, {"source": source})
 
 
 _BLOCK = re.compile(r"(?:.*\.)?layers\.(\d{1,2})\.(\d{1,2})")

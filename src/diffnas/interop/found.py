@@ -34,11 +34,11 @@ class Found:
 
 def find_genotypes(text: str) -> list[Found]:
     """All that looks like a genotype in `text`, in the order of the text."""
-    found, line, at = [], 1, 0
+    items, line, at = [], 1, 0
     for item in sorted([*_values(text), *_strings(text)], key=lambda item: item.at):
         line, at = line + text.count("\n", at, item.at), item.at
-        found.append(replace(item, line=line))
-    return found
+        items.append(replace(item, line=line))
+    return items
 
 
 def _values(text: str) -> Iterator[Found]:
@@ -71,7 +71,7 @@ def _strings(text: str) -> Iterator[Found]:
 
 
 def _word_start(text: str, at: int) -> int:
-    """Where the dotted word begins that goes on at `at`."""
+    """Returns the start of the dotted word that contains `at`."""
     before = re.search(r"[A-Za-z_][\w.]{0,79}\Z", text[max(0, at - 80) : at])
     return at - len(before[0]) if before else at
 
@@ -96,7 +96,7 @@ def genotypes_within(value: Any, name: str | None = None) -> Iterator[tuple[str 
 
 
 def _reader(value: Any) -> Callable[[], Genotype] | None:
-    """What makes a genotype of `value`; None where it is none."""
+    """Returns the function that turns `value` into a genotype, or None if it is not one."""
     if isinstance(value, Call):
         if value.name.endswith("Structure"):
             return partial(_structure, value)
@@ -130,6 +130,6 @@ def _attempt(read: Callable[[], Genotype]) -> Genotype | GenotypeError:
 
 
 def error_at(text: str, error: LiteralError) -> GenotypeError:
-    """What is wrong and where, in words."""
+    """Formats an error with its place in the text."""
     line, column = text.count("\n", 0, error.position) + 1, error.position - text.rfind("\n", 0, error.position)
     return GenotypeError(f"genotype: line {line}, column {column}: {error}")

@@ -69,9 +69,9 @@ def read_genotype(text: str, where: str = "genotype", choice: str | None = None)
     clean = cleaned(text)
     with named(where):
         string = nasbench201.unwrapped(clean)
-        found = [] if string else find_genotypes(clean)
-        if found:
-            return _chosen(found, clean, where, choice)
+        candidates = [] if string else find_genotypes(clean)
+        if candidates:
+            return _chosen(candidates, clean, where, choice)
         genotype = parse_edges(string) if string else _whole(clean)
     return genotype if where == "genotype" else _placed(genotype, where)
 
@@ -98,30 +98,30 @@ def cleaned(text: str) -> str:
 # -- which of them is meant
 
 
-def _chosen(found: list[Found], text: str, where: str, choice: str | None) -> Genotype:
-    names = list(dict.fromkeys(item.name for item in found if item.name))
-    meant = found if choice is None else _named(found, text, choice)
+def _chosen(candidates: list[Found], text: str, where: str, choice: str | None) -> Genotype:
+    names = list(dict.fromkeys(item.name for item in candidates if item.name))
+    meant = candidates if choice is None else _named(candidates, text, choice)
     if not meant or (choice is None and len(names) > 1):
         numbered = not names or any(map(str.isdigit, names))
-        known = f"lines {_listed([str(item.line) for item in found])}" if numbered else _listed(names)
+        known = f"lines {_listed([str(item.line) for item in candidates])}" if numbered else _listed(names)
         if meant:
             raise GenotypeError(f"genotype: holds several genotypes; name one as FILE:NAME or FILE:LINE, of {known}")
         raise GenotypeError(f"genotype: no genotype has the name {choice!r:.60} or begins on that line; it has {known}")
     last = meant[-1]
     if not isinstance(last.genotype, Genotype):
-        raise _unreadable(last.genotype, found, text)
+        raise _unreadable(last.genotype, candidates, text)
     said = f"line {last.line}"
     if len(meant) > 1:
         log.warning("%s: holds %d genotypes; the last is taken, %s (FILE:LINE names another)", where, len(meant), said)
         said = f"the last of {len(meant)}, {said}"
     if where == "genotype":
-        return _placed(last.genotype, f"a text, {said}" if len(found) > 1 else "", last.name)
+        return _placed(last.genotype, f"a text, {said}" if len(candidates) > 1 else "", last.name)
     return _placed(last.genotype, f"{where}, {said}", last.name)
 
 
-def _unreadable(error: GenotypeError | LiteralError, found: Sequence[Found], text: str) -> GenotypeError:
+def _unreadable(error: GenotypeError | LiteralError, candidates: Sequence[Found], text: str) -> GenotypeError:
     said = error if isinstance(error, GenotypeError) else error_at(text, error)
-    others = len([item for item in found if isinstance(item.genotype, Genotype)])
+    others = len([item for item in candidates if isinstance(item.genotype, Genotype)])
     if not others:
         return said
     return GenotypeError(f"{said.lines[0]}; {others} others in the text can be read: FILE:LINE names one by its line")
@@ -131,11 +131,11 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:12]) + (f" and {len(names) - 12} others" if len(names) > 12 else "")
 
 
-def _named(found: list[Found], text: str, choice: str) -> list[Found]:
+def _named(candidates: list[Found], text: str, choice: str) -> list[Found]:
     if choice.isdigit():
-        return [item for item in found if choice == str(item.line)]
+        return [item for item in candidates if choice == str(item.line)]
     for _ in range(8):  # NAME = OTHER, which stands for it
-        meant = [item for item in found if item.name == choice]
+        meant = [item for item in candidates if item.name == choice]
         other = re.search(rf"(?m)^{re.escape(choice)}\s*=\s*(\w+)\s*(?:#.*)?$", text)
         if meant or other is None:
             break
@@ -180,10 +180,10 @@ def _of_yaml(text: str) -> Genotype | None:
         tree = parse_yaml(text.replace("!!python/tuple", ""), "genotype")
     except RecipeError as error:
         raise GenotypeError(*error.lines) from None
-    found = list(genotypes_within(tree)) if isinstance(tree, Mapping) else []
-    if found and isinstance(found[-1][1], GenotypeError):
-        raise found[-1][1]
-    return next((genotype for _, genotype in found if isinstance(genotype, Genotype)), None)
+    candidates = list(genotypes_within(tree)) if isinstance(tree, Mapping) else []
+    if candidates and isinstance(candidates[-1][1], GenotypeError):
+        raise candidates[-1][1]
+    return next((genotype for _, genotype in candidates if isinstance(genotype, Genotype)), None)
 
 
 def _of_value(text: str) -> Genotype:

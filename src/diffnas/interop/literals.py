@@ -34,7 +34,7 @@ _GENOTYPE = re.compile(r"(?:[\w.]*\.)?(?:\w*[Gg]enotype\w*|Structure)")
 
 
 class LiteralError(ValueError):
-    """What stands at `position` of a text is no value; the message says what was expected there."""
+    """The text at `position` is not a value; the message says what was expected there."""
 
     def __init__(self, position: int, reason: str) -> None:
         super().__init__(reason)
@@ -151,11 +151,11 @@ class _Reader:
         if not self._take(token):
             start = self.at
             try:
-                _, found = self._next()
+                _, actual = self._next()
             except LiteralError as error:
                 raise LiteralError(error.position, f"{said} was expected; {self._shown(error.position)}") from None
             self.at = start
-            raise LiteralError(self._skip(start), f"{said} was expected; found {found!r:.40}")
+            raise LiteralError(self._skip(start), f"{said} was expected; found {actual!r:.40}")
 
     def _expected(self, said: str, token: str) -> LiteralError:
         return LiteralError(self.at - len(token), f"{said} was expected; found {token!r:.40}")

@@ -20,7 +20,7 @@ _EDGE_NAME = re.compile(r"(?:.*/)?([0-3])(?:_|<-)([0-3])")
 
 
 def official_strings(text: str) -> Iterator[tuple[int, str]]:
-    """Where an official string begins in `text`, and the string without the spaces and line ends within it.
+    """Yields the start of each official string in `text`, and the string without its white space.
 
     It is empty where more of a string stands beside what can be read.
     """

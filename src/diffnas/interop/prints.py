@@ -27,14 +27,14 @@ def from_print(text: str) -> Genotype | None:
         if match[1] not in nodes or int(match[2]) in nodes[match[1]]:
             raise GenotypeError(f"genotype: {match[0].strip()!r:.60} is a node of no cell here, or stands twice")
         nodes[match[1]][int(match[2])] = _terms(match[3])
-    found = {}
+    cells = {}
     for kind, inputs in nodes.items():
         first = 1 if kind in _SPACES else 2
         if not inputs or sorted(inputs) != list(range(first, first + len(inputs))):
             raise GenotypeError(f"genotype: cell {kind} has the nodes {sorted(inputs)}; they must go on from {first}")
-        found[kind] = Nodes(tuple(inputs[node] for node in sorted(inputs)), outputs[kind], first)
-    space = _SPACES.get(next(iter(found)), "darts-cnn") if len(found) == 1 else "darts-cnn"
-    return Genotype(space, found, {"source": "what diffnas prints"})
+        cells[kind] = Nodes(tuple(inputs[node] for node in sorted(inputs)), outputs[kind], first)
+    space = _SPACES.get(next(iter(cells)), "darts-cnn") if len(cells) == 1 else "darts-cnn"
+    return Genotype(space, cells, {"source": "what diffnas prints"})
 
 
 def _terms(text: str) -> tuple[Input, ...]:

@@ -43,13 +43,13 @@ STRANGERS: tuple[tuple[str, str], ...] = (
 
 
 def stranger(text: str) -> str | None:
-    """What `text` is an architecture of, and what to do about it; None where nothing is known of it."""
+    """Describes `text` as an architecture of an unsupported space, or returns None if it is not recognised."""
     shown = text[:20_000]
     return next((said for pattern, said in STRANGERS if re.search(pattern, shown)), None)
 
 
 def strange_value(value: object) -> str | None:
-    """What a list of lists of numbers is, or of op names; None where nothing is known of it."""
+    """Describes a list of lists of numbers or op names, or returns None if it is not recognised."""
     if not isinstance(value, list | tuple) or not value:
         return None
     if all(isinstance(item, str) for item in value):

@@ -100,7 +100,7 @@ class _WeightsUnpickler(PlainUnpickler):
         self.storage = storage
 
     def find_class(self, module: str, name: str) -> object:
-        """What stands for `module.name`: plain data, a part of a tensor, or an object that can do nothing."""
+        """Returns a stand-in for `module.name`: plain data, a part of a tensor, or an inert object."""
         if f"{module}.{name}" in _TENSOR_NAMES:
             return _TENSOR_NAMES[f"{module}.{name}"]
         try:

@@ -90,10 +90,10 @@ def read_limited(file: BinaryIO, where: str, limit: int | None) -> bytes:
 def _zipped_pickle(data: bytes, where: str, limit: int | None) -> bytes:
     """The one `data.pkl` in an archive of `torch.save`."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        found = [info for info in archive.infolist() if info.filename.endswith("/data.pkl")]
-        if len(found) != 1 or found[0].compress_type != zipfile.ZIP_STORED:
+        members = [info for info in archive.infolist() if info.filename.endswith("/data.pkl")]
+        if len(members) != 1 or members[0].compress_type != zipfile.ZIP_STORED:
             raise DataError(f"{where}: is not a file of torch.save")
-        with archive.open(found[0]) as member:
+        with archive.open(members[0]) as member:
             return read_limited(member, where, limit)  # type: ignore[arg-type]
 
 
@@ -218,7 +218,7 @@ def _checked_array(shape: object, kind: object, raw: object) -> tuple[bytes, np.
 
 
 class StandIn:
-    """Not callable and without attributes: where a pickle may mention a name but not use it."""
+    """An inert object for names that a pickle may mention but not use."""
 
     __slots__ = ()
 

@@ -17,8 +17,9 @@ from diffnas.interop.checkpoint import read_weights, state_dict_of
 
 @dataclass(frozen=True)
 class Source:
-    """How a program names weights: `rename(module, name)` is ours; names that `learned` matches are architecture
-    parameters, which are no weights and belong to a method."""
+    """The naming of weights in another program: `rename(module, name)` gives our name.
+
+    Names that `learned` matches are architecture parameters, which belong to a method."""
 
     rename: Callable[[nn.Module, str], str]
     learned: str = r"(alphas|betas)_(normal|reduce)"
@@ -43,7 +44,7 @@ def _pdarts(module: nn.Module, key: str) -> str:
 
 
 def _darts_layers(key: str) -> str:
-    """Everything but the place of an op in a supernet."""
+    """Renames everything but the ops of a supernet."""
     key = re.sub(r"\bauxiliary_head\.", "auxiliary.", key)
     key = re.sub(r"^(cells\.\d+)\.preprocess(\d)\.", r"\1.preprocess.\2.", key)
     key = re.sub(r"^(cells\.\d+)\._ops\.(\d+)\.", r"\1.ops.\2.", key)
@@ -56,8 +57,8 @@ def _fairdarts(module: nn.Module, key: str) -> str:
     op = re.match(r"^(cells\.(\d+))\._ops\.(\d+)\.(\d+)\.(\d+)\.(.*)$", key)
     if op:
         cell, number, node, source, place, rest = op.groups()
-        found = getattr(dict(module.named_modules()).get(f"cells.{number}"), "nodes", None)
-        inputs = [(n, s) for n, row in enumerate(found.inputs, found.first) for _, s in row] if found else []
+        derived = getattr(dict(module.named_modules()).get(f"cells.{number}"), "nodes", None)
+        inputs = [(n, s) for n, row in enumerate(derived.inputs, derived.first) for _, s in row] if derived else []
         same = [k for k, edge in enumerate(inputs) if edge == (int(node), int(source))]
         key = f"{cell}._ops.{same[int(place)]}.{rest}" if int(place) < len(same) else key
     return _darts_layers(key)
@@ -125,21 +126,23 @@ def _op_name(module: nn.Module, cell: str, column: str) -> str:
 def _op_left(module: nn.Module, cell: str, edge: str, place: str) -> str:
     """The name of the op at `place` among those that `edge` allows; the place itself where there is none."""
     try:
-        found = _cell(module, cell).cell
-        left = [op for op, allowed in zip(found.ops, found.allowed[int(edge)], strict=True) if allowed]
+        edges = _cell(module, cell).cell
+        left = [op for op, allowed in zip(edges.ops, edges.allowed[int(edge)], strict=True) if allowed]
         return str(left[int(place)])
     except (AttributeError, IndexError):
         return place
 
 
 def _op_place(module: nn.Module, cell: str, node: int, source: int, op: str) -> str:
-    """Where `op` is on the edge from state `source` to node `node`, in a supernet or a network; no place where it is not."""
+    """Returns the place of `op` on the edge from state `source` to node `node` in a supernet or a network, if it is there."""
     try:
-        found = _cell(module, cell)
-        if hasattr(found, "edges"):
-            return f"cells.{cell}.edges.{found.cell.edges.index((source, found.cell.inputs + node))}.ops.{op}"
-        before = sum(len(inputs) for inputs in found.nodes.inputs[:node])
-        return f"cells.{cell}.ops.{before + found.nodes.inputs[node].index((op, source))}"
+        module_cell = _cell(module, cell)
+        if hasattr(module_cell, "edges"):
+            return (
+                f"cells.{cell}.edges.{module_cell.cell.edges.index((source, module_cell.cell.inputs + node))}.ops.{op}"
+            )
+        before = sum(len(inputs) for inputs in module_cell.nodes.inputs[:node])
+        return f"cells.{cell}.ops.{before + module_cell.nodes.inputs[node].index((op, source))}"
     except (AttributeError, IndexError, ValueError):
         return f"cells.{cell}: node {node}, source {source}, {op}"
 
@@ -239,13 +242,15 @@ def load_weights(
 
 def summed_up(problems: Mapping[str, list[str]]) -> list[str]:
     """All lines where they are ten or fewer, else two of each kind and how many more there are."""
-    lines = [line for found in problems.values() for line in found]
+    lines = [line for listed in problems.values() for line in listed]
     if len(lines) <= 10:
         return lines
     shown = []
-    for said, found in problems.items():
+    for said, listed in problems.items():
         shown += (
-            found if len(found) <= 2 else [*found[:1], f"{len(found) - 1} others {said}, such as {_word(found[-1])}"]
+            listed
+            if len(listed) <= 2
+            else [*listed[:1], f"{len(listed) - 1} others {said}, such as {_word(listed[-1])}"]
         )
     return shown
 

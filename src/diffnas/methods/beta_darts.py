@@ -31,7 +31,7 @@ class BetaDARTS(Method):
 
     @override
     def penalty(self, search: Search, mixture: Mixture) -> Tensor:
-        """weight (e / E) times the mean over the edges of all kinds of log sum_o exp(alpha_o), o allowed, at epoch e of E."""
+        """[]: weight (e / E) times the mean over the edges of all kinds of log sum_o exp(alpha_o) at epoch e of E."""
         assert isinstance(search.arch, engine.Alphas)
         sums = []
         for kind, alpha in search.arch.alpha.items():

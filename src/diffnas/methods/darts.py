@@ -33,24 +33,21 @@ class DARTS(Method):
 
     @override
     def check_settings(self) -> list[tuple[str, str]]:
-        """`exact` is a way to compute the second order."""
         return [("exact", "needs method.unrolled=true")] if self.exact and not self.unrolled else []
 
     @property
     @override
     def needs_double_backward(self) -> bool:
-        """`exact` does."""
         return self.unrolled and self.exact
 
     @property
     @override
     def uses_lookahead(self) -> bool:
-        """The second order does."""
         return self.unrolled
 
     @override
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
-        """The architecture by the verb chosen, then the weights."""
+        """Takes a first- or second-order step of the architecture, then a step of the weights."""
         if not self.unrolled or "valid" not in batches:
             return super().step(search, batches)
         train, valid = batches["train"], batches["valid"]

@@ -36,28 +36,28 @@ class DARTSMinus(Method):
 
     @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
-        """Every edge needs the auxiliary skip, and no cell may be derived with it."""
+        """Checks that every edge has the auxiliary skip, and that no cell may be derived with it."""
         if space.modality == "text":
             return [("name", f"{space.name} has no skip connections that darts-minus could help; take another method")]
         cell, *_ = cells = list(space.cells.values())
         if AUXILIARY not in cell.ops:
             return [("ops", f"must hold {AUXILIARY}; write [{', '.join([*cell.ops, AUXILIARY])}]")]
-        found = []
+        problems = []
         if not all(row[each.ops.index(AUXILIARY)] for each in cells for row in each.allowed):
-            found.append(("edge_ops", f"must hold {AUXILIARY} for every edge"))
+            problems.append(("edge_ops", f"must hold {AUXILIARY} for every edge"))
         if AUXILIARY not in cell.excluded:
             names = [op for op in cell.ops if op in cell.excluded]
-            found.append(("excluded", f"must hold {AUXILIARY}; write [{', '.join([*names, AUXILIARY])}]"))
-        return found
+            problems.append(("excluded", f"must hold {AUXILIARY}; write [{', '.join([*names, AUXILIARY])}]"))
+        return problems
 
     @override
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
-        """The softmax over all other ops; for the auxiliary skip, beta (1 - e / E) at epoch e of E."""
+        """Returns the softmax over all other ops; the auxiliary skip has beta (1 - e / E) at epoch e of E."""
         return _mixture(search, self.beta * (1.0 - search.clock.epoch / search.clock.epochs))
 
     @override
     def strength(self, search: Search) -> dict[str, Tensor]:
-        """The softmax; 0 for the auxiliary skip."""
+        """[E, O] per kind: the softmax, and 0 for the auxiliary skip."""
         return {kind: mix.op.detach() for kind, mix in _mixture(search, 0.0).items()}
 
 

@@ -28,13 +28,13 @@ class DARTSPlus(Wrapper):
 
     @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
-        """Skip connections are what is counted."""
+        """Checks that the space has skip connections to count."""
         reason = f"{space.name} has no skip connections to count; take another method than darts-plus"
         return super().check_space(space) + [("name", reason)] * (space.modality == "text")
 
     @override
     def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
-        """Stops by criterion 1 of the paper, with the genotype as it stands."""
+        """Stops by criterion 1 of the paper, with the current genotype."""
         genotype = search.derive() if epoch else None
         for kind, count in ({} if genotype is None else skips(genotype)).items():
             if kind != "reduce" and count >= self.skips:

@@ -55,7 +55,7 @@ class DARTSPT(Wrapper):
 
     @override
     def check_settings(self) -> list[tuple[str, str]]:
-        """An architecture is decided once."""
+        """Refuses a base that holds darts-pt itself: an architecture is decided once."""
         nested = [("base", f"holds {self.name} itself; name the method that it is put around")]
         within = self.base
         while isinstance(within, Wrapper) and not isinstance(within, DARTSPT):
@@ -64,76 +64,76 @@ class DARTSPT(Wrapper):
 
     @override
     def check_stages(self, epochs: int, size: Size) -> list[tuple[str, str]]:
-        """The last stage of the method within must train weights."""
-        found, last = super().check_stages(epochs, size), self.base.stages(epochs, size)[-1]
+        """Checks that the base's last stage trains weights."""
+        problems, last = super().check_stages(epochs, size), self.base.stages(epochs, size)[-1]
         if any("train" in phase.feeds for phase in last.phases):
-            return found
+            return problems
         reason = "ends with a selection of its own; tuning needs a method that trains to its end"
-        return [*found, ("base", f"{self.base.name} {reason}")]
+        return [*problems, ("base", f"{self.base.name} {reason}")]
 
     @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
-        """The tuning stage must be long enough for all decisions, which are made for all kinds of cell at once."""
-        found, needed = super().check_space(space), max(map(decisions, space.cells.values()))
+        """Checks that the tuning stage is long enough for all decisions, which are made for all kinds of cell at once."""
+        problems, needed = super().check_space(space), max(map(decisions, space.cells.values()))
         if sum(due(epoch, self.interval, self.tuning) for epoch in range(self.tuning)) >= needed:
-            return found
+            return problems
         epochs = (needed - 1) * self.interval + 1
-        return [*found, ("name", f"has {needed} decisions to make: set method.tuning to {epochs}, not {self.tuning}")]
+        return [
+            *problems,
+            ("name", f"has {needed} decisions to make: set method.tuning to {epochs}, not {self.tuning}"),
+        ]
 
     @property
     @override
     def uses_score_feed(self) -> bool:
-        """For the decisions."""
         return True
 
     @override
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
-        """Those of the method within, and one that decides, with a new weight optimizer and a smaller rate."""
+        """Returns the base's stages, and one that decides, with a new weight optimizer and a smaller rate."""
         own = super().stages(epochs, size)
         tuning = Stage(self.tuning, own[-1].size, fresh=False, restart=True, rate=self.rate, phases=own[-1].phases)
         return (*own, replace(tuning, constant=not self.falling))
 
     @override
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
-        """What the method within learns, with a buffer of decisions per kind of cell."""
+        """Builds the base's architecture parameters, with a buffer of decisions per kind of cell."""
         module = super().arch(space, generator)
         register(module, space.cells)
         return module.requires_grad_(False) if self.blank else module
 
     @override
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
-        """The mixture of the method within; a decided edge has one op, a deleted one nothing."""
+        """Returns the base's mixture; a decided edge has one op, a deleted one nothing."""
         with search.at(before_tuning(search.clock)):
             mixture = super().relax(search, use, batch)
         return decided(search, mixture) if search.clock.selecting else mixture
 
     @override
     def strength(self, search: Search) -> dict[str, Tensor]:
-        """Those of the method within."""
         with search.at(before_tuning(search.clock)):
             return super().strength(search)
 
     @override
     def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
-        """That of the method within."""
         with search.at(before_tuning(search.clock)):
             return super().penalty(search, mixture)
 
     @override
     def supernet_buffers(self, clock: Clock) -> dict[str, float]:
-        """Those of the method within, which stay where they came to by its end."""
+        """Returns the base's values, which keep their last value while the tuning lasts."""
         return super().supernet_buffers(before_tuning(clock))
 
     @override
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
-        """That of the method within, or with `blank` its weight step alone."""
+        """Takes the base's step; with `blank`, its weight step alone."""
         return super().step(search, {name: b for name, b in batches.items() if not (self.blank and name == "valid")})
 
     @override
     def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
-        """Decides an edge or a node of every kind of cell where that is due; told again, it does nothing."""
+        """Decides an edge or a node of every kind of cell when one is due; a repeated call does nothing."""
         if not search.clock.selecting:
-            asked = super().on_epoch_boundary(search, epoch)  # where the method within stops, deciding begins
+            asked = super().on_epoch_boundary(search, epoch)  # where the base stops, deciding begins
             return replace(asked, stop=False, next_stage=True, genotype_epoch=None) if asked.stop else asked
         if due(epoch, self.interval, self.tuning):
             decide_once(search, self.criterion, self.among)
@@ -141,7 +141,7 @@ class DARTSPT(Wrapper):
 
     @override
     def derive(self, search: Search) -> Genotype | None:
-        """What the decisions have left; where that is more than one op or too many edges, the strongest of it."""
+        """Derives the decided cell; where more than one op or too many edges are left, the strongest of them."""
         if not search.clock.selecting:
             return super().derive(search)
         cells = {kind: search.space.cells[kind].keep(rows.tolist()) for kind, rows in left(search).items()}
@@ -167,11 +167,11 @@ def register(arch: nn.Module, cells: Mapping[str, Cell]) -> None:
 
 def left(search: Search) -> dict[str, Tensor]:
     """[E, O] bool per kind: the entries that the decisions have left."""
-    found = {}
+    remaining = {}
     for kind, cell in search.space.cells.items():
         choice_E1 = _choice(search, kind)[:, None]
-        found[kind] = (choice_E1 == OPEN) | (choice_E1 == torch.arange(len(cell.ops), device=choice_E1.device))
-    return found
+        remaining[kind] = (choice_E1 == OPEN) | (choice_E1 == torch.arange(len(cell.ops), device=choice_E1.device))
+    return remaining
 
 
 def decided(search: Search, mixture: Mixture) -> Mixture:
@@ -243,9 +243,9 @@ def worth_without(
     for entry in entries:
         op = mixture[kind].op.clone()
         op[entry] = 0.0
-        found = score(search, Mixture({**mixture, kind: replace(mixture[kind], op=op)}), score_batches(search))
-        worths.append(found.reward if criterion == "accuracy" else -found.loss)
-        losses.append(found.loss)
+        scores = score(search, Mixture({**mixture, kind: replace(mixture[kind], op=op)}), score_batches(search))
+        worths.append(scores.reward if criterion == "accuracy" else -scores.loss)
+        losses.append(scores.loss)
     if not torch.stack(losses).isfinite().all():
         raise Diverged(
             f"after epoch {search.clock.total} the loss without an op is not finite: the search has diverged"
@@ -266,7 +266,7 @@ def _one_of(items: list[T], draw: torch.Generator) -> T:
 
 
 def decisions(cell: Cell) -> int:
-    """How many there are: its edges, and its nodes with more of them than they keep."""
+    """Returns the number of decisions: one per edge, and one per node that has more edges than it keeps."""
     edges = [e for e in range(len(cell.edges)) if cell.eligible(e)]
     degrees = [len(set(edges).intersection(cell.edges_into(node))) for node in cell.nodes]
     return len(edges) + sum(cell.in_degree is not None and degree > cell.in_degree for degree in degrees)

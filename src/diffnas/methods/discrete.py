@@ -33,7 +33,7 @@ def discrete(counts_EO: Tensor) -> Mix:
 
 def genotype_of(mixture: Mapping[str, Mix], space: str, cells: Mapping[str, Cell]) -> Genotype:
     """The genotype whose `mixture_of` is `mixture`; inputs are listed by source, then op."""
-    found = {}
+    nodes_by_kind = {}
     for kind, cell in cells.items():
         counts = mixture[kind].op.round().int().tolist()
         inputs = tuple(
@@ -45,8 +45,8 @@ def genotype_of(mixture: Mapping[str, Mix], space: str, cells: Mapping[str, Cell
             )
             for node in cell.nodes
         )
-        found[kind] = Nodes(inputs, cell.concat, cell.inputs)
-    return Genotype(space, found)
+        nodes_by_kind[kind] = Nodes(inputs, cell.concat, cell.inputs)
+    return Genotype(space, nodes_by_kind)
 
 
 def chances(cell: Cell) -> Tensor:
@@ -69,11 +69,11 @@ class TopK(nn.Module):
             self.register_buffer(f"op_{kind}", torch.zeros(places, len(cell.edges), len(cell.ops)))
 
     def clear(self) -> None:
-        """Takes everyone off."""
+        """Removes all entries."""
         self.accuracy.fill_(-1.0)
 
     def insert(self, mixture: Mapping[str, Mix], accuracy: Tensor) -> None:
-        """Takes `mixture` in if it is better than the last; of equals the earlier stands higher."""
+        """Inserts `mixture` if it is better than the last entry; of equals the earlier ranks higher."""
         every = torch.cat([self.accuracy, accuracy.to(self.accuracy)[None]])
         order = every.sort(descending=True, stable=True).indices[:-1]
         self.accuracy.copy_(every[order])
@@ -82,7 +82,7 @@ class TopK(nn.Module):
             shares.copy_(torch.cat([shares, mixture[kind].op.to(shares)[None]])[order])
 
     def best(self, place: int = 0) -> Mixture | None:
-        """Who stands in `place`, None where no one does; read back to the host."""
+        """Returns the mixture at rank `place`, or None if there is none; reads it back to the host."""
         if self.accuracy[place] < 0:
             return None
         return Mixture({kind: discrete(self.get_buffer(f"op_{kind}")[place].clone()) for kind in self.kinds})

@@ -56,7 +56,7 @@ class DrNAS(Method):
 
     @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
-        """Ops grow wider, never narrower."""
+        """Checks that ops grow wider, never narrower."""
         if self.progressive and space.modality == "text":
             return [("name", f"{space.name} has no partial channels to widen; set method.progressive to false")]
         if not self.progressive or space.size.partial >= self.partial_late:
@@ -65,7 +65,7 @@ class DrNAS(Method):
 
     @override
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
-        """One, or two that share weights and schedule."""
+        """Returns one stage, or two that share weights and schedule."""
         if not self.progressive:
             return (Stage(epochs, size, warmup=self.warmup),)
         first, wider = max(1, epochs // 2), replace(size, partial=self.partial_late)
@@ -74,7 +74,7 @@ class DrNAS(Method):
 
     @override
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
-        """A draw of every edge's shares; for "eval" what `evaluate` says, without moving the search's generator."""
+        """Samples the shares of every edge; "eval" follows `evaluate` and does not move the search's generator."""
         if use == "eval" and self.evaluate == "mean":
             return Mixture({kind: Mix(mean(c, ok)) for kind, (c, ok) in concentrations(search).items()})
         return sampled_mixture(search, use, self.evaluate, _sample)
@@ -84,18 +84,18 @@ class DrNAS(Method):
         """[]: scale * KL(Dir(c) || Dir(1)), summed over edges and kinds; l2 is the optimizer's."""
         if self.regulariser == "l2":
             return None
-        found = [divergence(c, ok).sum() for c, ok in concentrations(search).values()]
-        return self.scale * sum(found[1:], found[0])
+        divergences = [divergence(c, ok).sum() for c, ok in concentrations(search).values()]
+        return self.scale * sum(divergences[1:], divergences[0])
 
     @override
     def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
-        """`count` genotypes, each derived from one draw of the shares as if it were the strengths."""
-        found, cells = [], search.space.cells
+        """Samples `count` genotypes, each derived from one draw of the shares as if they were the strengths."""
+        genotypes, cells = [], search.space.cells
         for _ in range(count):
             draw = {kind: dirichlet(c.detach(), ok, generator) for kind, (c, ok) in concentrations(search).items()}
             nodes = {kind: engine.strongest(cell, draw[kind]) for kind, cell in cells.items()}
-            found.append(Genotype(search.space.name, nodes, {"source": "sampled"}))
-        return found
+            genotypes.append(Genotype(search.space.name, nodes, {"source": "sampled"}))
+        return genotypes
 
 
 def concentration(alpha_EO: Tensor) -> Tensor:

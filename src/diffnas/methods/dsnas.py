@@ -63,29 +63,29 @@ class DSNAS(Method):
 
     @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
-        """The cost term needs costs."""
+        """Checks that the space tells the costs that the cost term needs."""
         if not self.cost_weight or space.modality == "images":
             return []
         return [("name", f"{space.name} does not say what its ops cost; set method.cost_weight to 0")]
 
     @override
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
-        """One, on the training feed alone."""
+        """Returns one stage, on the training feed alone."""
         return (Stage(epochs, size, phases=(Phase(("train",)),)),)
 
     @override
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
-        """log alpha [E, O] per kind, 1 + 0.01 N(0, 1), and which ops are still open."""
+        """Builds log alpha [E, O] per kind, 1 + 0.01 N(0, 1), and a mask of the ops that are still open."""
         return OpenAlphas(space.cells, generator)
 
     @override
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
-        """A one-hot sample of softmax(alpha); decided edges have one op."""
+        """Samples a one-hot mixture from softmax(alpha); decided edges have one op."""
         return sampled_mixture(search, use, self.evaluate, _scored_sample)
 
     @override
     def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
-        """The cost term: weight times sum p(sampled) cost(sampled), nothing for samples below the threshold."""
+        """[]: the cost term, weight times sum p(sampled) cost(sampled); 0 for samples below the threshold."""
         if not self.cost_weight:
             return None
         assert isinstance(search.arch, LogAlphas)
@@ -99,7 +99,7 @@ class DSNAS(Method):
 
     @override
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
-        """Weights and architecture by one backward pass on `train`."""
+        """Takes one step of weights and architecture by one backward pass on `train`."""
         batch = batches["train"]
         if search.clock.stage_epoch < self.warmup:
             return {"train": engine.weight_step(search, search.relax("weights", batch), batch)}
@@ -110,7 +110,7 @@ class DSNAS(Method):
 
     @override
     def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
-        """Decides what is sure, unless it is asked within an epoch, by a search that resumes."""
+        """Decides the edges whose lead suffices, but not when a resumed search calls it within an epoch."""
         if self.decide == "epoch" and search.clock.phase == search.clock.step == 0:
             _open(search).decide(self.margin)
         done = self.stop_when_decided and epoch > 0 and _open(search).decided()

@@ -71,7 +71,7 @@ class ENAS(Method):
 
     @override
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
-        """Weights and controller in turns, epoch by epoch; then the selection, a step for every candidate."""
+        """Returns a stage that trains weights and controller in turns, then the selection, a step per candidate."""
         each = self.aggregate if self.batches == "own" else 1
         search = Stage(epochs, size, phases=(Phase(("train",)), Phase(("valid",), self.controller_steps, each)))
         selection = Stage(1, size, fresh=False, restart=True, phases=(Phase(("score",), self.candidates),))
@@ -79,14 +79,14 @@ class ENAS(Method):
 
     @override
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
-        """The controller, with its baseline and the winner of the selection."""
+        """Builds the controller, with its baseline and the winner of the selection."""
         bounds = (self.temperature, self.tanh_constant, self.op_tanh_reduce)
         leads = list(space.cells)[: 1 if self.lead == "first" else None]
         return Controller(space.cells, generator, self.units, self.layers, *bounds, self.favoured, leads)
 
     @override
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
-        """A new child; for use "eval" the winner, if there is one."""
+        """Samples a new child; for use "eval", returns the winner, if there is one."""
         controller = _controller(search)
         if use == "arch":
             return controller(search.shared)
@@ -97,12 +97,12 @@ class ENAS(Method):
 
     @override
     def strength(self, search: Search) -> dict[str, Tensor]:
-        """How often each op is chosen in the winner, before there is one in the greedy child."""
+        """[E, O] per kind: how often the winner chooses each op, or the greedy child before there is a winner."""
         return {kind: mix.op for kind, mix in _controller(search).found().items()}
 
     @override
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
-        """The weights of a new child on `train`, the controller on `valid`; in the last stage, the score of one child."""
+        """Trains a new child's weights on `train` and the controller on `valid`; in the last stage, scores one child."""
         losses = {}
         if "train" in batches:
             losses["train"] = engine.weight_step(search, search.relax("weights", batches["train"]), batches["train"])
@@ -114,7 +114,7 @@ class ENAS(Method):
         return losses
 
     def _controller_step(self, search: Search, batches: list[Batch]) -> Loss:
-        """One step of REINFORCE on `aggregate` children, each on the next of `batches`; their mean loss and accuracy."""
+        """Takes one step of REINFORCE on `aggregate` children, each on the next batch; returns mean loss and accuracy."""
         baseline, terms, scores = _controller(search).baseline, [], []
         for k in range(self.aggregate):
             batch = batches[k % len(batches)]
@@ -130,7 +130,7 @@ class ENAS(Method):
         return Loss(loss, accuracy * count, count)
 
     def _select(self, search: Search) -> None:
-        """One child more competes, on the next batch of the architecture half, or on the first as all others do."""
+        """Scores one more child, on the next batch of the architecture's half, or on the first batch like all others."""
         batches, controller = score_batches(search), _controller(search)
         batch = batches[search.clock.step % len(batches) if self.batches == "own" else 0]
         (child,) = controller.write(1, search.shared)
@@ -138,13 +138,13 @@ class ENAS(Method):
 
     @override
     def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
-        """Children of the controller."""
+        """Samples children of the controller."""
         children = _controller(search).write(count, generator)
         return [genotype_of(child, search.space.name, search.space.cells) for child in children]
 
     @override
     def derive(self, search: Search) -> Genotype:
-        """The winner of the selection, before it the greedy child."""
+        """Derives the winner of the selection, or the greedy child before there is one."""
         return genotype_of(_controller(search).found(), search.space.name, search.space.cells)
 
 
@@ -258,7 +258,7 @@ class Controller(nn.Module):
 
 
 class _Pen:
-    """One pass of the controller: its memory, and the sums over its choices."""
+    """The state of one pass of the controller: its memory, and the sums over its choices."""
 
     def __init__(self, controller: Controller, generator: torch.Generator | None) -> None:
         self.layers, self.generator = controller.lstm, generator
@@ -267,14 +267,14 @@ class _Pen:
         self.log_prob = self.entropy = controller.start.new_zeros(())
 
     def move(self, x: Tensor) -> Tensor:
-        """One step of the LSTM on `x` [1, H]: the state of its last layer, [1, H]."""
+        """Steps the LSTM on `x` [1, H] and returns the state of its last layer, [1, H]."""
         for k, layer in enumerate(self.layers):
             self.memory[k] = layer(x, self.memory[k])
             x = self.memory[k][0]
         return x
 
     def choose(self, logits: Tensor, open_to: Sequence[bool] | None = None) -> int:
-        """One of the [K] that is `open_to` choice; its log-probability and the entropy are added up."""
+        """Samples one of the [K] choices that are `open_to`; adds its log-probability and the entropy to the sums."""
         if open_to is not None:
             shut = torch.tensor([not is_open for is_open in open_to], device=logits.device)
             logits = logits.masked_fill(shut, -torch.inf)

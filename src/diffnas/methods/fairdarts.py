@@ -39,37 +39,36 @@ class FairDARTS(Method):
 
     @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
-        """Where shares do not compete, `none` has nothing to say."""
+        """Refuses the op `none`, which has no meaning where shares do not compete."""
         ops = next(iter(space.cells.values())).ops
         rest = ", ".join(op for op in ops if op != "none")
         return [("ops", f"must not hold none: every op is left out by its own share; write [{rest}]")] * ("none" in ops)
 
     @override
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
-        """alpha [E, O] per kind, 0: every share begins at 1/2."""
+        """Builds alpha [E, O] per kind, 0: every share begins at 1/2."""
         return engine.Alphas(space.cells, generator, scale=0.0)
 
     @override
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
-        """sigmoid(alpha) for the allowed ops."""
+        """Returns sigmoid(alpha) for the allowed ops."""
         assert isinstance(search.arch, engine.Alphas)
         shares = {kind: alpha.sigmoid() * _allowed(search, kind) for kind, alpha in search.arch.alpha.items()}
         return Mixture({kind: Mix(op) for kind, op in shares.items()})
 
     @override
     def strength(self, search: Search) -> dict[str, Tensor]:
-        """The shares."""
         return {kind: mix.op.detach() for kind, mix in search.relax("eval").items()}
 
     @override
     def penalty(self, search: Search, mixture: Mixture) -> Tensor:
-        """-w times the mean square distance of the allowed shares of all kinds from 1/2."""
+        """[]: -w times the mean squared distance of the allowed shares of all kinds from 1/2."""
         shares = torch.cat([_open(mix.op, search.space.cells[kind]) for kind, mix in mixture.items()])
         return -self.weight * (shares - 0.5).square().mean()
 
     @override
     def derive(self, search: Search) -> Genotype | None:
-        """The strongest edges of every node, those whose strongest op passes the threshold.
+        """Derives the strongest edges of every node whose strongest op passes the threshold.
 
         In a space whose nodes keep all of their edges, or have the one that they must have, it has nothing to leave out.
         """

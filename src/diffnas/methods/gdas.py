@@ -48,13 +48,13 @@ class GDAS(Method):
 
     @override
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
-        """A one-hot sample at the epoch's temperature."""
+        """Samples a one-hot mixture at the epoch's temperature."""
         tau = self.tau(search)
         return sampled_mixture(search, use, self.evaluate, partial(_straight_through, tau))
 
     @override
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
-        """The weights on `train`, then the architecture on `valid`, each with a sample of its own."""
+        """Takes a step of the weights on `train`, then of the architecture on `valid`, each with its own sample."""
         losses = {}
         if "train" in batches:
             losses["train"] = engine.weight_step(search, search.relax("weights", batches["train"]), batches["train"])
@@ -64,7 +64,7 @@ class GDAS(Method):
 
     @override
     def derive(self, search: Search) -> Genotype:
-        """The strongest (edge, op) pairs of a node, which may share an edge; where nodes keep all edges, an op for each."""
+        """Derives the strongest (edge, op) pairs of a node, which may share an edge, or an op per edge if all are kept."""
         strength, cells = search.strength(), {}
         for kind, cell in search.space.cells.items():
             rule: Literal["edges", "pairs"] = "edges" if cell.in_degree is None else "pairs"

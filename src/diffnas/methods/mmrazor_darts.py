@@ -30,21 +30,21 @@ class MMRazorDARTS(DARTS):
 
     @override
     def arch(self, space: Space, generator: torch.Generator) -> EdgeAlphas:
-        """alpha [E, O] and beta [E] per kind of cell."""
+        """Builds alpha [E, O] and beta [E] per kind of cell."""
         return EdgeAlphas(space.cells, generator)
 
     @override
     def strength(self, search: Search) -> dict[str, Tensor]:
-        """[E, O]: the share of the edge for its strongest op, in proportion less for the others."""
-        found = {}
+        """[E, O] per kind: the edge's share for its strongest op, proportionally less for the others."""
+        strengths = {}
         for kind, mix in search.arch().items():
             assert mix.edge is not None
-            found[kind] = mix.edge[:, None] * mix.op / mix.op.amax(dim=-1, keepdim=True).clamp_min(1e-30)
-        return found
+            strengths[kind] = mix.edge[:, None] * mix.op / mix.op.amax(dim=-1, keepdim=True).clamp_min(1e-30)
+        return strengths
 
     @override
     def derive(self, search: Search) -> Genotype | None:
-        """The edges with the largest shares; one whose strongest op is `none` stays, and adds nothing."""
+        """Derives the edges with the largest shares; one whose strongest op is `none` stays, and adds nothing."""
         cells, strength = {}, search.strength()
         for kind, cell in search.space.cells.items():
             with_none = replace(cell, excluded=cell.excluded - {"none"})

@@ -35,7 +35,7 @@ class PCDARTS(Method):
 
     @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
-        """A part of the channels needs channels."""
+        """Refuses text spaces: partial channels need a channel axis."""
         if space.modality == "images":
             return []
         return [
@@ -44,17 +44,17 @@ class PCDARTS(Method):
 
     @override
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
-        """One, that begins with the warm-up."""
+        """Returns one stage that begins with the warm-up."""
         return (Stage(epochs, size, warmup=self.warmup),)
 
     @override
     def arch(self, space: Space, generator: torch.Generator) -> EdgeAlphas:
-        """alpha [E, O] and beta [E] per kind of cell."""
+        """Builds alpha [E, O] and beta [E] per kind of cell."""
         return EdgeAlphas(space.cells, generator)
 
     @override
     def strength(self, search: Search) -> dict[str, Tensor]:
-        """[E, O]: the share of the op times that of its edge (section 3.3); within an edge, the order of the ops stays."""
+        """[E, O] per kind: the op's share times the edge's (section 3.3); within an edge, the order of the ops stays."""
         return {kind: mix.op * mix.edge.unsqueeze(1) for kind, mix in search.arch().items()}
 
 

@@ -46,23 +46,23 @@ class PDARTS(Method):
 
     @override
     def check_settings(self) -> list[tuple[str, str]]:
-        """Stages do not shrink in depth or grow in ops; rates are probabilities."""
-        found = []
+        """Checks that stages do not shrink in depth or grow in ops, and that rates are probabilities."""
+        problems = []
         second, third = self.added_layers
         if not 0 <= second <= third <= 1000:
-            found.append(
+            problems.append(
                 ("added_layers", f"must not fall from stage to stage, nor exceed 1000; got {list(self.added_layers)}")
             )
         second, third = self.kept_ops
         if not second >= third >= 1:
-            found.append(("kept_ops", f"must be at least 1 and not grow; got {list(self.kept_ops)}"))
+            problems.append(("kept_ops", f"must be at least 1 and not grow; got {list(self.kept_ops)}"))
         if not all(0 <= rate < 1 for rate in self.rates):
-            found.append(("rates", f"must all be at least 0 and below 1; got {list(self.rates)}"))
-        return found
+            problems.append(("rates", f"must all be at least 0 and below 1; got {list(self.rates)}"))
+        return problems
 
     @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
-        """Skip dropout needs a supernet that has it, and deeper stages cells to stack."""
+        """Checks that the supernet has skip dropout and cells to stack."""
         if space.modality == "text":
             return [("name", f"{space.name} has one cell, and pdarts searches ever deeper; take another method")]
         if not any(self.rates) or getattr(space, "skip_dropout", False):
@@ -74,7 +74,7 @@ class PDARTS(Method):
 
     @override
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
-        """Three, that share `epochs`; each starts afresh, and only the ops that an edge may have are handed on."""
+        """Returns three stages that share `epochs`; each starts afresh, and only the allowed ops are handed on."""
         shares = [max(1, (epochs + 2 - k) // 3) for k in range(3)]
         sizes = [replace(size, layers=size.layers + more) for more in (0, *self.added_layers)]
         plans = zip(shares, sizes, (None, *self.kept_ops), strict=True)
@@ -82,7 +82,7 @@ class PDARTS(Method):
 
     @override
     def supernet_buffers(self, clock: Clock) -> dict[str, float]:
-        """The rate of skip dropout: down to 0 in a line over the whole stage, and from the warm-up's end anew, by a fifth."""
+        """Returns the rate of skip dropout: linear to 0 over the stage; after the warm-up anew, exponential with rate 0.2."""
         if not any(self.rates):
             return {}
         first, epoch = self.rates[clock.stage], clock.stage_epoch
@@ -92,11 +92,11 @@ class PDARTS(Method):
 
     @override
     def derive(self, search: Search) -> Genotype:
-        """The strongest op of every edge, the strongest edges of every node, and no more than `max_skips`."""
+        """Derives the strongest op of every edge and the strongest edges of every node, with at most `max_skips`."""
         strength, cells = search.strength(), search.space.cells
         limits = {kind: None if kind == "reduce" else self.max_skips for kind in cells}
-        found = {kind: restricted(cell, strength[kind], limits[kind]) for kind, cell in cells.items()}
-        return Genotype(search.space.name, found)
+        derived = {kind: restricted(cell, strength[kind], limits[kind]) for kind, cell in cells.items()}
+        return Genotype(search.space.name, derived)
 
 
 def restricted(cell: Cell, strength_EO: Tensor, most: int | None) -> Nodes:
@@ -108,8 +108,8 @@ def restricted(cell: Cell, strength_EO: Tensor, most: int | None) -> Nodes:
     strength_EO = strength_EO.clone()
     column = cell.ops.index(SKIP) if SKIP in cell.ops else 0
     while True:
-        found = engine.strongest(cell, strength_EO, ties="last")
-        inputs = tuple(tuple(sorted(node, key=lambda pair: pair[1])) for node in found.inputs)
+        derived = engine.strongest(cell, strength_EO, ties="last")
+        inputs = tuple(tuple(sorted(node, key=lambda pair: pair[1])) for node in derived.inputs)
         skips = [
             cell.edges.index((source, node))
             for node, pairs in zip(cell.nodes, inputs, strict=True)
@@ -118,5 +118,5 @@ def restricted(cell: Cell, strength_EO: Tensor, most: int | None) -> Nodes:
         ]
         removable = [e for e in skips if strength_EO[e, column] > 0]
         if most is None or len(skips) <= most or not removable:
-            return replace(found, inputs=inputs)
+            return replace(derived, inputs=inputs)
         strength_EO[min(removable, key=lambda e: float(strength_EO[e, column])), column] = 0.0

@@ -45,25 +45,24 @@ class RobustDARTS(Wrapper):
 
     @override
     def check_settings(self) -> list[tuple[str, str]]:
-        """An average is centred."""
+        """Checks that the window of the average is centred."""
         even = [("window", f"must be odd, so that an average has a middle; got {self.window}")]
         return super().check_settings() + even * (self.window % 2 == 0)
 
     @property
     @override
     def uses_score_feed(self) -> bool:
-        """For the eigenvalue."""
         return True
 
     @property
     @override
     def max_rewind(self) -> int:
-        """How far the older average lies back."""
+        """The number of epochs that the older average lies back."""
         return max(super().max_rewind, self._lag if self.adaptive else 0)
 
     @override
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
-        """What the method within learns, with a buffer [window + delta] of eigenvalues, newest last, at first -inf."""
+        """Builds the base's architecture parameters, and a buffer [window + delta] of eigenvalues, newest last."""
         module = super().arch(space, generator)
         module.register_buffer("eigenvalues", torch.full((self.window + self.delta,), -torch.inf, dtype=torch.float64))
         module.register_buffer("evaluated_at", torch.tensor(-1))
@@ -71,7 +70,7 @@ class RobustDARTS(Wrapper):
 
     @override
     def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
-        """Takes an eigenvalue where one is due, and stops or goes back where it has grown too much."""
+        """Computes an eigenvalue when one is due, and stops or goes back if it has grown too much."""
         asked, done = super().on_epoch_boundary(search, epoch), search.clock.total
         if asked != Transition() or epoch == 0 or (done - 1) % self.every:
             return asked

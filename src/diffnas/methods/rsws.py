@@ -52,13 +52,12 @@ class RSWS(Method):
 
     @override
     def check_settings(self) -> list[tuple[str, str]]:
-        """Finalists are candidates."""
         few = self.finalists > self.candidates
         return [("finalists", f"must be at most method.candidates, {self.candidates}")] if few else []
 
     @override
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
-        """Training, then an epoch for every round, whose steps score a cell each."""
+        """Returns the training, then an epoch per round, whose steps score a cell each."""
         feed = ("valid",) if self.batches else ("score",)
         rounds = Phase(feed, self.candidates + self.finalists, max(1, self.batches))
         return (
@@ -68,19 +67,19 @@ class RSWS(Method):
 
     @override
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
-        """Nothing to learn: the finalists of the round and the winner so far."""
+        """Builds the state of the selection: the finalists of the round and the winner so far; nothing is learned."""
         return Rounds(space.cells, self.finalists)
 
     @override
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
-        """A cell drawn uniformly; for use "eval" the best so far, if there is one."""
+        """Samples a cell uniformly; for use "eval", returns the best so far, if there is one."""
         if use != "eval":
             return self._drawn(search, search.shared)
         return _rounds(search).best() or self._drawn(search, search.fork("eval"))
 
     @override
     def strength(self, search: Search) -> dict[str, Tensor]:
-        """1 for the ops of the best cell so far; before there is one, the chance of each op."""
+        """[E, O] per kind: 1 for the ops of the best cell so far; before there is one, the chance of each op."""
         best = _rounds(search).best()
         if best is None:
             return {kind: chances(cell).to(search.device) for kind, cell in self._cells(search).items()}
@@ -88,7 +87,7 @@ class RSWS(Method):
 
     @override
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
-        """The weights on `train`; in the last stage, the score of one cell."""
+        """Takes a step of the weights on `train`; in the last stage, scores one cell."""
         if "train" not in batches:
             self._select(search, list(batches.values()))
             return {}
@@ -110,19 +109,19 @@ class RSWS(Method):
 
     @override
     def samples(self, search: Search, count: int, generator: torch.Generator) -> list[Genotype]:
-        """Cells drawn uniformly."""
+        """Samples cells uniformly."""
         return [self._random(search, generator) for _ in range(count)]
 
     @override
     def derive(self, search: Search) -> Genotype:
-        """The best cell so far; before there is one, a random cell."""
+        """Derives the best cell so far, or a random cell before there is one."""
         best = _rounds(search).best()
         if best is None:
             return self._random(search, search.fork("derive"))
         return genotype_of(best, search.space.name, search.space.cells)
 
     def _cells(self, search: Search) -> dict[str, Cell]:
-        """What is drawn from; of text, the authors leave `none` out as well."""
+        """Returns the cells to draw from; for text, the authors leave `none` out as well."""
         every = self.draw == "all" and search.space.modality == "images"
         return {k: replace(c, excluded=c.excluded - {"none"}) if every else c for k, c in search.space.cells.items()}
 

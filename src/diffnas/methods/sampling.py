@@ -56,13 +56,13 @@ class _Dirichlet(torch.autograd.Function):
         return sample
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        (slope,) = slopes
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
         sample, positive, allowed = ctx.saved_tensors
         total = positive.masked_fill(~allowed, 0.0).sum(-1, keepdim=True).expand_as(positive)
         pace = torch._dirichlet_grad(sample, positive, total)
         pace = pace.masked_fill((sample <= 0.0) | (sample >= 1.0), 0.0)  # what is certain stays so
-        return pace * (slope - (sample * slope).sum(-1, keepdim=True)), None, None
+        return pace * (grad - (sample * grad).sum(-1, keepdim=True)), None, None
 
 
 # -- What a method that samples puts into the supernet, and what it puts there to be evaluated.

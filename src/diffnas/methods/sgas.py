@@ -37,12 +37,12 @@ class SGAS(Method):
 
     @override
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
-        """alpha, the edges fixed or dropped so far, and the shares of the last epochs."""
+        """Builds alpha, the edges fixed or dropped so far, and the shares of the last epochs."""
         return Decisions(space.cells, generator, self.history)
 
     @override
     def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
-        """Scores every edge after every epoch, and fixes one per kind where one is due."""
+        """Scores every edge after every epoch, and fixes one per kind when one is due."""
         decisions, last = search.arch, epoch - 1  # the epoch that has ended, counted from 0
         assert isinstance(decisions, Decisions)
         if last < 0 or not decisions.first_time(search.clock.total):

@@ -46,24 +46,24 @@ class SmoothDARTS(Wrapper):
 
     @override
     def check_stages(self, epochs: int, size: Size) -> list[tuple[str, str]]:
-        """The method within must learn its architecture in steps of their own."""
-        found, stages = super().check_stages(epochs, size), self.base.stages(epochs, size)
+        """Checks that the base takes separate steps of the architecture."""
+        problems, stages = super().check_stages(epochs, size), self.base.stages(epochs, size)
         if not any("valid" in phase.feeds for stage in stages if not stage.selects for phase in stage.phases):
             reason = (
                 f"{self.base.name} has no architecture steps apart from weight steps, and only those may be perturbed"
             )
-            found.append(("base", reason))
-        return found
+            problems.append(("base", reason))
+        return problems
 
     def epsilon(self, clock: Clock) -> float:
-        """epsilon_first + (epsilon_last - epsilon_first) e / E at epoch e of E; where the method within selects, the last."""
+        """epsilon_first + (epsilon_last - epsilon_first) e / E at epoch e of E; while the base selects, the last."""
         if clock.selecting and not self.begins_anew:
             return self.epsilon_last
         return self.epsilon_first + (self.epsilon_last - self.epsilon_first) * clock.epoch / clock.epochs
 
     @override
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
-        """The mixture of the method within; for a weight step its numbers, moved by at most epsilon and projected.
+        """Returns the base's mixture; for a weight step detached, moved by at most epsilon, and projected.
 
         `adv` needs the `batch` whose loss it raises; without one nothing is moved.
         """
@@ -72,16 +72,16 @@ class SmoothDARTS(Wrapper):
             return mixture
         clean, epsilon = mixture.detach(), self.epsilon(search.clock)
         noise = {kind: _uniform(mix.op, epsilon, search.shared) for kind, mix in clean.items()}
-        found = _moved(search, clean, clean, noise, epsilon)
+        moved = _moved(search, clean, clean, noise, epsilon)
         if self.perturbation == "rs" or batch is None:
-            return found
+            return moved
         before = engine.differentiate(search, clean, batch, set(), "running").loss.value
         for _ in range(self.steps):
-            slopes = _by_kind(found, engine.differentiate(search, found, batch, {"mixture"}, "running").mixture)
-            rise = {kind: 2.0 * epsilon / self.steps * slope.sign() for kind, slope in slopes.items()}
-            found = _moved(search, clean, found, rise, epsilon)
-        after = engine.differentiate(search, found, batch, set(), "running").loss.value
-        return _chosen(after > before, found, clean)
+            grads = _by_kind(moved, engine.differentiate(search, moved, batch, {"mixture"}, "running").mixture)
+            rise = {kind: 2.0 * epsilon / self.steps * grad.sign() for kind, grad in grads.items()}
+            moved = _moved(search, clean, moved, rise, epsilon)
+        after = engine.differentiate(search, moved, batch, set(), "running").loss.value
+        return _chosen(after > before, moved, clean)
 
 
 def projected(moved_EO: Tensor, before_EO: Tensor, allowed: Tensor) -> Tensor:
@@ -107,8 +107,8 @@ def _moved(search: Search, clean: Mixture, at: Mixture, by: Mapping[str, Tensor]
 
 
 def _by_kind(mixture: Mixture, tensors: list[Tensor]) -> dict[str, Tensor]:
-    """Of `tensors`, in the order of the mixture's own, those in the place of `op`, by kind."""
-    places = {id(tensor): found for tensor, found in zip(mixture.tensors(), tensors, strict=True)}
+    """Picks from `tensors`, ordered like the mixture's tensors, those in the place of `op`, by kind."""
+    places = {id(tensor): other for tensor, other in zip(mixture.tensors(), tensors, strict=True)}
     return {kind: places[id(mix.op)] for kind, mix in mixture.items()}
 
 

@@ -71,25 +71,25 @@ class SNAS(Method):
 
     @override
     def check_settings(self) -> list[tuple[str, str]]:
-        """A network as a whole is counted in one unit."""
+        """Checks that a whole network is counted in parameters or multiply-adds."""
         wrong = self.resource_sum == "network" and self.resource_unit not in ("params", "macs")
         return [("resource_unit", "must be params or macs where method.resource_sum is network")] * wrong
 
     @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
-        """A resource term needs costs."""
+        """Checks that the space tells the costs that the resource term needs."""
         if not self.resource_weight or space.modality == "images":
             return []
         return [("name", f"{space.name} does not say what its ops cost; set method.resource_weight to 0")]
 
     @override
     def stages(self, epochs: int, size: Size) -> tuple[Stage, ...]:
-        """One, on the training feed alone unless `bilevel`."""
+        """Returns one stage, on the training feed alone unless `bilevel`."""
         return (Stage(epochs, size) if self.bilevel else Stage(epochs, size, phases=(Phase(("train",)),)),)
 
     @override
     def arch(self, space: Space, generator: torch.Generator) -> nn.Module:
-        """log alpha [E, O] per kind, 1 + 0.01 N(0, 1)."""
+        """Builds log alpha [E, O] per kind, 1 + 0.01 N(0, 1)."""
         return LogAlphas(space.cells, generator)
 
     def tau(self, search: Search) -> float:
@@ -100,7 +100,7 @@ class SNAS(Method):
 
     @override
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
-        """A sample of the concrete distribution at the epoch's temperature."""
+        """Samples the concrete distribution at the epoch's temperature."""
         tau = self.tau(search)
         return sampled_mixture(
             search, use, self.evaluate, lambda alpha, allowed, draw: Mix(concrete(alpha, allowed, tau, draw))
@@ -108,7 +108,7 @@ class SNAS(Method):
 
     @override
     def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
-        """The resource term: weight times the cost of the sample, sum_o Z_eo c_eo on every edge e, or its logarithm."""
+        """[]: weight times the cost of the sample, sum_o Z_eo c_eo over every edge e, or its logarithm."""
         if not self.resource_weight:
             return None
         assert isinstance(search.arch, LogAlphas)
@@ -130,7 +130,7 @@ class SNAS(Method):
 
     @override
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
-        """Weights and architecture by one backward pass on `train`; bilevel, in turns."""
+        """Takes one step of weights and architecture by one backward pass on `train`; with `bilevel`, in turns."""
         if self.bilevel:
             return super().step(search, batches)
         batch = batches["train"]
@@ -138,7 +138,7 @@ class SNAS(Method):
 
     @override
     def derive(self, search: Search) -> Genotype:
-        """The most probable op of every edge, `none` included; edges it wins are left out.
+        """Derives the most probable op of every edge, `none` included; edges that `none` wins are left out.
 
         Where a node may have one input only, that is the strongest.
         """

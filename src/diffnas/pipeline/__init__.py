@@ -1,1 +1,1 @@
-"""One verb of the user per file: search, train, test.  They meet only in the files of a run folder."""
+"""The commands as functions, one per file: search, train, test.  They communicate only through run folders."""

@@ -1,4 +1,4 @@
-"""What a training begins with in place of fresh weights: those of a search's supernet, or those in a file."""
+"""Initial weights of a training: those of a search's supernet, or those in a file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Start:
     tensors: Mapping[str, Tensor]
 
     def put(self, network: nn.Module) -> None:
-        """Puts the weights into `network`; raises `WeightsError` by name where they do not fit, and changes nothing then."""
+        """Loads the weights into `network`; raises `WeightsError` by name where they do not fit, and changes nothing then."""
         said = f"search of {self.path}" if self.searched else f"file {self.path}"
         if self.searched:
             filled, fresh = put_searched(network, self.tensors, self.path)
@@ -48,7 +48,7 @@ class Start:
 
 
 def facts_of(start: Start | None) -> dict[str, Any]:
-    """What environment.json holds of how a training began; `again` reads that."""
+    """Returns the record of how a training began for environment.json; `again` reads it."""
     if start is None:
         return {"from": "fresh"}
     what = SEARCH if start.searched else "file"
@@ -74,7 +74,7 @@ def start_of(init: str | Path | None, genotype: Genotype, folders: list[Path]) -
 
 
 def again(part: Part, genotype: Genotype) -> Start | None:
-    """The same weights for a training that stopped before its first checkpoint; None where it began with fresh ones."""
+    """Returns the initial weights of a training that stopped before its first checkpoint, or None if they were fresh."""
     facts = recorded(part).get("init", facts_of(None))
     if facts == facts_of(None):
         return None
@@ -86,7 +86,7 @@ def again(part: Part, genotype: Genotype) -> Start | None:
 
 
 def put_searched(network: nn.Module, weights: Mapping[str, Tensor], run: Path) -> tuple[int, int]:
-    """Puts the `weights` of a supernet into the network of its genotype: how many were filled, and how many stay fresh.
+    """Copies a supernet's `weights` into the network of its genotype; returns how many were filled and how many stay fresh.
 
     Normalisations learn scale and shift in networks only, and may have no statistics in a supernet; an auxiliary head may be
     new.  Raises `WeightsError` with a line per name for whatever else does not fit.
@@ -108,9 +108,9 @@ def put_searched(network: nn.Module, weights: Mapping[str, Tensor], run: Path) -
     if lines:
         head = f"--init search: the weights of the search in {run} do not fit the network{_size(Run(run).search)}"
         raise WeightsError(head, *lines)
-    found = {name: weights[place] for name, place in places.items() if place in weights}
-    network.load_state_dict(found, strict=False)
-    return len(found), len(own) - len(found)
+    filled = {name: weights[place] for name, place in places.items() if place in weights}
+    network.load_state_dict(filled, strict=False)
+    return len(filled), len(own) - len(filled)
 
 
 def searched_names(network: nn.Module) -> dict[str, str]:
@@ -141,7 +141,7 @@ def _newcomers(network: nn.Module) -> set[str]:
 
 
 def _size(part: Part) -> str:
-    """How to give a network the size of the supernet of `part`."""
+    """Returns a hint on how to give a network the size of the supernet of `part`."""
     recipe = read_recipe(part.recipe)
     assert recipe.space is not None
     size = _last_size(recipe)
@@ -186,7 +186,7 @@ def _of_file(path: Path, genotype: Genotype) -> Start:
         raise RunError(f"--init {path}: is no file; name a file of weights, or {SEARCH} for those of the run's search")
     if not is_ours(path):
         return Start(path, False, _of_strangers(path))
-    tensors, found = read_tensors(path)
-    if found != genotype:
+    tensors, source = read_tensors(path)
+    if source != genotype:
         log.warning("--init %s: these are weights of another cell; they are taken where names and shapes agree", path)
     return Start(path, False, tensors)

@@ -80,6 +80,6 @@ def describe_best(ranked: Sequence[Ranked], source: str) -> Iterator[str]:
 
 
 def best_as_json(ranked: Sequence[Ranked], source: str) -> dict[str, Any]:
-    """The same as plain data."""
+    """Returns the same as plain data."""
     cells = [{key: value for key, value in asdict(cell).items() if key not in ("data", "measure")} for cell in ranked]
     return {"data": ranked[0].data, "measure": ranked[0].measure, "source": source, "cells": cells}

@@ -1,4 +1,4 @@
-"""Which images a network was trained on, so that a test can leave them out.
+"""Digests of the images that a network was trained on, so that a test can leave them out.
 
 A digest is made of the pixels as the network gets them, before augmentation: so an image is found again under another name,
 in another folder, in another file format that loses nothing, and in data sets that are no files.  (Two images that are the

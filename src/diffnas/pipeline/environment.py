@@ -1,4 +1,4 @@
-"""What a result depends on besides its recipe: versions, commit, device, threads."""
+"""The environment that a result depends on besides its recipe: versions, commit, device, threads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def version_of(package: str) -> str:
 
 
 def makers(device: torch.device) -> dict[str, Any]:
-    """What the last digits of a result depend on, as environment.json and checkpoints have it."""
+    """Returns what the last digits of a result depend on, for environment.json and checkpoints."""
     return {
         "torch": str(torch.__version__),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -42,15 +42,15 @@ def makers(device: torch.device) -> dict[str, Any]:
 
 
 def recorded(part: Part) -> dict[str, Any]:
-    """What environment.json holds, nothing where it is absent; raises `RunError` where it is damaged."""
+    """Reads environment.json, empty if it is absent; raises `RunError` where it is damaged."""
     if not (part.path / NAME).exists():
         return {}
     read = part.read_json(NAME)
     known = read.get("attempts", []) if isinstance(read, dict) else None
     if not isinstance(known, list) or not all(isinstance(attempt, dict) for attempt in known):
         raise RunError(f"{part.path / NAME}: damaged; remove it to go on without")
-    found: dict[str, Any] = read
-    return found
+    record: dict[str, Any] = read
+    return record
 
 
 def changed_plugins(part: Part, recipe: Recipe) -> list[str]:
@@ -97,19 +97,19 @@ def record_divergence(part: Part, reason: str) -> None:
 
 def has_diverged(part: Part) -> bool:
     """Whether the last attempt ended because a number was no longer finite."""
-    found = attempts(part)
-    return bool(found) and "diverged" in found[-1]
+    attempted = attempts(part)
+    return bool(attempted) and "diverged" in attempted[-1]
 
 
 def attempts(part: Part) -> list[dict[str, Any]]:
     """The attempts so far; raises `RunError` where environment.json is damaged."""
-    found: list[dict[str, Any]] = recorded(part).get("attempts", [])
-    return found
+    recorded_attempts: list[dict[str, Any]] = recorded(part).get("attempts", [])
+    return recorded_attempts
 
 
 @contextmanager
 def as_begun(part: Part, checkpoint: Mapping[str, Any] | None, device: torch.device) -> Iterator[None]:
-    """Within, torch computes with as many threads as when the run began: sums come out the same to the last digit.
+    """Runs a block with as many torch threads as when the run began, so that sums agree to the last digit.
 
     Says in a line where another number is asked for, and where another version of torch or device goes on with `checkpoint`.
     """
@@ -134,9 +134,9 @@ def as_begun(part: Part, checkpoint: Mapping[str, Any] | None, device: torch.dev
 
 def _makers_then(part: Part, checkpoint: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """The `makers` in a checkpoint; where it is too old to have them, or is None, what the attempts say."""
-    found = (checkpoint or {}).get("makers")
-    if isinstance(found, dict):
-        return found
+    makers = (checkpoint or {}).get("makers")
+    if isinstance(makers, dict):
+        return makers
     known = attempts(part)
     return {**known[-1], "threads": known[0].get("threads")} if known else {}
 

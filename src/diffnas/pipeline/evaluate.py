@@ -1,4 +1,4 @@
-"""How well a network does on images or text that it was not trained on."""
+"""Evaluation of a network on images or text that it was not trained on."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def evaluate(network: nn.Module, task: ImageTask, feed: Feed, precision: torch.d
             loss = plain.loss(net, batch)
         best = outputs[0].topk(min(5, outputs[0].shape[1]), dim=1).indices
         top5 = (best == batch.targets[:, None]).any(dim=1).sum()
-        found = torch.stack([loss.value.double() * loss.count, loss.correct.double(), top5.double()])
-        sums = found if sums is None else sums + found
+        batch_sums = torch.stack([loss.value.double() * loss.count, loss.correct.double(), top5.double()])
+        sums = batch_sums if sums is None else sums + batch_sums
     assert sums is not None
     network.train(training)
     n = len(feed.indices)

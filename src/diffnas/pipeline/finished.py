@@ -22,14 +22,14 @@ PICTURES = ("cells.svg", "cells.png", "progress.png")
 
 
 def mark_finished(part: Part, recipe: Recipe, epochs: int, reason: str) -> None:
-    """Says that the search of `part` has ended after `epochs`, for `reason` where it ended early."""
+    """Records that the search of `part` has ended after `epochs`, with the `reason` if it ended early."""
     assert recipe.search is not None
-    found = {"format": FORMAT, "epochs": epochs, "search.epochs": recipe.search.epochs, "reason": reason}
-    part.write_json(NAME, found)
+    record = {"format": FORMAT, "epochs": epochs, "search.epochs": recipe.search.epochs, "reason": reason}
+    part.write_json(NAME, record)
 
 
 def unmark_finished(part: Part) -> None:
-    """Takes that back, and the pictures of the cell that was the result."""
+    """Removes that record and the pictures of the resulting cell."""
     for name in (NAME, *PICTURES):
         (part.path / name).unlink(missing_ok=True)
 
@@ -47,7 +47,7 @@ def has_finished(part: Part, recipe: Recipe) -> bool:
 
 
 def epochs_done(part: Part) -> int:
-    """How many epochs the search of `part` has finished, as its genotype says."""
+    """Returns the number of epochs that the search of `part` has finished, as its genotype says."""
     epoch = read_genotype_file(part.genotype).provenance.get("epoch") if part.genotype.is_file() else 0
     return epoch if type(epoch) is int else 0
 
@@ -77,10 +77,10 @@ def require_finished(path: Path, partial: bool) -> dict[str, Any]:
 
     Returns what a training records of that: `{"partial": {epochs done and asked for}}`, or nothing.
     """
-    found = unfinished(path)
-    if found is None:
+    epochs = unfinished(path)
+    if epochs is None:
         return {}
-    done, asked = found
+    done, asked = epochs
     if not partial:
         go_on = f"diffnas search --resume {quote(str(path))}"
         said = f"its search has not finished ({done} of {asked} epochs); go on with: {go_on}"

@@ -25,16 +25,16 @@ Columns = dict[str, NDArray[np.float64]]
 
 
 def lookup(cell: str | int | Genotype, table: Path | None = None) -> nb.Entry:
-    """What the packaged table, or that in the csv or parquet file `table`, holds on a cell.
+    """Looks a cell up in the packaged table, or in the csv or parquet file `table`.
 
     Raises `GenotypeError` for a cell of another space, `DataError` where the file is none or has nothing on the cell.
     """
     if table is None:
         return nb.lookup(cell)
-    found = nb.lookup(cell, read_table(table))
-    if all(getattr(result, measure) is None for result in found.results.values() for measure in nb.MEASURES):
-        raise DataError(f"{table}: has nothing on cell {found.index}, {found.text}")
-    return found
+    entry = nb.lookup(cell, read_table(table))
+    if all(getattr(result, measure) is None for result in entry.results.values() for measure in nb.MEASURES):
+        raise DataError(f"{table}: has nothing on cell {entry.index}, {entry.text}")
+    return entry
 
 
 def read_table(path: Path) -> nb.Table:
@@ -46,7 +46,7 @@ def read_table(path: Path) -> nb.Table:
 
 
 def source_of(path: Path | None) -> str:
-    """Where the accuracies of a table come from: a file, or the packaged one."""
+    """Returns where the accuracies of a table come from: a file, or the packaged table."""
     return nb.SOURCE if path is None else f"{path}: means over the seeds in it"
 
 
@@ -55,13 +55,13 @@ def latencies(path: Path, index: int) -> dict[str, dict[str, Any]]:
     columns = read_columns(path, lambda name: name.startswith(LATENCY))
     if not columns:
         raise DataError(f"{path}: has no column named {LATENCY}DEVICE")
-    found = {}
+    rows = {}
     for name, column in columns.items():
         value, known = float(column[index]), int(np.count_nonzero(~np.isnan(column)))
         if not np.isnan(value):
             rank = int(np.count_nonzero(column < value)) + 1
-            found[name.removeprefix(LATENCY)] = {"ms": value, "rank": rank, "of": known}
-    return found
+            rows[name.removeprefix(LATENCY)] = {"ms": value, "rank": rank, "of": known}
+    return rows
 
 
 def describe(entry: nb.Entry, devices: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[str]:
@@ -70,14 +70,14 @@ def describe(entry: nb.Entry, devices: Mapping[str, Mapping[str, Any]] | None = 
     yield ""
     rows = [["", *entry.results]]
     for measure, title in nb.MEASURES.items():
-        found = [getattr(result, measure) for result in entry.results.values()]
-        if any(found):
-            rows.append([title, *(f"{m.mean:.2f} %" if m else "-" for m in found)])
-            rows.append(["  rank", *(f"{m.rank:,} of {m.of:,}" if m else "-" for m in found)])
-            rows.append(["  below the best", *(f"{m.gap:.2f}" if m else "-" for m in found)])
-        if any(m and m.seeds for m in found):
-            rows.append(["  seeds", *(f"{m.seeds}" if m and m.seeds else "-" for m in found)])
-            rows.append(["  deviation", *("-" if m is None or m.std is None else f"{m.std:.2f}" for m in found)])
+        measured = [getattr(result, measure) for result in entry.results.values()]
+        if any(measured):
+            rows.append([title, *(f"{m.mean:.2f} %" if m else "-" for m in measured)])
+            rows.append(["  rank", *(f"{m.rank:,} of {m.of:,}" if m else "-" for m in measured)])
+            rows.append(["  below the best", *(f"{m.gap:.2f}" if m else "-" for m in measured)])
+        if any(m and m.seeds for m in measured):
+            rows.append(["  seeds", *(f"{m.seeds}" if m and m.seeds else "-" for m in measured)])
+            rows.append(["  deviation", *("-" if m is None or m.std is None else f"{m.std:.2f}" for m in measured)])
     rows.append(["parameters", *(f"{result.params:,}" for result in entry.results.values())])
     rows.append(["multiply-adds", *(f"{result.macs / 1e6:.1f}M" for result in entry.results.values())])
     yield from aligned(rows)
@@ -89,15 +89,16 @@ def describe(entry: nb.Entry, devices: Mapping[str, Mapping[str, Any]] | None = 
     if devices is not None:
         yield ""
         timed = [
-            [name, f"{found['ms']:.3f} ms", f"{found['rank']:,} of {found['of']:,}"] for name, found in devices.items()
+            [name, f"{measured['ms']:.3f} ms", f"{measured['rank']:,} of {measured['of']:,}"]
+            for name, measured in devices.items()
         ]
         yield from aligned([["device", "latency", "rank (1: fastest)"], *timed])
 
 
 def as_json(entry: nb.Entry, devices: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
-    """The same as plain data."""
-    found = {**asdict(entry), "same_function": nb.same_function(entry.index)}
-    return found if devices is None else {**found, "latency": dict(devices)}
+    """Returns the same as plain data."""
+    plain = {**asdict(entry), "same_function": nb.same_function(entry.index)}
+    return plain if devices is None else {**plain, "latency": dict(devices)}
 
 
 def aligned(rows: list[list[str]]) -> Iterator[str]:
@@ -153,10 +154,10 @@ def _parquet(path: Path) -> dict[str, list[Any]]:
     except ImportError:
         raise DataError(f"{path}: reading parquet needs pyarrow (pip install pyarrow); or write it as csv") from None
     try:
-        found: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
+        columns: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
     except (arrow.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path}: is no whole parquet file ({str(error)[:100]})") from None
-    return found
+    return columns
 
 
 def _rows(path: Path, raw: Mapping[str, list[Any]]) -> list[int]:

@@ -40,7 +40,7 @@ def build_table(folder: Path, out: Path) -> tuple[int, int]:
 
 
 def _row(index: int, file: Path) -> list[Any]:
-    """One cell's line: per data set and measure the mean, the sample's deviation, and the number of seeds."""
+    """Returns the row of one cell: per data set and measure the mean, the sample's deviation, and the number of seeds."""
     cell = read_cell(index, file)
     if cell.text != nb.format_cell(nb.ops_at(index)):
         raise DataError(f"{file}: holds {cell.text!r:.100}, which is not the official cell {index}")

@@ -48,8 +48,8 @@ def build(genotype: Genotype, recipe: Recipe, shape: Shape | TextShape, seed: in
 def require_reads(genotype: Genotype, recipe: Recipe) -> None:
     """Raises `RecipeError` where the recipe's data are not what the genotype's networks read."""
     space = space_of(genotype)
-    if space.modality != recipe.kind:
+    if space.modality != recipe.modality:
         raise RecipeError(
-            f"recipe {recipe.name}: data.name: {recipe.data.name} is {recipe.kind}, and a genotype of {space.name} reads"
+            f"recipe {recipe.name}: data.name: {recipe.data.name} is {recipe.modality}, and a genotype of {space.name} reads"
             f" {space.modality}; train it by another recipe (diffnas list recipes)"
         )

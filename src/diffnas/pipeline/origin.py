@@ -1,4 +1,4 @@
-"""Where the genotype of a training comes from, in words."""
+"""Says where the genotype of a training comes from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diffnas.runtime.run_folder import Run
 
 
 def origin_of(genotype: Genotype, given: Genotype | Run | str | Path | None) -> str:
-    """What `genotype` was read from, `given` being what the caller named; warns where it is not what a search found."""
+    """Says where `genotype` was read from, `given` being the caller's name for it; warns if no search found it."""
     given = given.path if isinstance(given, Run) else given
     if given is None or isinstance(given, Genotype):
         return "given as a value"
@@ -33,7 +33,7 @@ def folder_of(given: Genotype | Run | str | Path | None) -> Path | None:
 
 
 def _origin_in(run: Run, genotype: Genotype) -> str:
-    """The same of a run's genotype: each epoch of a search leaves a copy of what it found."""
+    """Says the same of a run's genotype: each epoch of a search leaves a copy of its genotype."""
     if not is_folder(run.search.path):
         return f"a training of {run.path}"
     epoch = genotype.provenance.get("epoch")

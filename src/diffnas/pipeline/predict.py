@@ -26,7 +26,7 @@ def predict(
     top: int = 5,
     overrides: Sequence[str] = (),
 ) -> Iterator[dict[str, Any]]:
-    """What the training `name` of `run` makes of each file, one after another; a folder stands for the images below it.
+    """Yields the prediction of the training `name` of `run` for each file, in order; a folder stands for the images below it.
 
     Images: {file, class, probability, top: [{class, probability}, ...]}.  Text: {file, perplexity, tokens, word,
     probability, top: [{word, probability}, ...]}, the words that are likeliest next; `-` is standard input.  A file that

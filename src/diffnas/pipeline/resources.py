@@ -1,4 +1,4 @@
-"""What is said where a machine has too little memory or disk: what to lower, and how to go on."""
+"""Messages for too little memory or disk: what to lower, and how to go on."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ Values = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Resumed:
-    """What a run goes on with: its `recipe`, its newest `checkpoint` (None: none was written yet), and the learning rates
-    that were `lowered` after a divergence, as `{key: [before, now]}`."""
+    """The state that a run resumes from: its `recipe`, its newest `checkpoint` (None: none was written yet), and the
+    learning rates that were `lowered` after a divergence, as `{key: [before, now]}`."""
 
     recipe: Recipe
     checkpoint: dict[str, Any] | None
@@ -49,7 +49,7 @@ def require_recipe(part: Part, command: str) -> None:
 
 
 def resumed(part: Part, recipe: Recipe | None) -> Resumed:
-    """What `part` goes on with, by `recipe` (None: the one in its folder); nothing is written.
+    """Returns the state that `part` resumes from, by `recipe` (None: the one in its folder); writes nothing.
 
     Raises `UserError` where a key has changed that is no limit, or no checkpoint is left.
     """
@@ -111,16 +111,16 @@ def _say_limits(part: Part, changed: list[str], then: Values, now: Values) -> No
 
 
 def _new_origins(earlier: Recipe, recipe: Recipe) -> dict[str, str]:
-    """Where the values come from that differ from the file's."""
+    """Returns the origins of the values that differ from the file's."""
     before = dict(leaves(earlier.values()))
     now = {key for key, value in leaves(recipe.values()) if value != before.get(key)}
     return {key: recipe.origins[key] for key in now if key in recipe.origins}
 
 
 def _origins(part: Part, recipe: Recipe) -> dict[str, str]:
-    """Where each value came from, as the comments of the run's recipe say; they are a line per leaf."""
-    found = said_origins(part.recipe.read_text(encoding="utf-8"))
-    if found is None:
+    """Reads the origin of each value from the comments of the run's recipe, one line per leaf."""
+    origins = said_origins(part.recipe.read_text(encoding="utf-8"))
+    if origins is None:
         return dict(recipe.origins)
-    came_later = [key for key, _ in leaves(recipe.values()) if key.startswith("method.") and key not in found]
-    return found | dict.fromkeys(came_later, "as before there was this key")
+    came_later = [key for key, _ in leaves(recipe.values()) if key.startswith("method.") and key not in origins]
+    return origins | dict.fromkeys(came_later, "as before there was this key")

@@ -59,59 +59,61 @@ def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = 
 
 
 def _resume(run: str | Path | None, recipe: Recipe | None) -> Run:
-    """Goes on with the search of `run`, unless it has finished."""
+    """Resumes the search of `run`, unless it has finished."""
     where = require_run(run)
     part = where.search
     require_recipe(part, "search")
     with only_one(part.path) as held:
         sweep(part.path)
-        found = resumed(part, recipe)
-        recipe = _require_search(found.recipe)
+        resumption = resumed(part, recipe)
+        recipe = _require_search(resumption.recipe)
         if (part.path / "cells.svg").is_file() and has_finished(part, recipe):
             more = f"diffnas search --resume {quote(str(where.path))} --set search.epochs=N"
             text = "%s: the search has finished, after epoch %d; to go further: %s"
             log.info(text, part.path, epochs_done(part), more)
             return where
         device = pick_device(recipe.device)
-        with as_begun(part, found.checkpoint, device):
-            source = resumed_source(recipe, part, found.checkpoint)
-            _run(where, held, found, source, source.search_feeds(device), device)
+        with as_begun(part, resumption.checkpoint, device):
+            source = resumed_source(recipe, part, resumption.checkpoint)
+            _run(where, held, resumption, source, source.search_feeds(device), device)
     return where
 
 
-def _run(where: Run, held: Held, found: Resumed, source: Source, feeds: dict[str, Feed], device: torch.device) -> None:
-    """One attempt, from the start or from the checkpoint that was found, to the end of the search."""
-    assert found.recipe.search is not None
+def _run(
+    where: Run, held: Held, resumption: Resumed, source: Source, feeds: dict[str, Feed], device: torch.device
+) -> None:
+    """Runs one attempt, from the start or from the newest checkpoint, to the end of the search."""
+    assert resumption.recipe.search is not None
     log.info("run folder: %s", where.path)
     source.say()
     go_on = shlex.join(["diffnas", "search", "--resume", str(where.path)])
-    with Stop(found.recipe.search.checkpoint_every) as stop, sharing():
+    with Stop(resumption.recipe.search.checkpoint_every) as stop, sharing():
         task = source.search_task()
-        session = Session(where.search, held, stop, device, found.recipe, go_on, task, source)
+        session = Session(where.search, held, stop, device, resumption.recipe, go_on, task, source)
         try:
-            with explained(where.search, found.recipe, "search", go_on):
-                state = SearchState(found.recipe, source, task, feeds, device)
-                state.begin(found.checkpoint, where.search)
-                _begin(found, state, session)
+            with explained(where.search, resumption.recipe, "search", go_on):
+                state = SearchState(resumption.recipe, source, task, feeds, device)
+                state.begin(resumption.checkpoint, where.search)
+                _begin(resumption, state, session)
                 SearchLoop(state, session).run()
         except Diverged as error:
             record_divergence(where.search, str(error))
             raise
 
 
-def _begin(found: Resumed, state: SearchState, session: Session) -> None:
-    """Takes up where the checkpoint was written, and writes what tells of this attempt now that nothing stands in its way."""
+def _begin(resumption: Resumed, state: SearchState, session: Session) -> None:
+    """Restores the checkpoint, then records this attempt now that nothing can refuse it."""
     part = session.part
-    if found.checkpoint is not None:
-        session.restore(found.checkpoint, state)
-    part.write_recipe(found.recipe.to_yaml())
+    if resumption.checkpoint is not None:
+        session.restore(resumption.checkpoint, state)
+    part.write_recipe(resumption.recipe.to_yaml())
     unmark_finished(part)
-    if found.lowered and found.checkpoint is not None:
+    if resumption.lowered and resumption.checkpoint is not None:
         session.save(state.position, state)  # the rates are those of the checkpoint from now on
     clock = state.search.clock
     at = f"epoch {clock.total + 1}, step {clock.step}"
-    session.begin(at, clock.total, {"lowered": found.lowered} if found.lowered else {})
-    if found.checkpoint is not None:
+    session.begin(at, clock.total, {"lowered": resumption.lowered} if resumption.lowered else {})
+    if resumption.checkpoint is not None:
         log.info("resumed at %s", at)
     if state.beyond:
         log.warning("search.epochs: fewer asked for than begun; the result is the cell of epoch %d", clock.total)

@@ -77,7 +77,7 @@ class SearchLoop:
             self.history.keep(self.state.position, self.state.search.clock.total)
 
     def _rewind(self, epoch: int) -> None:
-        """Takes everything back to the end of `epoch`, except that the weights' decay becomes what the method asks for."""
+        """Restores the state at the end of `epoch`, but with the weight decay that the method asks for."""
         state, decay = self.state, self.state.decay * self.transition.decay_factor
         log.info("back to epoch %d with %g times the weight decay: %s", epoch, decay, self.transition.reason)
         self.session.restore(self.history.read(epoch), state)
@@ -97,7 +97,7 @@ class SearchLoop:
         return genotype
 
     def _epoch(self) -> None:
-        """One epoch from the step the clock stands at, its genotype, its row of metrics, and a checkpoint."""
+        """Runs one epoch from the clock's step on; writes its genotype, its row of metrics, and a checkpoint."""
         state, search, clock = self.state, self.state.search, self.state.search.clock
         task, started = self.session.task, time.monotonic() - state.seconds
         lr = state.weights.rate(state.stage, clock)
@@ -171,5 +171,5 @@ class SearchLoop:
 
 
 def _nth(feed: str, k: int) -> str:
-    """What a step calls the k-th batch of a feed that it reads."""
+    """Returns the name of the k-th batch of a feed within a step."""
     return f"{feed}.{k}" if k else feed

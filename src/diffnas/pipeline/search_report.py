@@ -57,15 +57,15 @@ def facts(search: Search, genotype: Genotype) -> dict[str, Any]:
     what the search believes now."""
     cells = search.space.cells
     counts = {f"skips_{kind}": count for kind, count in skips(genotype).items() if SKIP in cells[kind].ops}
-    found = search.space.lookup(genotype)
-    if found is None:
+    entry = search.space.lookup(genotype)
+    if entry is None:
         return counts
     drawn = search.method.samples(search, SAMPLES, search.fork("samples"))
     looked = [row for row in map(search.space.lookup, drawn) if row is not None]
     return {
         **counts,
-        "table": found,
-        "sampled": {data: sorted(row[data]["test"] for row in looked) for data in found},
+        "table": entry,
+        "sampled": {data: sorted(row[data]["test"] for row in looked) for data in entry},
     }
 
 
@@ -103,19 +103,19 @@ def write_genotype(search: Search, recipe: Recipe, part: Part) -> Genotype | Non
         "epoch": epoch,
         "diffnas": version_of("diffnas"),
     }
-    found = Genotype(genotype.space, genotype.cells, provenance)
+    derived = Genotype(genotype.space, genotype.cells, provenance)
     part.folder("genotypes")
-    write_text(part.genotypes(epoch), found.to_json())
-    write_text(part.genotype, found.to_json())
-    return found
+    write_text(part.genotypes(epoch), derived.to_json())
+    write_text(part.genotype, derived.to_json())
+    return derived
 
 
 def say_table(space: Space, genotype: Genotype, part: Part) -> None:
-    """What a table says of the result, and the picture of how the search came to it."""
-    found = space.lookup(genotype)
-    if found is None:
+    """Logs the table's entry of the result, and draws the progress of the search."""
+    entry = space.lookup(genotype)
+    if entry is None:
         return
-    for data, row in found.items():
+    for data, row in entry.items():
         text = "table: %s %.2f %% test accuracy, rank %d, %.2f below the best"
         log.info(text, data, row["test"], row["rank"], row["gap"])
     draw.write_progress(part.metrics(), part.path)
@@ -129,6 +129,6 @@ def line(row: dict[str, Any], clock: Clock, stages: Sequence[Stage], task: Task)
     if "skips_normal" in row:
         parts.append(f"skips {row['skips_normal']}")
     if "table" in row:
-        parts.append("table " + "/".join(f"{found['test']:.2f}" for found in row["table"].values()))
+        parts.append("table " + "/".join(f"{result['test']:.2f}" for result in row["table"].values()))
     left = row["seconds"] * (total - clock.total)
     return "  ".join([*parts, duration(row["seconds"]), f"{duration(left)} left" if left else ""]).rstrip()

@@ -1,4 +1,4 @@
-"""What a search is made of at a moment, and what a checkpoint holds of it."""
+"""The state of a running search, and its form in a checkpoint."""
 
 from __future__ import annotations
 
@@ -114,11 +114,11 @@ class SearchState:
     def state_dict(self) -> dict[str, Any]:
         """The search and the ops its cells still allow."""
         allowed = {kind: [list(row) for row in cell.allowed] for kind, cell in self.search.space.cells.items()}
-        found = {"search": self.search.state_dict(), "allowed": allowed}
-        return {**found, "seconds": self.seconds, "decay": self.decay, "carries": self.carries}
+        state = {"search": self.search.state_dict(), "allowed": allowed}
+        return {**state, "seconds": self.seconds, "decay": self.decay, "carries": self.carries}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from `state`; the supernet is that of its stage already."""
+        """Restores `state`; the supernet must already be that of its stage."""
         self.search.load_state_dict(state["search"])
         self.search.clock = self.timed(self.search.clock)
         set_learning_rate(self.search.arch_optimizer, self.settings.arch.lr)  # it may be lowered after a divergence

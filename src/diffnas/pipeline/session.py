@@ -1,4 +1,4 @@
-"""What a search and a training share: sums over an epoch, checkpoints within it, and an orderly stop."""
+"""Sessions, shared by search and training: sums over an epoch, checkpoints within it, and an orderly stop."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _digest(names: Sequence[str]) -> str:
 
 
 def misfit(part: Part) -> CheckpointError:
-    """What to raise where a checkpoint is whole but not of this run."""
+    """Returns the error for a checkpoint that is whole but belongs to another run."""
     return CheckpointError(f"{part.checkpoints}: does not fit the recipe beside it; was a file exchanged?")
 
 
@@ -88,12 +88,12 @@ class Meter:
 
     def means(self) -> dict[str, float]:
         """`{NAME_loss, ...}`: the task's metrics by name."""
-        found: dict[str, float] = {}
+        means: dict[str, float] = {}
         for name, pair in self.sums.items():
             loss, correct = pair.tolist()
             metrics = self.task.metrics(loss / self.counts[name], correct / self.counts[name])
-            found |= {f"{name}_{metric}": value for metric, value in metrics.items()}
-        return found
+            means |= {f"{name}_{metric}": value for metric, value in metrics.items()}
+        return means
 
     def text(self) -> str:
         """The means for a progress bar, short enough for 80 columns."""
@@ -105,21 +105,21 @@ class Meter:
         return {"sums": self.sums, "counts": self.counts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from the sums in `state`."""
+        """Restores the sums in `state`."""
         self.sums, self.counts = dict(state["sums"]), dict(state["counts"])
 
 
 class Stateful(Protocol):
-    """What a session saves."""
+    """The interface of an object whose state a session saves."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on."""
+        """Returns everything needed to resume."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from `state`."""
+        """Restores `state`."""
 
     def quantities(self) -> Mapping[str, Sequence[Tensor]]:
-        """What must stay finite, by what it is called."""
+        """Returns the quantities that must stay finite, by name."""
 
 
 class Session:
@@ -162,7 +162,7 @@ class Session:
         self.part.drop_metrics(epoch)
 
     def restore(self, checkpoint: Mapping[str, Any], state: Stateful) -> None:
-        """Puts everything back where `checkpoint` was taken; raises `CheckpointError` where it is of another run."""
+        """Restores everything from `checkpoint`; raises `CheckpointError` where it is of another run."""
         try:
             state.load_state_dict(checkpoint["state"])
             self.meter.load_state_dict(checkpoint["meter"])

@@ -1,4 +1,4 @@
-"""How large a genotype's network is, in words and as data, by our rule and by OpenMMLab's."""
+"""The size of a genotype's network, in words and as data, by our rule and by OpenMMLab's."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def size_lines(
 def size_facts(
     genotype: Genotype, recipe: str | Recipe | None = None, shape: Shape | TextShape | None = None
 ) -> dict[str, Any]:
-    """The same as data: of every size `params`, `macs`, `auxiliary_params`; `openmmlab` where there is an auxiliary head."""
+    """Returns the same as data: `params`, `macs`, `auxiliary_params` of every size; `openmmlab` with an auxiliary head."""
     rows = _sizes(genotype, recipe, shape)
     return {"sizes": rows, "counting_rule": RULE, "openmmlab_rule": MMRAZOR_RULE}
 
@@ -66,7 +66,7 @@ def run_size(run: str | Path) -> tuple[Recipe, Shape | TextShape]:
 
 
 def _stored_shape(run: Run, part: Part, recipe: Recipe) -> Shape | TextShape | None:
-    """What the weights of a training on the same data say, or the checkpoints of `part`; None where both say nothing."""
+    """Returns the shape stored with the weights of a training on the same data, or in the checkpoints of `part`; else None."""
     for training in map(run.train, run.trainings()):
         if training.weights.is_file() and read_recipe(training.recipe).data == recipe.data:
             return known_shape(training.weights)

@@ -80,7 +80,7 @@ def build(
 
 
 def arch_optimizer(arch: nn.Module, settings: Arch) -> torch.optim.Optimizer:
-    """What moves the parameters of `arch`, as `settings` says."""
+    """Builds the optimizer of the parameters of `arch` by `settings`."""
     group = [{"params": list(arch.parameters())}]  # which may be none
     if settings.optimizer == "sgd":
         return torch.optim.SGD(group, settings.lr, weight_decay=settings.decay)

@@ -1,4 +1,4 @@
-"""How the weights of a supernet are trained: by SGD on a cosine (images), or at a constant rate (text)."""
+"""Training of a supernet's weights: by SGD on a cosine (images), or at a constant rate (text)."""
 
 from __future__ import annotations
 

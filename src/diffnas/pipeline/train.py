@@ -80,46 +80,46 @@ def train(
 
 
 def _resume(run: str | Path | None, recipe: Recipe | None, name: str | None) -> Run:
-    """Goes on with a training of `run`, unless it has finished."""
+    """Resumes a training of `run`, unless it has finished."""
     where = require_run(run)
     part = where.training(name)
     require_recipe(part, "train")
     with only_one(part.path) as held:
         sweep(part.path)
-        found = _with_what_is_begun(resumed(part, recipe))
-        settings, genotype = _require_train(found.recipe), read_genotype(part)
-        _require_same(part, genotype, found)
-        if part.weights.is_file() and _begun(found) == (settings.epochs, 0):
+        resumption = _with_what_is_begun(resumed(part, recipe))
+        settings, genotype = _require_train(resumption.recipe), read_genotype(part)
+        _require_same(part, genotype, resumption)
+        if part.weights.is_file() and _begun(resumption) == (settings.epochs, 0):
             more = f"{_go_on(where, part)} --set train.epochs=N"
             text = "%s: the training has finished, after epoch %d; to go further: %s"
             log.info(text, part.path, settings.epochs, more)
             return where
-        device = pick_device(found.recipe.device)
-        with as_begun(part, found.checkpoint, device):
-            require_reads(genotype, found.recipe)
-            source = resumed_source(found.recipe, part, found.checkpoint)
-            start = again(part, genotype) if found.checkpoint is None else None
-            _run(where, part, held, found, Job(genotype, found.recipe, source, device, start), {})
+        device = pick_device(resumption.recipe.device)
+        with as_begun(part, resumption.checkpoint, device):
+            require_reads(genotype, resumption.recipe)
+            source = resumed_source(resumption.recipe, part, resumption.checkpoint)
+            start = again(part, genotype) if resumption.checkpoint is None else None
+            _run(where, part, held, resumption, Job(genotype, resumption.recipe, source, device, start), {})
     return where
 
 
-def _run(where: Run, part: Part, held: Held, found: Resumed, job: Job, facts: Mapping[str, Any]) -> None:
-    """One attempt, from the start or from the checkpoint that was found, to the weights."""
+def _run(where: Run, part: Part, held: Held, resumption: Resumed, job: Job, facts: Mapping[str, Any]) -> None:
+    """Runs one attempt, from the start or from the newest checkpoint, to the weights."""
     log.info("run folder: %s", where.path)
     job.source.say()
-    with Stop(_require_train(found.recipe).checkpoint_every) as stop, sharing():
+    with Stop(_require_train(resumption.recipe).checkpoint_every) as stop, sharing():
         task, source = job.training.task, job.source
-        session = Session(part, held, stop, job.device, found.recipe, _go_on(where, part), task, source)
-        with explained(part, found.recipe, "train", session.resume_with):
+        session = Session(part, held, stop, job.device, resumption.recipe, _go_on(where, part), task, source)
+        with explained(part, resumption.recipe, "train", session.resume_with):
             try:
-                Trainer(job, found, session, facts).run()
+                Trainer(job, resumption, session, facts).run()
             except Diverged as error:
                 record_divergence(part, str(error))
                 raise
             held.require()
             draw.write_cells(job.genotype, part.path)
             # last, for they say that the training has finished
-            save_weights(part, job.training.result(), job.genotype, found.recipe, source.inputs)
+            save_weights(part, job.training.result(), job.genotype, resumption.recipe, source.inputs)
 
 
 def _require_train(recipe: Recipe | None) -> ImageTrain | TextTrain:
@@ -134,25 +134,25 @@ def _go_on(where: Run, part: Part) -> str:
     return shlex.join(["diffnas", "train", "--resume", str(where.path), *which])
 
 
-def _begun(found: Resumed) -> tuple[int, int]:
+def _begun(resumption: Resumed) -> tuple[int, int]:
     """The epochs that are done, and the steps of the next one."""
-    state = (found.checkpoint or {}).get("state", {})
+    state = (resumption.checkpoint or {}).get("state", {})
     epoch, step = (state.get(name, 0) for name in ("epoch", "step"))
     return (epoch, step) if type(epoch) is type(step) is int else (0, 0)
 
 
-def _require_same(part: Part, genotype: Genotype, found: Resumed) -> None:
+def _require_same(part: Part, genotype: Genotype, resumption: Resumed) -> None:
     """Raises `RunError` where the genotype is not the one that was trained so far; older checkpoints do not say."""
-    state = (found.checkpoint or {}).get("state", {})
+    state = (resumption.checkpoint or {}).get("state", {})
     if isinstance(state, dict) and state.get("genotype", genotype.to_json()) != genotype.to_json():
         raise RunError(f"{part.genotype}: is not the genotype that was trained so far; put it back")
 
 
-def _with_what_is_begun(found: Resumed) -> Resumed:
+def _with_what_is_begun(resumption: Resumed) -> Resumed:
     """`found`, its recipe with as many epochs as were begun where fewer are asked for: none can be taken back."""
-    epoch, step = _begun(found)
-    train, begun = found.recipe.train, epoch + (step > 0)
+    epoch, step = _begun(resumption)
+    train, begun = resumption.recipe.train, epoch + (step > 0)
     if train is None or train.epochs >= begun:
-        return found
+        return resumption
     log.warning("train.epochs: %d asked for, %d begun: the training ends with those", train.epochs, begun)
-    return replace(found, recipe=replace(found.recipe, train=replace(train, epochs=begun)))
+    return replace(resumption, recipe=replace(resumption.recipe, train=replace(train, epochs=begun)))

@@ -61,7 +61,7 @@ class TrainedClassifier(nn.Module):
         return logits
 
     def preprocess(self, images: Picture | Sequence[Picture]) -> Tensor:
-        """One image or several -> [N, C, side, side] float32 on the device of the weights, as in the training.
+        """Turns one image or several into [N, C, side, side] float32 on the device of the weights, as in the training.
 
         The shorter side is resized to `side` and the centre kept.  Raises `DataError` naming an image that cannot be read.
         """
@@ -91,11 +91,11 @@ class TrainedClassifier(nn.Module):
 
     @torch.no_grad()
     def probabilities(self, images: Picture | Sequence[Picture]) -> Tensor:
-        """One image or several -> the probability of every class, [N, classes] on the CPU, in batches."""
+        """[N, classes]: the class probabilities of one image or several, on the CPU, computed in batches."""
         several = _several(images)
         parts = [several[first : first + BATCH] for first in range(0, len(several), BATCH)]
-        found = [self(self.preprocess(part)).softmax(dim=1).cpu() for part in parts]
-        return torch.cat(found) if found else torch.empty(0, len(self.classes))
+        batches = [self(self.preprocess(part)).softmax(dim=1).cpu() for part in parts]
+        return torch.cat(batches) if batches else torch.empty(0, len(self.classes))
 
 
 class TrainedLanguageModel(nn.Module):
@@ -129,8 +129,8 @@ class TrainedLanguageModel(nn.Module):
         A word that is not known is `<unk>`; raises `DataError` that begins with `where` for one where there is no `<unk>`.
         """
         lines = io.StringIO(text, newline=None) if text else [""]
-        found = encode_lines((split_words(line, self.inputs.data) for line in lines), self.numbers, where)
-        return found.to(next(self.parameters()).device)
+        tokens = encode_lines((split_words(line, self.inputs.data) for line in lines), self.numbers, where)
+        return tokens.to(next(self.parameters()).device)
 
     def perplexity(self, text: str) -> float:
         """The perplexity of `text`, its first word apart; raises `DataError` where it has no words."""
@@ -187,7 +187,7 @@ def _several(images: Picture | Sequence[Picture]) -> list[Picture]:
 
 
 def _as_file(image: Picture) -> Any:
-    """What Pillow opens: a regular file, or an image as a file in memory; raises `OSError` or `TypeError` for others."""
+    """Returns a regular file, or an image as a file in memory, for Pillow; raises `OSError` or `TypeError` for others."""
     if isinstance(image, str | Path):
         path = Path(image)
         if not path.is_file():  # a pipe would be waited for

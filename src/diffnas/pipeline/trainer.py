@@ -26,7 +26,7 @@ from diffnas.runtime.run_folder import Part
 
 
 class Job:
-    """What is trained: the network of `genotype`, by `recipe`, on the data of `source`, from fresh weights or from `start`."""
+    """A training: the network of `genotype`, by `recipe`, on the data of `source`, from fresh weights or from `start`."""
 
     def __init__(
         self, genotype: Genotype, recipe: Recipe, source: Source, device: torch.device, start: Start | None = None
@@ -43,8 +43,8 @@ class Job:
 class Trainer:
     """One attempt at a training: epochs of steps, and what is written after each."""
 
-    def __init__(self, job: Job, found: Resumed, session: Session, facts: Mapping[str, Any]) -> None:
-        recipe = found.recipe
+    def __init__(self, job: Job, resumption: Resumed, session: Session, facts: Mapping[str, Any]) -> None:
+        recipe = resumption.recipe
         assert recipe.train is not None
         self.recipe, self.settings, self.session = recipe, recipe.train, session
         self.genotype, self.network, self.training = job.genotype, job.network, job.training
@@ -52,20 +52,20 @@ class Trainer:
         self.epoch = self.step = 0
         self.carry: Tensor | None = None
         self.seconds = 0.0  # spent on the epoch at hand in earlier attempts
-        if found.checkpoint is not None:
-            session.restore(found.checkpoint, self)
-        self._begin(found, facts)
+        if resumption.checkpoint is not None:
+            session.restore(resumption.checkpoint, self)
+        self._begin(resumption, facts)
 
-    def _begin(self, found: Resumed, facts: Mapping[str, Any]) -> None:
+    def _begin(self, resumption: Resumed, facts: Mapping[str, Any]) -> None:
         """Writes what tells of this attempt, now that nothing stands in its way."""
         self.session.part.write_recipe(self.recipe.to_yaml())
         _set_aside(self.session.part, self.epoch)
-        if found.lowered and found.checkpoint is not None:
+        if resumption.lowered and resumption.checkpoint is not None:
             self.session.save(self._position, self)  # the rates are those of the checkpoint from now on
         at = f"epoch {self.epoch + 1}, step {self.step}"
-        self.session.begin(at, self.epoch, {"lowered": found.lowered} if found.lowered else facts)
+        self.session.begin(at, self.epoch, {"lowered": resumption.lowered} if resumption.lowered else facts)
         self.session.source.record_training(self.session.part)
-        if found.checkpoint is not None:
+        if resumption.checkpoint is not None:
             log.info("resumed at %s", at)
 
     def run(self) -> None:
@@ -136,7 +136,7 @@ class Trainer:
         return {"the weights of the network": self.weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from `state`."""
+        """Restores `state`."""
         self.network.load_state_dict(state["network"])
         self.training.load_state_dict(state.get("training", {}))  # checkpoints of images had none once
         load_optimizer_state(self.training.optimizer, self.network, state["optimizer"])

@@ -91,10 +91,10 @@ def save_weights(part: Part, weights: Mapping[str, Tensor], genotype: Genotype, 
         "recipe": _decisive(recipe),
     }
     text = json.dumps(inside)
-    found = digest(text, tensors)  # of what is in memory: the file is not read again
+    sha = digest(text, tensors)  # of what is in memory: the file is not read again
     # one entry: safetensors writes several in an order that changes, and equal runs shall leave equal files
-    write_bytes(part.weights, save(tensors, metadata={"diffnas": f'{text[:-1]}{MARK}{found}"}}'}))
-    record(part, weights=found)
+    write_bytes(part.weights, save(tensors, metadata={"diffnas": f'{text[:-1]}{MARK}{sha}"}}'}))
+    record(part, weights=sha)
 
 
 def read_weights(part: Part, recipe: Recipe) -> Weights:
@@ -130,8 +130,10 @@ def is_ours(path: Path) -> bool:
 
 def _metadata(content: bytes) -> dict[str, str]:
     """The metadata in the header of a file of tensors."""
-    found: dict[str, str] = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
-    return found
+    metadata: dict[str, str] = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get(
+        "__metadata__", {}
+    )
+    return metadata
 
 
 def _read_whole(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -143,7 +145,7 @@ def _read_whole(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
-    """What the weights at `path` say of themselves, as text and as values, and their tensors.
+    """Reads the metadata of the weights at `path`, as text and as values, and their tensors.
 
     Raises `WeightsError` where the file is damaged.  (safetensors itself opens no path that is not UTF-8.)
     """
@@ -164,18 +166,18 @@ def _read(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
 
 
 def known_shape(path: Path) -> Shape | TextShape:
-    """What the network whose weights are at `path` reads and answers, as its metadata say; raises `WeightsError`."""
+    """Returns the shape of the network whose weights are at `path`, from its metadata; raises `WeightsError`."""
     return _described(path, _read(path)[1])[1]
 
 
 def digest(metadata: str, tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 in hexadecimal of `metadata` and of all names, types, shapes and values."""
-    found = hashlib.sha256(metadata.encode())
+    sha = hashlib.sha256(metadata.encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
-        found.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        sha.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
 
 
 def _described(path: Path, inside: Mapping[str, Any]) -> tuple[Genotype, Shape | TextShape, Inputs | None]:
@@ -200,12 +202,12 @@ def _computed_inputs(path: Path, recipe: Recipe, inside: Mapping[str, Any]) -> I
     return inputs
 
 
-def require_names(path: Path, trained: Sequence[str], found: Sequence[str]) -> None:
+def require_names(path: Path, trained: Sequence[str], names: Sequence[str]) -> None:
     """Raises `WeightsError` where the classes or words that data have are not those that the weights at `path` know."""
-    if list(trained) != list(found):
+    if list(trained) != list(names):
         raise WeightsError(
             f"{path}: was trained on other classes or words, or in another order, than the data have (on"
-            f" {listed(trained)}; the data have {listed(found)}); set data.path to data of the same kind"
+            f" {listed(trained)}; the data have {listed(names)}); set data.path to data of the same kind"
         )
 
 
@@ -224,7 +226,7 @@ def _require_own(part: Part, recipe: Recipe, genotype: Genotype, inside: Mapping
 
 
 def misfit(path: Path, reason: str) -> WeightsError:
-    """What to raise where weights are whole but not those of the training beside them."""
+    """Returns the error for weights that are whole but not those of the training beside them."""
     return WeightsError(f"{path}: does not fit the genotype and recipe beside it: {reason}; was a file exchanged?")
 
 

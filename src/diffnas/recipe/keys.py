@@ -39,9 +39,14 @@ class Key:
 def recipe_keys() -> list[Key]:
     """Every key a recipe may have."""
     keys = model_keys(settings_model(Head), "", "")
-    seen = Counter(dataclasses.replace(key, choice="") for kind in SECTIONS for key in kind_keys(kind))
+    seen = Counter(dataclasses.replace(key, choice="") for modality in SECTIONS for key in modality_keys(modality))
     keys += [key for key, count in seen.items() if count == len(SECTIONS)]
-    keys += [key for kind in SECTIONS for key in kind_keys(kind) if seen[dataclasses.replace(key, choice="")] == 1]
+    keys += [
+        key
+        for modality in SECTIONS
+        for key in modality_keys(modality)
+        if seen[dataclasses.replace(key, choice="")] == 1
+    ]
     for section, registry in REGISTRIES.items():
         names = one_of(registry)
         keys.append(Key(f"{section}.name", names, None, f"which {section} to search: see `diffnas list {section}s`"))
@@ -50,7 +55,7 @@ def recipe_keys() -> list[Key]:
     return sorted(keys, key=lambda key: ("." in key.name, key.name))
 
 
-def kind_keys(kind: str) -> list[Key]:
+def modality_keys(kind: str) -> list[Key]:
     """Every key of the sections that a recipe for that kind of data has."""
     models = {name: settings_model(section) for name, section in SECTIONS[kind].items()}
     return [key for name, model in models.items() for key in model_keys(model, f"{name}.", f"for {kind}")]
@@ -80,29 +85,29 @@ def section_of(info: FieldInfo) -> type[Settings] | None:
 
 
 def must_be(info: FieldInfo) -> str:
-    """What a field's value must be: `a whole number of at least 1`, `fresh or cycle`, `a list of 2 numbers`."""
+    """Says what a field's value must be: `a whole number of at least 1`, `fresh or cycle`, `a list of 2 numbers`."""
     if info.title is not None:
         return info.title
     if section_of(info) is not None:
         return "keys and values"
     kinds = [kind for kind in get_args(info.annotation) if kind is not NoneType]
     nullable = NoneType in get_args(info.annotation)
-    said = _kind(kinds[0] if nullable else info.annotation)
+    said = _type_words(kinds[0] if nullable else info.annotation)
     return f"{said}{_limits(info)}{' or null' if nullable else ''}"
 
 
 def _limits(info: FieldInfo) -> str:
     """`` above 0``, `` from 4 to 1024``, `` of at least 0 and below 1``, or nothing."""
-    found = {name: getattr(limit, name) for limit in info.metadata for name in LIMITS if hasattr(limit, name)}
-    if "min_length" in found:
-        return f" ({found['min_length']} or more)"
-    if {"ge", "le"} <= set(found):
-        return f" from {found['ge']} to {found['le']}"
-    said = " and ".join(f"{LIMITS[name]} {value}" for name, value in found.items())
+    limits = {name: getattr(limit, name) for limit in info.metadata for name in LIMITS if hasattr(limit, name)}
+    if "min_length" in limits:
+        return f" ({limits['min_length']} or more)"
+    if {"ge", "le"} <= set(limits):
+        return f" from {limits['ge']} to {limits['le']}"
+    said = " and ".join(f"{LIMITS[name]} {value}" for name, value in limits.items())
     return f" {'of ' * said.startswith('at')}{said}" if said else ""
 
 
-def _kind(annotation: Any) -> str:
+def _type_words(annotation: Any) -> str:
     if annotation in ONE:
         return ONE[annotation]
     origin, inner = get_origin(annotation), get_args(annotation)
@@ -132,7 +137,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     near = (inside or same)[:3] or difflib.get_close_matches(word[:200], known, n=1, cutoff=0.6)
     if not near and section:
         leaves = {name.rpartition(".")[2]: name for name in reversed(known)}
-        near = [leaves[found] for found in difflib.get_close_matches(leaf[:200], leaves, n=1, cutoff=0.75)]
+        near = [leaves[match] for match in difflib.get_close_matches(leaf[:200], leaves, n=1, cutoff=0.75)]
     return f"; did you mean {one_of(near)}?" if near else ""
 
 

@@ -1,4 +1,4 @@
-"""What a recipe takes from plug-ins, as a run folder notes it."""
+"""The plug-ins that a recipe uses, as a run folder records them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diffnas.registry import OWNERS, REGISTRIES, Kind, Owner
 
 
 def used_by(recipe: Recipe) -> dict[tuple[Kind, str], Owner]:
-    """Everything that `recipe` names and others have registered, with who did."""
+    """Returns everything that `recipe` names and plug-ins have registered, with its owner."""
     names: list[tuple[Kind, str]] = [("data", recipe.data.name)]
     if recipe.space is not None:
         names.append(("space", recipe.space.name))
@@ -22,7 +22,7 @@ def used_by(recipe: Recipe) -> dict[tuple[Kind, str], Owner]:
 
 
 def record_of(recipe: Recipe) -> list[dict[str, Any]]:
-    """What a run folder keeps of that: kind and name, module, file and digest of who registered it."""
+    """Returns the record of these in a run folder: kind and name, and the owner's module, file and digest."""
     return [
         {"kind": kind, "name": name, **dataclasses.asdict(owner)} for (kind, name), owner in used_by(recipe).items()
     ]

@@ -21,11 +21,11 @@ from diffnas.plugins import load_plugins
 from diffnas.recipe import schema
 from diffnas.recipe.keys import nearest
 from diffnas.recipe.schema import SECTIONS
-from diffnas.recipe.validate import HEAD, Check, kind_of, shape_of
+from diffnas.recipe.validate import HEAD, Check, modality_of, shape_of
 from diffnas.registry import REGISTRIES, choice_class
 from diffnas.runtime.files import read_bytes
 from diffnas.runtime.terminal import printable
-from diffnas.runtime.yaml_text import parse_yaml, shown, yaml_lines
+from diffnas.runtime.yaml_text import parse_yaml, quote_value, yaml_lines
 
 if TYPE_CHECKING:
     from diffnas.engine.method import Method
@@ -64,9 +64,9 @@ class Recipe:
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def values(self) -> dict[str, Any]:
-        """All its keys as nested plain values, what `read_recipe` reads back."""
+        """Returns all keys as nested plain values, which `read_recipe` reads back."""
         tree = {name: getattr(self, name) for name in HEAD}
-        for name in SECTIONS[self.kind]:
+        for name in SECTIONS[self.modality]:
             section = getattr(self, name)
             if section is not None:
                 tree[name] = _jsonable(dataclasses.asdict(section))
@@ -84,13 +84,13 @@ class Recipe:
         return "\n".join(yaml_lines(self.values(), origins)) + "\n"
 
     @property
-    def kind(self) -> str:
-        """What its data are, `images` or `text`."""
-        return kind_of(self.data.name)
+    def modality(self) -> str:
+        """The modality of the data, `images` or `text`."""
+        return modality_of(self.data.name)
 
     @property
     def shape(self) -> Shape | TextShape:
-        """What its networks read, as far as the recipe tells; a folder's classes or words are known once it is read."""
+        """The shape of the networks, as far as the recipe tells; a folder's classes or words are known once it is read."""
         return shape_of(self.data)
 
 
@@ -119,7 +119,7 @@ def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = (), plugins
 
 
 def recipe_summary(name: str) -> tuple[str, str, tuple[str, ...]]:
-    """What the packaged recipe of that name is about, its source, and which of search and train it has; without checks."""
+    """Returns the description and source of a packaged recipe, and which of search and train it has; without checks."""
     values, _ = _read_with_base(name)
     sections = tuple(section for section in ("search", "train") if values.get(section) is not None)
     return str(values.get("about", "")), str(values.get("source", "")), sections
@@ -137,16 +137,16 @@ def is_limit(key: str) -> bool:
 
 
 def flat_values(recipe: Recipe) -> dict[str, str]:
-    """Every dotted key with its value as JSON; settings that hold settings (of a method within a method) are one."""
+    """Returns every dotted key with its value as JSON; the settings of a base method are one value."""
     tree = recipe.values()
     nested = {f"{name}.{key}": v for name in REGISTRIES for key, v in tree.get(name, {}).items() if isinstance(v, dict)}
     inside = tuple(f"{key}." for key in nested)
-    found = {key: value for key, value in leaves(tree) if not key.startswith(inside)} | nested
-    return {key: json.dumps(value, sort_keys=True) for key, value in found.items()}
+    flat = {key: value for key, value in leaves(tree) if not key.startswith(inside)} | nested
+    return {key: json.dumps(value, sort_keys=True) for key, value in flat.items()}
 
 
 def said_origins(text: str) -> dict[str, str] | None:
-    """Where each value of a written recipe came from, as the comment on its line says; None where not all lines have one."""
+    """Returns the origin of each value of a written recipe, from its comments; None unless all lines have one."""
     said = [line.rpartition("  # ")[2] for line in text.splitlines() if "  # " in line]
     keys = [key for key, _ in leaves(parse_yaml(text, "recipe"))]
     return dict(zip(keys, said, strict=True)) if len(keys) == len(said) else None
@@ -232,12 +232,12 @@ def _add_what_was_done_before(method: dict[str, Any]) -> None:
 def _base_name(name: str, path: Path, base: Any) -> str:
     """The recipe extended: a file beside this one, or the name or path as it stands."""
     if not isinstance(base, str) or not base or "\0" in base or len(base) > 200:
-        raise RecipeError(f"recipe {name}: extends: must be the name or file of one recipe; got {shown(base)}")
+        raise RecipeError(f"recipe {name}: extends: must be the name or file of one recipe; got {quote_value(base)}")
     beside = path.parent / base
-    found = beside if beside.is_file() else Path(base)
-    if found.is_file() and found.samefile(path):
+    file = beside if beside.is_file() else Path(base)
+    if file.is_file() and file.samefile(path):
         raise RecipeError(f"recipe {name}: extends: is the recipe itself; name another, or leave it out")
-    return str(found) if found.is_file() else base
+    return str(file) if file.is_file() else base
 
 
 def _merge(into: dict[str, Any], values: Mapping[str, Any], origins: dict[str, str], origin: str, at: str = "") -> None:
@@ -267,7 +267,7 @@ def _chooses_another(before: Any, value: Any) -> bool:
 
 
 def _override(values: dict[str, Any], origins: dict[str, str], text: str) -> list[str]:
-    """Puts one "section.key=value" into `values`; returns what is wrong with it."""
+    """Sets one "section.key=value" in `values`; returns a line per mistake."""
     key, equals, raw = text.partition("=")
     key = key.strip()
     if not equals or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*", key):

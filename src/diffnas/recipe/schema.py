@@ -18,7 +18,7 @@ RATES = ("dropout", "dropouth", "dropoutx", "dropouti", "dropoute")
 
 @dataclass(frozen=True)
 class Head:
-    """What stands above the sections."""
+    """The keys above the sections."""
 
     name: str = setting(
         "unnamed",
@@ -41,7 +41,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Data:
-    """What is read, images or text."""
+    """The data, images or text."""
 
     name: str = setting("cifar10", "data set: see `diffnas list data`")
     path: str | None = setting(
@@ -54,7 +54,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Images(Data):
-    """Which images, and how they are augmented."""
+    """The images and their augmentation."""
 
     side: int | None = setting(None, "side that images are resized to (null: the data set's own)", ge=4, le=1024)
     split: float = setting(
@@ -76,7 +76,7 @@ class Images(Data):
 
 @dataclass(frozen=True)
 class Text(Data):
-    """Which text."""
+    """The text."""
 
     name: str = setting("ptb", "data set: see `diffnas list data`")
     train_limit: int | None = setting(None, "use only the first so many tokens of the training part", ge=1)
@@ -85,7 +85,7 @@ class Text(Data):
 
 @dataclass(frozen=True)
 class Weights:
-    """How the supernet's weights are trained: SGD on a cosine."""
+    """Training of the supernet's weights: SGD on a cosine."""
 
     lr: float = setting(0.025, "first learning rate", gt=0)
     lr_min: float = setting(0.001, "where the cosine ends", ge=0)
@@ -108,7 +108,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class TextWeights:
-    """How a recurrent supernet's weights are trained: plain SGD, its constant rate scaled by the length of each window."""
+    """Training of a recurrent supernet's weights: plain SGD, its constant rate scaled by the length of each window."""
 
     lr: float = setting(20.0, "learning rate of a window of the usual length", gt=0)
     decay: float = setting(5e-7, "weight decay", ge=0)
@@ -117,7 +117,7 @@ class TextWeights:
 
 @dataclass(frozen=True)
 class Arch:
-    """How the architecture is trained, with coupled weight decay."""
+    """Training of the architecture, with coupled weight decay."""
 
     lr: float = setting(3e-4, "learning rate", gt=0)
     decay: float = setting(1e-3, "weight decay (added to the gradient, as in the original)", ge=0)
@@ -131,7 +131,7 @@ class Arch:
 
 @dataclass(frozen=True)
 class TextArch(Arch):
-    """The same, as the paper searches recurrent cells."""
+    """Training of the architecture as the paper searches recurrent cells."""
 
     lr: float = setting(3e-3, "learning rate", gt=0)
     betas: tuple[float, float] = setting((0.9, 0.999), "Adam's two averaging rates")
@@ -251,7 +251,7 @@ class TextTrain(Train):
 
 @dataclass(frozen=True)
 class Log:
-    """What is said on the way."""
+    """The log."""
 
     every: float = setting(30.0, "seconds between progress lines where there is no terminal", gt=0)
 

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe: every key for itself, then what does not go together, all of it in one report."""
+"""Checks of a recipe: every key on its own, then their combinations, all in one report."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from diffnas.data.texts import TEXTS
 from diffnas.errors import MOST
 from diffnas.plugins import load_installed, plugin_hint
 from diffnas.recipe import schema
-from diffnas.recipe.keys import choice_model, kind_keys, leaf_of, model_keys, must_be, nearest, section_of
+from diffnas.recipe.keys import choice_model, leaf_of, modality_keys, model_keys, must_be, nearest, section_of
 from diffnas.recipe.schema import SECTIONS, Head
 from diffnas.registry import REGISTRIES, Kind, choice_class, make, names_of
-from diffnas.runtime.yaml_text import shown
+from diffnas.runtime.yaml_text import quote_value
 
 HEAD = tuple(entry.name for entry in dataclasses.fields(Head))
 Refusals = list[tuple[str, str]]
 """(key, reason) pairs."""
 
 
-def kind_of(data: Any) -> str:
-    """What the data set of that name holds, `images` or `text`; a name that is not known counts as images."""
+def modality_of(data: Any) -> str:
+    """Returns the modality of the data set `data`, `images` or `text`; an unknown name counts as images."""
     return "text" if isinstance(data, str) and data in TEXTS else "images"
 
 
@@ -39,8 +39,8 @@ class Check:
         self.problems: dict[str, None] = {}  # lines in order, none twice
         if not all(_known(kind, chosen) for kind, chosen in self._named()):
             load_installed()
-        self.kind = self._kind()
-        strangers = [key for key in values if key not in {*HEAD, *SECTIONS[self.kind], *REGISTRIES}]
+        self.modality = self._modality()
+        strangers = [key for key in values if key not in {*HEAD, *SECTIONS[self.modality], *REGISTRIES}]
         # a section that is misspelt is refused at once: the settings of spaces and methods need torch
         self.by_name_alone = bool(strangers)
         self.models = self._models()
@@ -67,19 +67,21 @@ class Check:
             if section == "space" and isinstance(values.get("ops"), list):
                 yield from (("op", op) for op in values["ops"])
 
-    def _kind(self) -> str:
-        """What the recipe's data are; where their name is not known, what the space reads."""
+    def _modality(self) -> str:
+        """Returns the modality of the recipe's data, or of its space if the data's name is unknown."""
         data, space = (self.values.get(section) for section in ("data", "space"))
         name = data.get("name") if isinstance(data, dict) else None
         chosen = space.get("name") if isinstance(space, dict) else None
         unknown = name is not None and not (isinstance(name, str) and name in {*DATA, *TEXTS})
         if unknown and isinstance(chosen, str) and chosen in REGISTRIES["space"]:
             return str(choice_class("space", chosen).modality)
-        return kind_of(name)
+        return modality_of(name)
 
     def _models(self) -> dict[str, type[BaseModel]]:
         """The checking form of every section; which ones depends on what data, space and method the recipe names."""
-        models: dict[str, type[BaseModel]] = {name: settings_model(cls) for name, cls in SECTIONS[self.kind].items()}
+        models: dict[str, type[BaseModel]] = {
+            name: settings_model(cls) for name, cls in SECTIONS[self.modality].items()
+        }
         for section, registry in REGISTRIES.items():
             values = self.values.get(section)
             name = values.get("name") if isinstance(values, dict) else None
@@ -96,36 +98,40 @@ class Check:
         if values is None and section not in ("data", "log"):
             self.parts[section] = None
         elif not isinstance(values, dict):
-            self._refuse(section, f"must hold keys and values; got {shown(values)}")
+            self._refuse(section, f"must hold keys and values; got {quote_value(values)}")
         elif section not in REGISTRIES:
-            found = self._sound(model, values, f"{section}.")
-            if found is not None:
-                self.parts[section] = settings_from(SECTIONS[self.kind][section], found)
+            checked = self._sound(model, values, f"{section}.")
+            if checked is not None:
+                self.parts[section] = settings_from(SECTIONS[self.modality][section], checked)
         else:
-            found = self._sound(model, {key: value for key, value in values.items() if key != "name"}, f"{section}.")
+            checked = self._sound(model, {key: value for key, value in values.items() if key != "name"}, f"{section}.")
             name, registry = values.get("name"), REGISTRIES[section]
             if not (isinstance(name, str) and name in registry):
-                said = "must say which" if name is None else f"{shown(name)} is unknown{nearest(str(name), registry)}"
+                said = (
+                    "must say which"
+                    if name is None
+                    else f"{quote_value(name)} is unknown{nearest(str(name), registry)}"
+                )
                 own = "" if name is None else plugin_hint(section, name, self.name)
                 self._refuse(f"{section}.name", f"{said}; known: {', '.join(registry)}{own}")
-            elif found is not None and not self.by_name_alone and self._sound_base(found):
-                self.parts[section] = make(section, name, dict(found))
+            elif checked is not None and not self.by_name_alone and self._sound_base(checked):
+                self.parts[section] = make(section, name, dict(checked))
 
     def _sound(self, model: type[BaseModel], values: Mapping[str, Any], at: str) -> BaseModel | None:
         """`values` as `model` reads them, None where there is a mistake."""
-        found, mistakes = read_settings(model, values, self.keys, at)
-        elsewhere = {key.name: kind for kind in SECTIONS if kind != self.kind for key in kind_keys(kind)}
+        checked, mistakes = read_settings(model, values, self.keys, at)
+        elsewhere = {key.name: kind for kind in SECTIONS if kind != self.modality for key in modality_keys(kind)}
         for key, reason in mistakes:
             if key in elsewhere and reason.startswith("is unknown"):
-                reason = f"is a key for {elsewhere[key]}, and the data are {self.kind}; leave it out"
+                reason = f"is a key for {elsewhere[key]}, and the data are {self.modality}; leave it out"
             self._refuse(key, reason)
-        return found
+        return checked
 
-    def _sound_base(self, found: BaseModel) -> bool:
-        """Whether the settings of the method within a wrapper are sound; other sections have none."""
-        if not hasattr(found, "base_settings"):
+    def _sound_base(self, checked: BaseModel) -> bool:
+        """Whether the settings of a wrapper's base are sound; other sections have none."""
+        if not hasattr(checked, "base_settings"):
             return True
-        values = dict(found)
+        values = dict(checked)
         mistakes = _base_mistakes(values["base"], values["base_settings"], "method")
         for key, reason in mistakes:
             self._refuse(key, reason)
@@ -134,8 +140,8 @@ class Check:
     def _refuse(self, key: str, reason: str) -> None:
         """Adds a line that begins with where `key` was set."""
         parts = key.split(".")
-        found = (self.origins.get(".".join(parts[:length])) for length in range(len(parts), 0, -1))
-        origin = next(filter(None, found), f"recipe {self.name}")
+        origins = (self.origins.get(".".join(parts[:length])) for length in range(len(parts), 0, -1))
+        origin = next(filter(None, origins), f"recipe {self.name}")
         # an override says its key itself, unless it holds a whole section
         says = origin.startswith("--set ") and origin[6:].partition("=")[0].strip() == key
         self.problems[sentence(origin if says else f"{origin}: {key}", reason)] = None
@@ -147,16 +153,18 @@ def _known(kind: Kind, name: Any) -> bool:
 
 
 def _base_mistakes(base: str, settings: Mapping[str, Any], at: str) -> Refusals:
-    """What is wrong with `base` and `base_settings` of a wrapper, and of the wrapper within it."""
+    """Returns the mistakes in `base` and `base_settings` of a wrapper, and of the wrapper within it."""
     registry = REGISTRIES["method"]
     if base not in registry:
-        return [(f"{at}.base", f"{shown(base)} is unknown{nearest(base, registry)}; known: {', '.join(registry)}")]
+        return [
+            (f"{at}.base", f"{quote_value(base)} is unknown{nearest(base, registry)}; known: {', '.join(registry)}")
+        ]
     model = choice_model("method", base)
     inside = f"{at}.base_settings"
-    found, mistakes = read_settings(
+    checked, mistakes = read_settings(
         model, settings, [key.name for key in model_keys(model, f"{inside}.")], f"{inside}."
     )
-    if found is not None and hasattr(found, "base_settings"):
+    if checked is not None and hasattr(checked, "base_settings"):
         return _base_mistakes(settings.get("base", "darts"), settings.get("base_settings", {}), inside)
     return mistakes
 
@@ -174,7 +182,7 @@ def read_settings(
         return model.model_validate(values), []
     except ValidationError as error:
         # a value with many mistakes inside is one mistake
-        leaves = dict(leaf_of(model, tuple(found["loc"])) for found in error.errors(include_url=False))
+        leaves = dict(leaf_of(model, tuple(problem["loc"])) for problem in error.errors(include_url=False))
         return None, [_mistake(values, *leaf, known, at, number) for number, leaf in enumerate(leaves.items())]
 
 
@@ -198,11 +206,11 @@ def _mistake(
     limited = any(hasattr(limit, "le") or hasattr(limit, "lt") for limit in info.metadata)
     limit = largest(value)
     large = "" if limit is None or limited else f" and at most {limit:g} in size"
-    return dotted, f"must {verb} {must_be(info)}{large}; got {shown(value)}{quote}"
+    return dotted, f"must {verb} {must_be(info)}{large}; got {quote_value(value)}{quote}"
 
 
 def shape_of(data: schema.Images | schema.Text) -> Shape | TextShape:
-    """What its networks read, as far as a recipe tells; a folder's classes or words are known once it is read."""
+    """Returns the shape of the networks, as far as a recipe tells; a folder's classes or words are known once it is read."""
     if isinstance(data, schema.Text):
         return TextShape(TEXTS[data.name].words or 2)
     return _image_shape(data)
@@ -214,43 +222,49 @@ def _image_shape(data: schema.Images) -> Shape:
 
 
 def refusals(parts: Mapping[str, Any], named: list[str], recipe: str = "") -> Refusals:
-    """What does not go together in `parts`, the sound sections by name; `named` are the sections that the `recipe` has."""
-    found: Refusals = []
+    """Returns the contradictions in `parts`, the sound sections by name; `named` are the sections that the recipe has."""
+    problems: Refusals = []
     data, space, method = parts.get("data"), parts.get("space"), parts.get("method")
     search, train = parts.get("search"), parts.get("train")
     if "search" in named:
-        found += [(f"{key}.name", "must be there: a search needs one") for key in REGISTRIES if key not in named]
+        problems += [(f"{key}.name", "must be there: a search needs one") for key in REGISTRIES if key not in named]
     if method is not None:
-        found += [(f"method.{key}", reason) for key, reason in method.check_settings()]
+        problems += [(f"method.{key}", reason) for key, reason in method.check_settings()]
     if data is not None and data.name not in (known := sorted({*DATA, *TEXTS})):
         own = plugin_hint("data", data.name, recipe)
-        found.append(
-            ("data.name", f"{shown(data.name)} is unknown{nearest(data.name, known)}; known: {', '.join(known)}{own}")
+        problems.append(
+            (
+                "data.name",
+                f"{quote_value(data.name)} is unknown{nearest(data.name, known)}; known: {', '.join(known)}{own}",
+            )
         )
         data = None
     if search is not None and method is not None and method.needs_double_backward and search.supernet != "plain":
-        found.append(("search.supernet", f"must be plain: method {method.name} as set here differentiates twice"))
+        problems.append(("search.supernet", f"must be plain: method {method.name} as set here differentiates twice"))
     if search is not None:
-        found += _betas(search.arch.betas)
+        problems += _betas(search.arch.betas)
     if isinstance(search, schema.ImageSearch):
-        found += _rates("search.weights", search.weights)
-        found += _nesterov(search.weights, method) + _schedule(search.weights, search.epochs)
+        problems += _rates("search.weights", search.weights)
+        problems += _nesterov(search.weights, method) + _schedule(search.weights, search.epochs)
     if isinstance(train, schema.ImageTrain):
-        found += _rates("train", train)
+        problems += _rates("train", train)
     if data is None:
-        return found
-    found += _text(data) if isinstance(data, schema.Text) else _data(data)
-    if space is not None and space.modality != kind_of(data.name):
-        return [*found, ("space.name", f"{space.name} reads {space.modality}, and {data.name} is {kind_of(data.name)}")]
+        return problems
+    problems += _text(data) if isinstance(data, schema.Text) else _data(data)
+    if space is not None and space.modality != modality_of(data.name):
+        return [
+            *problems,
+            ("space.name", f"{space.name} reads {space.modality}, and {data.name} is {modality_of(data.name)}"),
+        ]
     if search is not None and space is not None:
-        found += _searched(search, data, space, method)
+        problems += _searched(search, data, space, method)
     if train is not None and space is not None:
         settings = dataclasses.asdict(train)
-        found += [(f"train.{key}", reason) for key, reason in space.check_network(shape_of(data), settings)]
+        problems += [(f"train.{key}", reason) for key, reason in space.check_network(shape_of(data), settings)]
     for name, section in (("search", search), ("train", train)):
         if isinstance(data, schema.Images) and section is not None:
-            found += _cutout(f"{name}.cutout", section.cutout, _image_shape(data).side)
-    return found
+            problems += _cutout(f"{name}.cutout", section.cutout, _image_shape(data).side)
+    return problems
 
 
 def _cutout(key: str, cutout: int, side: int) -> Refusals:
@@ -258,25 +272,27 @@ def _cutout(key: str, cutout: int, side: int) -> Refusals:
 
 
 def _searched(search: schema.Search, data: schema.Images | schema.Text, space: Any, method: Any) -> Refusals:
-    """What does not go together in a search; a method is asked about spaces that can be built only."""
-    found = [(f"space.{key}", reason) for key, reason in space.check_size(shape_of(data), space.size)]
-    if found or method is None:
-        return found
+    """Returns the contradictions in a search; a method is asked only about spaces that can be built."""
+    problems = [(f"space.{key}", reason) for key, reason in space.check_size(shape_of(data), space.size)]
+    if problems or method is None:
+        return problems
     check_space = [(f"space.{key}", reason) for key, reason in method.check_space(space)]
     if any(key == "space.name" for key, _ in check_space):
         return check_space  # nothing about this space would do
-    found += [(f"method.{key}", reason) for key, reason in method.check_stages(search.epochs, space.size)]
+    problems += [(f"method.{key}", reason) for key, reason in method.check_stages(search.epochs, space.size)]
     stages = method.stages(search.epochs, space.size)
     for size in dict.fromkeys(stage.size for stage in stages):
-        found += [(f"space.{key}", reason) for key, reason in space.check_size(shape_of(data), size)]
-    found += check_space
+        problems += [(f"space.{key}", reason) for key, reason in space.check_size(shape_of(data), size)]
+    problems += check_space
     feeds = {feed for stage in stages for phase in stage.phases for feed in phase.feeds}
     if isinstance(data, schema.Images) and data.split == 1.0:
         if feeds & {"valid", "score"}:
-            found.append(("data.split", f"must be below 1: method {method.name} trains the architecture on the rest"))
+            problems.append(
+                ("data.split", f"must be below 1: method {method.name} trains the architecture on the rest")
+            )
         elif method.uses_score_feed:
-            found.append(("data.split", f"must be below 1: method {method.name} measures the supernet on the rest"))
-    return found
+            problems.append(("data.split", f"must be below 1: method {method.name} measures the supernet on the rest"))
+    return problems
 
 
 def _text(data: schema.Text) -> Refusals:
@@ -288,20 +304,20 @@ def _text(data: schema.Text) -> Refusals:
 
 
 def _data(data: schema.Images) -> Refusals:
-    found: Refusals = []
+    problems: Refusals = []
     info, side = DATA[data.name], _image_shape(data).side
     if data.name == "folder" and data.path is None:
-        found.append(("data.path", "must say which folder of images to read"))
+        problems.append(("data.path", "must say which folder of images to read"))
     if info.side is not None and data.side not in (None, info.side) and data.name != "digits":
-        found.append(("data.side", f"{data.name} has images of side {info.side}; leave it out"))
+        problems.append(("data.side", f"{data.name} has images of side {info.side}; leave it out"))
     if (data.crop or 0) >= side:
-        found.append(("data.crop", f"must be below the images' side, {side}; got {data.crop}"))
+        problems.append(("data.crop", f"must be below the images' side, {side}; got {data.crop}"))
     for key, value in (("data.mean", data.mean), ("data.std", data.std)):
         if value is not None and len(value) != info.channels:
-            found.append((key, f"must hold one number per channel, {info.channels}; got {len(value)}"))
+            problems.append((key, f"must hold one number per channel, {info.channels}; got {len(value)}"))
     if any(deviation <= 0 for deviation in data.std or ()):
-        found.append(("data.std", "must be above 0 for every channel"))
-    return found
+        problems.append(("data.std", "must be above 0 for every channel"))
+    return problems
 
 
 def _rates(at: str, settings: schema.Weights | schema.ImageTrain) -> Refusals:
@@ -321,17 +337,17 @@ def _nesterov(weights: schema.Weights, method: Any) -> Refusals:
 
 def _schedule(weights: schema.Weights, epochs: int) -> Refusals:
     """Keys of the learning rate that say nothing without another, and a warm-up that leaves no schedule."""
-    found, at, length = [], "search.weights", weights.cosine_epochs or epochs
+    problems, at, length = [], "search.weights", weights.cosine_epochs or epochs
     if weights.warmup_lr and weights.rate_per == "epoch":
-        found.append((f"{at}.warmup_lr", f"needs {at}.rate_per=step; by epochs a warm-up begins above 0 by itself"))
+        problems.append((f"{at}.warmup_lr", f"needs {at}.rate_per=step; by epochs a warm-up begins above 0 by itself"))
     if weights.rate_per == "step" and weights.warmup >= length:
-        found.append((f"{at}.warmup", f"must be below the {length} epochs of the schedule; got {weights.warmup}"))
+        problems.append((f"{at}.warmup", f"must be below the {length} epochs of the schedule; got {weights.warmup}"))
     if weights.cosine_growth is not None and weights.cosine_epochs is None:
-        found.append((f"{at}.cosine_growth", f"needs {at}.cosine_epochs, the length of the first cosine"))
-    return found
+        problems.append((f"{at}.cosine_growth", f"needs {at}.cosine_epochs, the length of the first cosine"))
+    return problems
 
 
 def _betas(betas: tuple[float, float]) -> Refusals:
     if all(0 <= beta < 1 for beta in betas):
         return []
-    return [("search.arch.betas", f"must both be at least 0 and below 1; got {shown(betas)}")]
+    return [("search.arch.betas", f"must both be at least 0 and below 1; got {quote_value(betas)}")]

@@ -1,1 +1,1 @@
-"""What every program needs and no paper mentions: devices, checkpoints, signals, the console."""
+"""Infrastructure: devices, checkpoints, signals, files, the console."""

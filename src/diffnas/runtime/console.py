@@ -1,4 +1,4 @@
-"""What a person sees: progress bars on a terminal, plain lines elsewhere, and nothing of either in a library call's output.
+"""Progress bars on a terminal, and plain lines elsewhere; a library call prints neither to standard output.
 
 Everything goes to standard error through one logger, so that standard output stays free for results.
 """

@@ -1,4 +1,4 @@
-"""Where a run computes, and in what form its tensors lie in memory."""
+"""The device of a run, and the memory format of its tensors."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def compiled(module: nn.Module) -> nn.Module:
 
 
 def no_compiler(device: torch.device) -> str | None:
-    """Why nothing can be compiled for `device`; None where it can."""
+    """Returns why nothing can be compiled for `device`, or None if it can."""
     try:
         if device.type == "cpu":
             from torch._inductor.cpp_builder import get_cpp_compiler

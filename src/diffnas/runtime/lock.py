@@ -1,4 +1,4 @@
-"""One process at a time in a folder, for as long as the folder stays where it is."""
+"""A lock that admits one process at a time to a folder, as long as the folder is not moved."""
 
 from __future__ import annotations
 

@@ -21,14 +21,14 @@ MEASURES = ("", "Ki", "Mi", "Gi", "Ti")
 
 @dataclass(frozen=True)
 class Lack:
-    """What is full, in words, and what frees some of it."""
+    """The resource that is full, in words, and a remedy."""
 
     said: str
     remedy: Literal["free some space", "close other programs"]
 
 
 def lack_of_room(error: BaseException, where: str = "the disk") -> Lack | None:
-    """What was full, `where` the error names no path; None where `error` is another one."""
+    """Returns the resource that was full, at `where` if the error names no path; None for other errors."""
     if isinstance(error, OSError) and error.errno in DISK:
         return Lack(f"{error.filename or where}: {error.strerror}", "free some space")
     if isinstance(error, MemoryError) or MEMORY.search(str(error)):
@@ -64,7 +64,7 @@ def free_memory() -> int | None:
 
 
 def _container() -> list[int]:
-    """What the control group leaves, where it sets a limit."""
+    """Returns the memory that the control group leaves, if it sets a limit."""
     group = Path("/sys/fs/cgroup")
     try:
         limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))

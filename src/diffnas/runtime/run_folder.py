@@ -35,7 +35,7 @@ SEAL = "# as the run wrote it, sha256 "
 
 @dataclass(frozen=True)
 class Part:
-    """One command's folder of a run: a search, or one training."""
+    """A command's folder within a run: a search, or one training."""
 
     path: Path
 
@@ -113,7 +113,7 @@ class Part:
         write_text(self.path / name, plain_json(value, indent=1) + "\n")
 
     def read_json(self, name: str) -> Any:
-        """What `write_json` wrote; raises `RunError` where it is absent or damaged."""
+        """Reads a file of `write_json`; raises `RunError` if it is absent or damaged."""
         try:
             return json.loads(read_bytes(self.path / name).decode("utf-8"))
         except OSError as error:
@@ -201,7 +201,7 @@ def new_run(path: str | Path | None, recipe: str) -> Run:
 
 
 def unclaim(part: Part) -> None:
-    """Takes away the folder of `part`, where nothing was computed that a checkpoint holds."""
+    """Removes the folder of `part` if no checkpoint holds anything computed."""
     if not any(part.checkpoints.glob("*.pt")):
         shutil.rmtree(part.path, ignore_errors=True)
         with contextlib.suppress(OSError):  # other parts stay

@@ -50,19 +50,19 @@ def usage(statistics: Path = STATISTICS) -> Usage | None:
 
 
 def taken(before: Usage, now: Usage) -> float:
-    """How many CPUs other programs kept busy between two moments."""
+    """Returns the number of CPUs that other programs kept busy between two moments."""
     passed = max(now.moment - before.moment, 1e-9)
     return max(0.0, (now.every - before.every - (now.own - before.own)) / passed)
 
 
 def cpus() -> int:
-    """How many CPUs this process may run on."""
+    """Returns the number of CPUs that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def fitted_threads() -> Iterator[None]:
-    """Within, torch has as many threads as there are free CPUs; a line says so where that is not all of them.
+    """Runs a block with as many torch threads as there are free CPUs; logs a line if that is not all of them.
 
     Nothing changes where OMP_NUM_THREADS says how many.  A run keeps the number that it began with.
     """
@@ -80,7 +80,7 @@ def fitted_threads() -> Iterator[None]:
 
 
 def taken_now() -> float:
-    """How many CPUs other programs keep busy now, in a look of `LOOK` seconds; 0 where the system does not tell."""
+    """Measures for `LOOK` seconds how many CPUs other programs keep busy; 0 if the system does not tell."""
     before = usage()
     time.sleep(LOOK if before else 0.0)
     now = usage()
@@ -88,13 +88,13 @@ def taken_now() -> float:
 
 
 def fitting_threads(threads: int, count: int, others: float) -> int:
-    """How many of `threads` have a CPU of `count` for themselves when other programs keep `others` busy; at least one."""
+    """Returns how many of `threads` find a free CPU, of `count`, while other programs keep `others` busy; at least one."""
     return max(1, min(threads, int(count - others + 0.5)))
 
 
 @contextmanager
 def sharing() -> Iterator[None]:
-    """Within, threads that wait for one another sleep while other programs need the CPUs, and spin while they do not."""
+    """Runs a block in which waiting threads sleep while other programs need the CPUs, and spin otherwise."""
     if torch.get_num_threads() == 1 or usage() is None or any(name in os.environ for name in FIXED):
         yield
         return

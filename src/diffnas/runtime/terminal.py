@@ -1,4 +1,4 @@
-"""What reaches a terminal: lines in which nothing acts on it, to streams that may be closed or full.
+"""Output to terminals: lines without control characters, to streams that may be closed or full.
 
 Everything the program prints passes through `printable`; standard output and error are `Steady` while a command runs, so that
 a reader who has left, a closed window or a full disk never ends a search whose results are in files.
@@ -92,7 +92,7 @@ def _open_closed() -> None:
 
 
 def lost_output() -> str | None:
-    """Why something printed did not arrive, None where it did, or where its reader wanted no more."""
+    """Returns why output did not arrive, or None if it did or its reader wanted no more."""
     lost = getattr(sys.stdout, "lost", None)
     if lost is None or isinstance(lost, BrokenPipeError):
         return None

@@ -79,24 +79,24 @@ def yaml_lines(tree: Mapping[str, Any], origins: Mapping[str, str], at: str = ""
             yield from yaml_lines(value, origins, f"{dotted}.", indent + "  ")
         else:
             origin = " ".join(origins.get(dotted, "default").split())
-            yield f"{indent}{key}: {flow(value)}  # {origin}"
+            yield f"{indent}{key}: {to_flow_yaml(value)}  # {origin}"
 
 
-def flow(value: Any) -> str:
+def to_flow_yaml(value: Any) -> str:
     """`value` as YAML on one line."""
     style = '"' if isinstance(value, str) and len(value.splitlines()) > 1 else None
     text = yaml.dump(value, Dumper=RecipeDumper, default_style=style, default_flow_style=True, width=10**9)
     return str(text).strip().removesuffix("...").strip()
 
 
-def shown(value: Any) -> str:
+def quote_value(value: Any) -> str:
     """`value` for a message: short, and text in quotes."""
-    text = repr(value[:60]) if isinstance(value, str) else flow(_beginning(value))
+    text = repr(value[:60]) if isinstance(value, str) else to_flow_yaml(_beginning(value))
     return text if len(text) <= 60 else f"{text[:56]} ..."
 
 
 def _beginning(value: Any, depth: int = 4) -> Any:
-    """As much of `value` as fits into a message: it may be as large as its file."""
+    """Returns as much of `value` as fits into a message: it may be as large as its file."""
     if isinstance(value, str):
         return value[:60]
     if not value or not isinstance(value, Mapping | list | tuple):

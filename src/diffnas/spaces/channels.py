@@ -1,4 +1,4 @@
-"""What spaces do with channels."""
+"""Operations on channels that spaces share."""
 
 from __future__ import annotations
 

@@ -18,15 +18,15 @@ Copies = tuple[Tensor | None, ...]
 
 
 def channel_copies(old: Mapping[str, Tensor], new: nn.Module, generator: torch.Generator) -> dict[str, Copies]:
-    """For every tensor of the ops of `new` that is wider than in the state dict `old`, what it copies, by name."""
-    found: dict[str, Copies] = {}
+    """Returns for every op tensor of `new` that is wider than in the state dict `old` the channels it copies, by name."""
+    copies_of: dict[str, Copies] = {}
     for name, ops in new.named_modules():
         if isinstance(ops, nn.ModuleDict):
             for op_name, op in ops.items():
-                found |= _of_op(f"{name}.{op_name}", op, old, generator)
+                copies_of |= _of_op(f"{name}.{op_name}", op, old, generator)
     return {
         name: copies
-        for name, copies in found.items()
+        for name, copies in copies_of.items()
         if name in old and any(index is not None and len(index) != old[name].shape[k] for k, index in enumerate(copies))
     }
 
@@ -40,7 +40,7 @@ def widened(tensor: Tensor, copies: Copies) -> Tensor:
 
 
 def _of_op(prefix: str, op: nn.Module, old: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Copies]:
-    found: dict[str, Copies] = {}
+    copies: dict[str, Copies] = {}
     flowing: Tensor | None = None  # what the channels copy at this point of the op
     branches: list[Tensor] = []  # the outputs of convolutions that read one input side by side
     for name, layer in _layers(prefix, op):
@@ -49,11 +49,11 @@ def _of_op(prefix: str, op: nn.Module, old: Mapping[str, Tensor], generator: tor
             before, after = old[key].shape, layer.weight.shape
             if layer.groups > 1:
                 flowing = _copies(before[0], after[0], generator) if flowing is None else flowing
-                found[key] = (flowing,)
+                copies[key] = (flowing,)
                 continue
             read = _copies(before[1], after[1], generator) if flowing is None else flowing
             out = _copies(before[0], after[0], generator)
-            found[key] = (out, read)
+            copies[key] = (out, read)
             if _parallel(op):
                 branches.append(out + sum(old[f"{prefix}.even.weight"].shape[:1]) * len(branches))
                 flowing = read if len(branches) == 1 else torch.cat(branches)
@@ -64,8 +64,8 @@ def _of_op(prefix: str, op: nn.Module, old: Mapping[str, Tensor], generator: tor
             if flowing is None and statistic in old:
                 flowing = _copies(len(old[statistic]), layer.num_features, generator)
             if flowing is not None:
-                found |= {f"{name}.{part}": (flowing,) for part in ("running_mean", "running_var", "weight", "bias")}
-    return found
+                copies |= {f"{name}.{part}": (flowing,) for part in ("running_mean", "running_var", "weight", "bias")}
+    return copies
 
 
 def _parallel(op: nn.Module) -> bool:

@@ -34,10 +34,10 @@ class ImageTask:
         return accuracy
 
     def metrics(self, loss: float, accuracy: float) -> dict[str, float]:
-        """What is recorded: the mean loss, and the accuracy (given as a share) in percent."""
+        """Returns the metrics for the record: the mean loss, and the accuracy (given as a share) in percent."""
         return {"loss": loss, "accuracy": 100.0 * accuracy}
 
     def format_metrics(self, name: str, row: Mapping[str, float], short: bool = False) -> str:
-        """What a line says of `{NAME_loss, NAME_accuracy}`."""
+        """Formats `{NAME_loss, NAME_accuracy}` for a log line."""
         loss, accuracy = row[f"{name}_loss"], row[f"{name}_accuracy"]
         return f"{name} {loss:.3f} {accuracy:.1f}%" if short else f"{name} loss {loss:.3f} acc {accuracy:.2f}%"

@@ -48,17 +48,17 @@ class LanguageTask:
         return {"loss": loss, "perplexity": _exp(min(loss, 700.0)), "accuracy": 100.0 * accuracy}
 
     def format_metrics(self, name: str, row: Mapping[str, float], short: bool = False) -> str:
-        """What a line says of `{NAME_perplexity}`."""
+        """Formats `{NAME_perplexity}` for a log line."""
         return f"{name} {'' if short else 'perplexity '}{row[f'{name}_perplexity']:.2f}"
 
     def _regularisers(self, spoken: LanguageModelOutput) -> Tensor | None:
-        found = None
+        total = None
         if self.alpha:
-            found = self.alpha * spoken.dropped.square().mean()
+            total = self.alpha * spoken.dropped.square().mean()
         if self.beta and len(spoken.states) > 1:  # a window of one row has no differences
             slowness = self.beta * (spoken.states[1:] - spoken.states[:-1]).square().mean()
-            found = slowness if found is None else found + slowness
-        return found
+            total = slowness if total is None else total + slowness
+        return total
 
 
 @dataclass(frozen=True)

@@ -162,8 +162,8 @@ def test_both_supernets_agree_at_the_recorded_weights(oracle: Any, in_float64: A
         given, mixture = given_of_pc_darts(call, space)
         logits = supernet(call.given["x"], mixture)
         loss = F.cross_entropy(logits, call.given["y"])
-        slopes = torch.autograd.grad(loss, [*given.values(), *supernet.parameters()])
-        found.append([logits, torch.cat([slope.flatten() for slope in slopes[:4]]), *slopes[4:]])
+        grads = torch.autograd.grad(loss, [*given.values(), *supernet.parameters()])
+        found.append([logits, torch.cat([grad.flatten() for grad in grads[:4]]), *grads[4:]])
     for mine, theirs in zip(*found, strict=True):
         close(mine, theirs)
 
@@ -186,11 +186,11 @@ def test_the_recorded_supernet_of_pc_darts(form: Form, oracle: Any, close: Any) 
         name: given[name] if name in given else parameters[translate(supernet, [name], "darts")[name]]
         for name in recorded
     }
-    slopes = dict(zip(ours, torch.autograd.grad(loss, list(ours.values())), strict=True))
+    grads = dict(zip(ours, torch.autograd.grad(loss, list(ours.values())), strict=True))
     for group in ("alphas", "betas"):  # the tolerance holds for all of a call together
-        close(*(torch.cat([t[f"{group}_{kind}"] for kind in space.cells]) for t in (slopes, recorded)))
+        close(*(torch.cat([t[f"{group}_{kind}"] for kind in space.cells]) for t in (grads, recorded)))
     for name in recorded:
-        close(slopes[name], recorded[name]) if name not in given else None
+        close(grads[name], recorded[name]) if name not in given else None
     after, buffers = supernet.state_dict(), call.group("buffer_after/")
     for theirs, name in translate(supernet, buffers, "darts").items():
         close(after[name], buffers[theirs])

@@ -65,19 +65,19 @@ def outcome(supernet: nn.Module, mix: Mix, carried: bool, norm: str = "own") -> 
     leaves |= (
         {"shares": mix.op} | ({} if mix.edge is None else {"edge": mix.edge}) | ({"carry": carry} if carried else {})
     )
-    slopes = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
     found = {name: t.detach() for name, t in zip(spoken._fields, spoken, strict=True)}
     found |= {
-        f"slope {n}": torch.zeros_like(t) if g is None else g for (n, t), g in zip(leaves.items(), slopes, strict=True)
+        f"grad {n}": torch.zeros_like(t) if g is None else g for (n, t), g in zip(leaves.items(), grads, strict=True)
     }
     return found | {f"state {n}": t.clone() for n, t in supernet.state_dict().items()}
 
 
 def agree(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
     assert list(found) == list(expected)
-    largest = max(float(t.abs().max()) for name, t in expected.items() if name.startswith("slope"))
+    largest = max(float(t.abs().max()) for name, t in expected.items() if name.startswith("grad"))
     for name, theirs in expected.items():
-        size = max(float(theirs.abs().max()), 1e-3 * largest if name.startswith("slope") else 1e-30)
+        size = max(float(theirs.abs().max()), 1e-3 * largest if name.startswith("grad") else 1e-30)
         assert torch.allclose(found[name], theirs, rtol=0.0, atol=tolerance * size), name
 
 
@@ -186,22 +186,22 @@ def test_gradients_are_derivatives(close: Any) -> None:
     def run(x: Tensor, hidden: Tensor, start: Tensor, shares: Tensor, *weights: Tensor) -> Tensor:
         return (recur(plan, x, hidden, mask, start, weights, shares)[0] * push).sum()
 
-    slopes, step = torch.autograd.grad(run(*leaves), leaves), 1e-6
-    for place, (leaf, slope) in enumerate(zip(leaves, slopes, strict=True)):
+    grads, step = torch.autograd.grad(run(*leaves), leaves), 1e-6
+    for place, (leaf, grad) in enumerate(zip(leaves, grads, strict=True)):
         way = torch.randn_like(leaf)
         ends = [run(*leaves[:place], leaf + sign * step * way, *leaves[place + 1 :]) for sign in (1, -1)]
-        close((ends[0] - ends[1]) / (2 * step), (slope * way).sum().detach(), 1e-7)
+        close((ends[0] - ends[1]) / (2 * step), (grad * way).sum().detach(), 1e-7)
 
 
 def test_it_goes_back_once() -> None:
     supernet, mix = built("fast", STILL), mixed(STILL, False, "all")
     tokens = torch.zeros(2, N, dtype=torch.int64)
     loss = supernet((tokens, None), {KIND: mix}).states.square().sum()
-    (slope,) = torch.autograd.grad(loss, [mix.op], retain_graph=True, create_graph=True)
+    (grad,) = torch.autograd.grad(loss, [mix.op], retain_graph=True, create_graph=True)
     with pytest.raises(RuntimeError, match="once"):
         torch.autograd.grad(loss, [mix.op], retain_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
-        slope.sum().backward()
+        grad.sum().backward()
 
 
 @pytest.mark.parametrize("form", ["plain", "fast"])

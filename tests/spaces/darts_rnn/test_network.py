@@ -70,8 +70,8 @@ def test_values_and_gradients(genotype: Genotype, close: Any) -> None:
     leaves = [x, h, *network.cell.parameters()]
     found, expected = network.cell(x, h, mask), by_hand(network, genotype.cells[KIND], x, h, mask)
     close(found, expected.detach())
-    slopes = [torch.autograd.grad((value * push).sum(), leaves, allow_unused=True) for value in (found, expected)]
-    for mine, theirs in zip(*slopes, strict=True):
+    grads = [torch.autograd.grad((value * push).sum(), leaves, allow_unused=True) for value in (found, expected)]
+    for mine, theirs in zip(*grads, strict=True):
         if theirs is None:  # a node that nothing reads
             assert not mine.any()
         elif theirs.any():

@@ -39,11 +39,11 @@ def test_evaluation_models(version: str, oracle: Any, close: Any) -> None:
     loss = F.nll_loss(spoken.log_probs.flatten(0, 1), call.given["targets"])
     close(loss, call.found["loss"])
     loss.backward()
-    parameters, slopes = dict(network.named_parameters()), call.group("grad/")
-    names = translate(network, slopes, "darts-rnn")
+    parameters, grads = dict(network.named_parameters()), call.group("grad/")
+    names = translate(network, grads, "darts-rnn")
     assert set(names.values()) == set(parameters)
     for theirs, ours in names.items():
-        close(parameters[ours].grad, slopes[theirs])
+        close(parameters[ours].grad, grads[theirs])
 
 
 # In evaluation nothing holds the values back (the recorded statistics have hardly moved): hidden states reach 488, and the
@@ -109,8 +109,8 @@ def test_first_order(form: Form, oracle: Any, close: Any) -> None:
     search, valid = loaded(call, form), batch(call, "_valid")
     mixture = search.relax("arch")
     found = differentiate(search, mixture, valid, {"mixture"}, "train_frozen_stats")
-    (slope,) = torch.autograd.grad(mixture.tensors(), list(search.arch.parameters()), found.mixture)
-    close(slope, call.found["grad/alphas"])
+    (grad,) = torch.autograd.grad(mixture.tensors(), list(search.arch.parameters()), found.mixture)
+    close(grad, call.found["grad/alphas"])
     close(found.loss.carry, call.found["hidden_valid_next"])
     arch_step(search, search.relax("arch"), valid)
     close(next(iter(search.arch.parameters())).detach(), call.found["alphas_after_adam"])
@@ -140,9 +140,9 @@ def restated(
     search.supernet.cell.norm.track_running_stats = False
     eta = 2.0 * train.scale
     start = [w.detach().clone().requires_grad_() for w in weights]
-    slopes, kappa = clipped(list(torch.autograd.grad(loss(start, alphas, train), start)))
+    grads, kappa = clipped(list(torch.autograd.grad(loss(start, alphas, train), start)))
     rates = [0.0 if name in stays else eta for name, _ in search.supernet.named_parameters()]
-    steps = zip(rates, start, slopes, strict=True)
+    steps = zip(rates, start, grads, strict=True)
     ahead = [(w - rate * (g + 5e-7 * w)).detach().requires_grad_() for rate, w, g in steps]
     alphas = alphas.detach().requires_grad_()
     direct, *vector = torch.autograd.grad(loss(ahead, alphas, valid), [alphas, *ahead])
@@ -163,8 +163,8 @@ def test_second_order_with_its_clips(clip: float, form: Form, oracle: Any, close
     search, train, valid = loaded(call, form), batch(call, scale=0.5), batch(call, "_valid")
     expected = restated(loaded(call, "plain"), call.given["alphas"].clone(), train, valid, clip)
     mixture = search.relax("arch")
-    loss, slope = hypergradient(search, mixture, train, valid, clip=clip)
-    (alphas,) = torch.autograd.grad(mixture.tensors(), list(search.arch.parameters()), slope)
+    loss, grad = hypergradient(search, mixture, train, valid, clip=clip)
+    (alphas,) = torch.autograd.grad(mixture.tensors(), list(search.arch.parameters()), grad)
     close(alphas, expected, 1e-8)
     assert loss.carry.shape == (1, 3, 16) and not loss.carry.requires_grad
     mixture = search.relax("arch")
@@ -174,8 +174,8 @@ def test_second_order_with_its_clips(clip: float, form: Form, oracle: Any, close
     assert not torch.allclose(plain[0], expected, rtol=1e-6)
     before = search.arch.alpha[KIND].detach().clone()
     unrolled_arch_step(search, search.relax("arch"), train, valid, clip=clip)
-    slope = expected + 1e-3 * before  # Adam's first step
-    close(search.arch.alpha[KIND].detach(), before - 3e-3 * slope / (slope.abs() + 1e-8), 1e-6)
+    grad = expected + 1e-3 * before  # Adam's first step
+    close(search.arch.alpha[KIND].detach(), before - 3e-3 * grad / (grad.abs() + 1e-8), 1e-6)
 
 
 class Tied(torch.nn.Module):
@@ -222,8 +222,8 @@ def test_our_look_ahead_moves_the_tied_embedding(form: Form, oracle: Any, close:
 
     monkeypatch.setattr(search, "task", type("Watching", (), {"loss": staticmethod(watched)})())
     mixture = search.relax("arch")
-    slope = hypergradient(search, mixture, train, valid, clip=0.25)[1]
-    (found,) = torch.autograd.grad(mixture.tensors(), list(search.arch.parameters()), slope)
+    grad = hypergradient(search, mixture, train, valid, clip=0.25)[1]
+    (found,) = torch.autograd.grad(mixture.tensors(), list(search.arch.parameters()), grad)
     (ahead,) = [weight for is_ahead, weight in seen if is_ahead]
     assert float((ahead - before).abs().max()) > 1e-4 and torch.equal(search.supernet.embedding.weight, before)
     moved, left = (

@@ -50,9 +50,9 @@ def outcome(module: nn.Module, x: Tensor, given: Any, tensors: list[Tensor]) -> 
     value = module(x, given)
     push = torch.randn(value.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(value.dtype)
     named = {**dict(module.named_parameters()), "input": x, **{f"mixture {i}": t for i, t in enumerate(tensors)}}
-    slopes = torch.autograd.grad(value, list(named.values()), push, allow_unused=True)
+    grads = torch.autograd.grad(value, list(named.values()), push, allow_unused=True)
     found = {
-        f"slope {n}": torch.zeros_like(t) if g is None else g for (n, t), g in zip(named.items(), slopes, strict=True)
+        f"grad {n}": torch.zeros_like(t) if g is None else g for (n, t), g in zip(named.items(), grads, strict=True)
     }
     return {"value": value.detach(), **found, **{n: t.clone() for n, t in module.state_dict().items()}}
 
@@ -64,12 +64,12 @@ def disagreement(found: Outcome, expected: Outcome, tolerance: float) -> list[st
     be zero but for rounding.
     """
     assert list(found) == list(expected)
-    largest = max(float(t.abs().max()) for name, t in expected.items() if name.startswith("slope"))
+    largest = max(float(t.abs().max()) for name, t in expected.items() if name.startswith("grad"))
     wrong = []
     for name, theirs in expected.items():
         mine = found[name]
         assert mine.shape == theirs.shape and mine.dtype == theirs.dtype, name
-        floor = 1e-3 * largest if name.startswith("slope") else 0.0
+        floor = 1e-3 * largest if name.startswith("grad") else 0.0
         if name.endswith("running_mean"):
             floor = float(expected[name.replace("running_mean", "running_var")].max()) ** 0.5
         size = max(float(theirs.abs().max()), floor, 1e-30)
@@ -192,8 +192,8 @@ def test_it_is_twice_differentiable() -> None:
         mixture, x = Mixture({"cell": random_mix()}), torch.randn(3, 3, 8, 8, dtype=torch.float64)
         weights = list(supernet.parameters())
         loss = F.cross_entropy(supernet(x, mixture), torch.tensor([0, 1, 2]))
-        slopes = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
-        norm = torch.stack([slope.square().sum() for slope in slopes]).sum()
+        grads = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
+        norm = torch.stack([grad.square().sum() for grad in grads]).sum()
         products.append(torch.autograd.grad(norm, [*weights, *mixture.tensors()], materialize_grads=True))
     for mine, theirs in zip(*products, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-9)
@@ -208,8 +208,8 @@ def test_bfloat16_is_near() -> None:
         found = quick(x, mixture)
         loss = F.cross_entropy(found, torch.arange(8) % 5)
     assert torch.allclose(found.float(), expected, atol=0.2 * float(expected.abs().max()), rtol=0.0)
-    for slope in torch.autograd.grad(loss, [*quick.parameters(), *mixture.tensors()]):
-        assert slope.dtype == torch.float32 and torch.isfinite(slope).all()
+    for grad in torch.autograd.grad(loss, [*quick.parameters(), *mixture.tensors()]):
+        assert grad.dtype == torch.float32 and torch.isfinite(grad).all()
 
 
 @pytest.mark.parametrize("sides", [(1, 1), (1, 4), (2, 3), (5, 4)])

@@ -32,8 +32,8 @@ def test_padding_is_left_out_of_the_mean() -> None:
 def test_the_rest() -> None:
     assert torch.equal(OPS["skip_connect"](4, False, True)(X), X)
     x = X.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(Zero()(x).sum(), x)
-    assert not Zero()(x).any() and not slope.any()
+    (grad,) = torch.autograd.grad(Zero()(x).sum(), x)
+    assert not Zero()(x).any() and not grad.any()
 
 
 def test_residual() -> None:

@@ -35,9 +35,9 @@ def test_networks(name: str, oracle: Any, close: Any) -> None:
     loss = F.cross_entropy(logits, call.given["y"])
     close(loss, call.found["loss_train"])
     loss.backward()
-    slopes = call.group("grad/")
-    for theirs, ours in translate(network, slopes, "nasbench201").items():
-        close(network.get_parameter(ours).grad, slopes[theirs])
+    grads = call.group("grad/")
+    for theirs, ours in translate(network, grads, "nasbench201").items():
+        close(network.get_parameter(ours).grad, grads[theirs])
 
 
 SEARCHES = {
@@ -51,7 +51,7 @@ SEARCHES = {
 @pytest.mark.parametrize("name", SEARCHES)
 def test_supernets(name: str, form: Form, oracle: Any, close: Any) -> None:
     """The mixture is the softmax of alphas, a given one, or the one that the original drew."""
-    call, (given, slope) = oracle(name), SEARCHES[name]
+    call, (given, grad) = oracle(name), SEARCHES[name]
     space = NASBench201(channels=4, layers=1)
     supernet = space.supernet(Shape(10, 3, 16), form=form).to(call.given["x"].dtype)
     load_weights(supernet, call.state, "drnas-nb201")
@@ -62,7 +62,7 @@ def test_supernets(name: str, form: Form, oracle: Any, close: Any) -> None:
     loss = F.cross_entropy(logits, call.given["y"])
     close(loss, call.found["loss"])
     loss.backward()
-    close(leaf.grad, call.found[f"grad/{slope}"])
+    close(leaf.grad, call.found[f"grad/{grad}"])
     close(supernet.get_parameter("stem.0.weight").grad, call.found["grad/stem.0.weight"])
 
 

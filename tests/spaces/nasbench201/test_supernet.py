@@ -54,8 +54,8 @@ def test_idle_entries_add_neither_value_nor_gradient() -> None:
     op = mix().op.requires_grad_()
     found = cell(x, Mix(op, active=live))
     torch.testing.assert_close(found, cell(x, Mix(op * live)))
-    (slope,) = torch.autograd.grad(found.square().sum(), op)
-    assert not slope[~live].any()
+    (grad,) = torch.autograd.grad(found.square().sum(), op)
+    assert not grad[~live].any()
     counters = {e: cell.edge(e).ops["nor_conv_3x3"].get_buffer("2.num_batches_tracked") for e in range(6)}
     assert all(int(n) == (2 if live[e, 3] else 1) for e, n in counters.items())
 

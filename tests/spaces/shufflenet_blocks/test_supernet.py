@@ -118,8 +118,8 @@ def test_both_forms_are_one_module() -> None:
 def test_it_is_differentiable_twice() -> None:
     supernet = TINY.supernet(SHAPE).double()
     share = torch.rand(3, 4).double().requires_grad_()
-    (slope,) = torch.autograd.grad(supernet(images(), {"blocks": Mix(share)}).square().sum(), share, create_graph=True)
-    assert torch.autograd.grad(slope.sum(), list(supernet.parameters()), allow_unused=True)[0].abs().sum() > 0
+    (grad,) = torch.autograd.grad(supernet(images(), {"blocks": Mix(share)}).square().sum(), share, create_graph=True)
+    assert torch.autograd.grad(grad.sum(), list(supernet.parameters()), allow_unused=True)[0].abs().sum() > 0
 
 
 def test_normalisation_and_fresh_weights() -> None:

@@ -55,33 +55,33 @@ class Budget(Wrapper):
 
     @override
     def check_settings(self) -> list[tuple[str, str]]:
-        """A table goes with latency, and must be sound."""
-        found = super().check_settings()
+        """Checks that a table is given exactly for latency, and can be read."""
+        problems = super().check_settings()
         if (self.unit == "latency") != (self.table is not None):
-            found.append(("table", "goes with method.unit=latency: set both, or neither"))
+            problems.append(("table", "goes with method.unit=latency: set both, or neither"))
         if self.table is not None:
             try:
                 read_cost_table(self.table)
             except RecipeError as error:
-                found += [("table", line) for line in error.lines]
-        return found
+                problems += [("table", line) for line in error.lines]
+        return problems
 
     @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
-        """Every op that may be derived has a cost."""
-        found = super().check_space(space)
+        """Checks that every op that may be derived has a cost."""
+        problems = super().check_space(space)
         if self.table is None:
             reason = f"{space.name} does not tell what its ops cost; give a table of latencies (method.table)"
-            return found + [("name", reason)] * (space.modality == "text")
+            return problems + [("name", reason)] * (space.modality == "text")
         try:
             missing = read_cost_table(self.table).missing(space.cells)
         except RecipeError:
-            return found  # refused already
-        return found + [("ops", f"{op} has no cost in {self.table}") for op in missing]
+            return problems  # refused already
+        return problems + [("ops", f"{op} has no cost in {self.table}") for op in missing]
 
     @override
     def on_epoch_boundary(self, search: Search, epoch: int) -> Transition:
-        """That of the method within; raises `RecipeError` where no network is within the limit."""
+        """Returns the base's transition; raises `RecipeError` if no network is within the limit."""
         self._prices(search)
         return super().on_epoch_boundary(search, epoch)
 
@@ -96,7 +96,7 @@ class Budget(Wrapper):
 
     @override
     def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
-        """That of the method within, and weight * max(0, expected / target - 1), or as `form` says."""
+        """[]: the base's penalty plus weight * max(0, expected / target - 1), or as `form` says."""
         own = super().penalty(search, mixture)
         if not self.weight:
             return own
@@ -106,7 +106,7 @@ class Budget(Wrapper):
 
     @override
     def derive(self, search: Search) -> Genotype | None:
-        """The genotype of the method within if it is within the limit; otherwise the strongest one that is."""
+        """Derives the base's genotype if it is within the limit; otherwise the strongest one that is."""
         genotype = super().derive(search)
         if self.limit is None or genotype is None:
             return genotype

@@ -1,4 +1,4 @@
-"""What cells cost, and the strongest ones within a limit: exact, by dynamic programming over edges and nodes.
+"""The strongest cells within a limit on their cost: exact, by dynamic programming over edges and nodes.
 
 A cell's strength is the sum of the strengths of its (edge, op) entries, so that without a limit the strongest cell is the
 one that `engine.strongest` derives.  Of all choices for the nodes seen so far only those are kept that no other beats in both
@@ -38,12 +38,12 @@ def affordable(
         -2::-1
     ]  # of the later nodes
     room = limit * (1 + 1e-12)  # sums of costs are rounded
-    found = [Choice()]
+    fronts = [Choice()]
     for front, rest in zip(options, cheapest, strict=True):
-        fitting = [(a, b) for a in found for b in front if a.cost + b.cost + rest <= room]
-        found = _front(_joined(a, b) for a, b in fitting or [(found[0], front[0])])
+        fitting = [(a, b) for a in fronts for b in front if a.cost + b.cost + rest <= room]
+        fronts = _front(_joined(a, b) for a, b in fitting or [(fronts[0], front[0])])
     chosen: dict[tuple[str, int], list[tuple[float, int, str]]] = {}
-    for kind, e, o in found[-1].entries:
+    for kind, e, o in fronts[-1].entries:
         source, node = cells[kind].edges[e]
         chosen.setdefault((kind, node), []).append((-strength[kind][e][o], source, cells[kind].ops[o]))
     nodes = {
@@ -54,7 +54,7 @@ def affordable(
 
 
 def cost_of(cells: Mapping[str, Cell], nodes: Mapping[str, Nodes], costs: Mapping[str, Rows]) -> float:
-    """What the ops of `nodes` cost together."""
+    """Returns the total cost of the ops of `nodes`."""
     return sum(
         costs[kind][cell.edges.index((source, node))][cell.ops.index(op)]
         for kind, cell in cells.items()
@@ -64,7 +64,7 @@ def cost_of(cells: Mapping[str, Cell], nodes: Mapping[str, Nodes], costs: Mappin
 
 
 def cheapest(cells: Mapping[str, Cell], costs: Mapping[str, Rows]) -> float:
-    """What the ops of the cheapest cells cost together."""
+    """Returns the total cost of the ops of the cheapest cells."""
     return cost_of(cells, affordable(cells, costs, costs, 0.0), costs)
 
 
@@ -104,9 +104,9 @@ def _joined(a: Choice, b: Choice) -> Choice:
 
 
 def _front(choices: Iterable[Choice]) -> list[Choice]:
-    """Those that no other beats in both cost and strength, by cost; of equals the first."""
-    found: list[Choice] = []
+    """Returns the Pareto front in cost and strength, sorted by cost; of equals the first."""
+    best: list[Choice] = []
     for choice in sorted(choices, key=lambda c: (c.cost, -c.strength)):
-        if not found or choice.strength > found[-1].strength:
-            found.append(choice)
-    return found
+        if not best or choice.strength > best[-1].strength:
+            best.append(choice)
+    return best

@@ -1,1 +1,1 @@
-"""What the data of a recipe give the commands, images and text alike."""
+"""Sources: the data of a recipe as the commands use them, images and text alike."""

@@ -1,4 +1,4 @@
-"""What a recipe's data section gives the commands, whether it holds images or text."""
+"""The interface of a source: what a recipe's data section gives the commands."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from diffnas.runtime.run_folder import Part
 
 
 class Task(engine.Task, Protocol):
-    """What outputs are worth, and how that is recorded and said."""
+    """The interface of a task: loss, reward, and metrics in files and log lines."""
 
     def metrics(self, loss: float, accuracy: float) -> dict[str, float]:
-        """What is recorded of a mean loss and a share of right answers, by name."""
+        """Returns the metrics of a mean loss and a share of right answers, by name."""
 
     def format_metrics(self, name: str, row: Mapping[str, float], short: bool = False) -> str:
-        """What a line says of the metrics `NAME_...` in `row`."""
+        """Formats the metrics `NAME_...` in `row` for a log line."""
 
 
 class Training(Protocol):
-    """How a network is trained on a source: everything that the loop over epochs leaves open."""
+    """The training of a network on a source: everything that the loop over epochs leaves open."""
 
     @property
     def task(self) -> Task:
@@ -39,22 +39,22 @@ class Training(Protocol):
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
-        """What moves the weights."""
+        """The optimizer of the weights."""
 
     def begin(self, epoch: int) -> float:
         """Prepares the network for an epoch; its learning rate."""
 
     def after(self, epoch: int) -> dict[str, float]:
-        """What an evaluation finds at the end of an epoch, if one is due, for its row of metrics."""
+        """Evaluates at the end of an epoch, if due, and returns entries for its row of metrics."""
 
     def result(self) -> Mapping[str, Tensor]:
         """The weights that the training ends with, by name."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs besides the network and the optimizer's numbers."""
+        """Returns what a checkpoint needs besides the network's and the optimizer's state."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from `state`; afterwards `optimizer` is of the kind that it was then."""
+        """Restores `state`; afterwards `optimizer` has the type it had then."""
 
 
 class Source(Protocol):
@@ -62,11 +62,11 @@ class Source(Protocol):
 
     @property
     def inputs(self) -> Inputs:
-        """How the data become a network's inputs."""
+        """The transformation of data to a network's inputs."""
 
     @property
     def shape(self) -> Shape | TextShape:
-        """What networks read."""
+        """The shape of the network's inputs and outputs."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -74,16 +74,16 @@ class Source(Protocol):
 
     @property
     def about(self) -> dict[str, Any]:
-        """What was found where the recipe says, for the record."""
+        """Returns a record of the data that were found."""
 
     def say(self) -> None:
-        """Says in the log what was found."""
+        """Logs what was found."""
 
     def search_task(self) -> Task:
         """The task of a search."""
 
     def search_weights(self) -> SupernetWeights:
-        """How the supernet's weights are trained."""
+        """Returns the optimizer and learning rate of the supernet's weights."""
 
     def search_feeds(self, device: torch.device) -> dict[str, Feed]:
         """The batches of a search: `train`, and `valid` and `score` where there is data for the architecture."""
@@ -103,7 +103,7 @@ class TestSet(Protocol):
         """The classes that the data have, or the words that they are read in."""
 
     def say(self) -> None:
-        """Says in the log what was found."""
+        """Logs what was found."""
 
     def evaluate(self, network: nn.Module, device: torch.device, part: Part | None = None) -> dict[str, Any]:
-        """What the test data say of `network`, which is on `device` and was trained in `part`."""
+        """Evaluates `network`, which is on `device` and was trained in `part`, on the test data."""

@@ -56,7 +56,7 @@ class ImageSource:
         return about | {"left_aside": dict(data.aside), "scale": asdict(data.scale)}
 
     def say(self) -> None:
-        """Says what was found, what was left aside, and what is odd about the images."""
+        """Logs what was found, what was left aside, and what is odd about the images."""
         say(self.data, _section(self.recipe).path)
 
     def search_task(self) -> ImageTask:
@@ -109,22 +109,22 @@ class ImageTest:
         self.names = self.data.test.names
 
     def say(self) -> None:
-        """Says what was found, what was left aside, and what is odd about the images."""
+        """Logs what was found, what was left aside, and what is odd about the images."""
         say(self.data, _section(self.recipe).path)
 
     def evaluate(self, network: nn.Module, device: torch.device, part: Part | None = None) -> dict[str, Any]:
         """Accuracies in percent on the test images that `part` was not trained on."""
         kept, trained_on = self._untrained(part)
         data = replace(self.data, test=self.data.test.subset(kept))
-        found = evaluate(network, ImageTask(), test_feed(self.recipe, data, device), PRECISIONS[self.recipe.precision])
-        low, high = found.interval()
+        result = evaluate(network, ImageTask(), test_feed(self.recipe, data, device), PRECISIONS[self.recipe.precision])
+        low, high = result.interval()
         return {
-            "accuracy": 100.0 * found.accuracy,
+            "accuracy": 100.0 * result.accuracy,
             "interval": [100.0 * low, 100.0 * high],
-            "error": 100.0 * (1.0 - found.accuracy),
-            "top5": 100.0 * found.top5,
-            "loss": found.loss,
-            "n": found.n,
+            "error": 100.0 * (1.0 - result.accuracy),
+            "top5": 100.0 * result.top5,
+            "loss": result.loss,
+            "n": result.n,
             "trained_on": trained_on,
             "weights": "last epoch",
             "mean": list(self.inputs.mean),
@@ -132,7 +132,7 @@ class ImageTest:
         }
 
     def _untrained(self, part: Part | None) -> tuple[Tensor, dict[str, Any] | None]:
-        """Where the test images are that `part` was not trained on, and how many it was, with the first; None if unknown."""
+        """[M]: the test images that `part` was not trained on; and the number and first of the others, None if unknown."""
         every = torch.arange(len(self.data.test))
         known = None if part is None else read_digests(part)
         if known is None:
@@ -177,20 +177,20 @@ class ImageTraining:
         every, last = self.settings.test_every, epoch + 1 == self.settings.epochs
         if not last and not (every and (epoch + 1) % every == 0):
             return {}
-        found = evaluate(self.network, self.task, self.watched, self.precision)
-        return {f"{self.part}_loss": found.loss, f"{self.part}_accuracy": 100.0 * found.accuracy}
+        result = evaluate(self.network, self.task, self.watched, self.precision)
+        return {f"{self.part}_loss": result.loss, f"{self.part}_accuracy": 100.0 * result.accuracy}
 
     def result(self) -> Mapping[str, Tensor]:
         """The weights as they are."""
-        found: Mapping[str, Tensor] = self.network.state_dict()
-        return found
+        weights: Mapping[str, Tensor] = self.network.state_dict()
+        return weights
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the network and the optimizer are all there is."""
+        """Returns nothing: the network and the optimizer are all the state."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
 
 def load_data(recipe: Recipe, stored: ImageInputs | None = None) -> ImageData:
@@ -212,7 +212,7 @@ def load_data(recipe: Recipe, stored: ImageInputs | None = None) -> ImageData:
 
 
 def say(data: ImageData, path: str | None) -> None:
-    """One line of what was found, one of what was left aside, and one for each thing that is odd."""
+    """Logs a line of what was found, one of what was left aside, and one for each oddity."""
     parts = [f"{role} {len(images):,} images{_place(data, role)}" for role, images in _parts(data).items()]
     log.info("data: %s: %s classes; %s", path or data.name, f"{data.classes:,}", "; ".join(parts))
     if data.aside:
@@ -228,7 +228,7 @@ def _parts(data: ImageData) -> dict[str, Pixels]:
 
 
 def _place(data: ImageData, role: str) -> str:
-    """Where the images of a part are, and what they are for where that is not plain."""
+    """Says where the images of a part are, and their purpose where it is not plain."""
     folder = data.folders.get(role)
     if folder is None or (folder == "." and role == "train"):
         return ""
@@ -242,7 +242,7 @@ def _place(data: ImageData, role: str) -> str:
 
 
 def shape_of(data: ImageData) -> Shape:
-    """What a network for `data` reads and answers."""
+    """Returns the shape of the inputs and outputs of a network for `data`."""
     return Shape(data.classes, data.channels, data.side)
 
 

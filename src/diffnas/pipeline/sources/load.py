@@ -39,7 +39,7 @@ def load_test_set(recipe: Recipe, inputs: Inputs, elsewhere: bool = False) -> Te
 
 
 def read_shape(recipe: Recipe) -> Shape | TextShape:
-    """What networks for the data of `recipe` read; a folder's classes and a text's own words are counted in the files."""
+    """Returns the shape of networks for the data of `recipe`; open numbers of classes or words are counted in the files."""
     shape = recipe.shape
     if isinstance(shape, TextShape):
         return shape if TEXTS[recipe.data.name].words is not None else load_source(recipe).shape

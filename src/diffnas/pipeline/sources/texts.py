@@ -54,7 +54,7 @@ class TextSource:
         return {"name": self.recipe.data.name, "path": self.recipe.data.path, "words": len(self.names), **parts}
 
     def say(self) -> None:
-        """Says how many words there are, and where each part is from."""
+        """Logs the number of words, and the source of each part."""
         files = {key: where.rpartition("/")[2] for key, where in self.corpus.origins.items()}
         parts = ", ".join(f"{key} {len(getattr(self.corpus, key)):,} tokens in {files[key]}" for key in PARTS)
         log.info(
@@ -89,7 +89,7 @@ class TextSource:
         return TextTraining(self.recipe, self.corpus, network, device)
 
     def record_training(self, part: Part) -> None:
-        """Nothing: parts of a text repeat each other's sentences, and stay what they are."""
+        """Does nothing: parts of a text may repeat each other's sentences."""
 
 
 class TextTest:
@@ -103,7 +103,7 @@ class TextTest:
         self.tokens = tokens[: data.test_limit]
 
     def say(self) -> None:
-        """Says how long the text is."""
+        """Logs the length of the text."""
         data = self.recipe.data
         log.info("data: %s: test %s tokens", data.path or data.name, f"{len(self.tokens):,}")
 
@@ -112,13 +112,13 @@ class TextTest:
         train = self.recipe.train
         assert isinstance(train, TextTrain)
         feed = TextFeed(self.tokens.to(device), train.test_batch, train.bptt, name="test")
-        found = perplexity_of(network, feed, PRECISIONS[self.recipe.precision])
+        result = perplexity_of(network, feed, PRECISIONS[self.recipe.precision])
         return {
-            "perplexity": found.value,
-            "interval": [found.low, found.high] if math.isfinite(found.high) else None,
-            "loss": found.loss,
+            "perplexity": result.value,
+            "interval": [result.low, result.high] if math.isfinite(result.high) else None,
+            "loss": result.loss,
             "unigram_perplexity": math.exp(unigram_loss(self.inputs.counts, self.tokens)),
-            "n": found.n,
+            "n": result.n,
             "weights": "the best epoch on the validation text",
             "words": len(self.inputs.words),
         }
@@ -159,12 +159,12 @@ class TextTraining:
     def after(self, epoch: int) -> dict[str, float]:
         """Validation, with averaged weights where there are any; then perhaps SGD gives way to its average."""
         with averages(self.optimizer):
-            found = perplexity_of(self.network, self.valid, self.precision)
-            if not self.best or found.loss < self.best["loss"]:
+            result = perplexity_of(self.network, self.valid, self.precision)
+            if not self.best or result.loss < self.best["loss"]:
                 weights = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
-                self.best = {"loss": found.loss, "epoch": epoch + 1, "weights": weights}
-        row = {"valid_loss": found.loss, "valid_perplexity": found.value, "averaged": float(self.averaging)}
-        if self.trigger is not None and self.trigger.fires(found.loss):
+                self.best = {"loss": result.loss, "epoch": epoch + 1, "weights": weights}
+        row = {"valid_loss": result.loss, "valid_perplexity": result.value, "averaged": float(self.averaging)}
+        if self.trigger is not None and self.trigger.fires(result.loss):
             self.averaging = True
             self.optimizer = self._optimizer()
             log.info("validation no longer improves: weights are averaged from epoch %d on", epoch + 2)
@@ -182,7 +182,7 @@ class TextTraining:
         return {"best": self.best, "trigger": trigger, "averaging": self.averaging}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from `state`."""
+        """Restores `state`."""
         self.best = dict(state["best"])
         if self.trigger is not None:
             self.trigger.load_state_dict(state["trigger"])

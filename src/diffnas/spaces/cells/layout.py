@@ -1,4 +1,4 @@
-"""What supernets and networks ask of a `CellSpace`."""
+"""The interface between a `CellSpace` and its supernets and networks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CellParts(Protocol):
         """The op of that name."""
 
     def stem(self, inputs: int, channels: int) -> nn.Module:
-        """What stands before the cells."""
+        """Builds the stem, the layers before the cells."""
 
     def layout(self, layers: int) -> tuple[str, ...]:
         """The kind of every cell of a chain."""

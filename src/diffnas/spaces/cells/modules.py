@@ -21,7 +21,7 @@ NONE = "none"
 
 @dataclass(frozen=True)
 class Place:
-    """One cell of the chain: its kind, channels and stride, its inputs as (channels, whether they are halved), and the
+    """A cell in the chain: its kind, channels and stride, its inputs as (channels, whether they are halved), and the
     channels that it puts out."""
 
     kind: str
@@ -44,7 +44,7 @@ def places(space: CellParts, channels: int, layers: int, outputs: Mapping[str, i
 
 
 def fits(place: Place, affine: bool) -> nn.ModuleList:
-    """What brings each input to the cell's channels and side."""
+    """Builds the modules that fit each input to the cell's channels and side."""
     return nn.ModuleList(
         FactorizedReduce(width, place.channels, affine) if halve else ReLUConvBN(width, place.channels, affine=affine)
         for width, halve in place.inputs
@@ -174,22 +174,22 @@ class Network(nn.Module):
 
 def op_costs(space: CellParts, shape: Shape, unit: Unit, size: Size) -> dict[str, list[list[float]]]:
     """[E, O] per kind: the cost of every op of every edge, summed over the cells of the kind."""
-    found = {kind: [[0.0] * len(cell.ops) for _ in cell.edges] for kind, cell in space.cells.items()}
+    costs = {kind: [[0.0] * len(cell.ops) for _ in cell.edges] for kind, cell in space.cells.items()}
     for kind, edges in _edges(space, shape, size):
-        for row, (channels, stride, side) in zip(found[kind], edges, strict=True):
+        for row, (channels, stride, side) in zip(costs[kind], edges, strict=True):
             for column, name in enumerate(space.ops):
                 if name != NONE:
                     op = _built(space, name, channels, stride, affine=True)
                     row[column] += float(getattr(count(op, (channels, side, side)), unit))
-    return found
+    return costs
 
 
 def op_resources(space: CellParts, shape: Shape, size: Size) -> dict[str, list[list[list[Resources]]]]:
     """[cells, E, O] per kind: the cost of every op in every cell by the rule of SNAS's code."""
-    found: dict[str, list[list[list[Resources]]]] = {kind: [] for kind in space.cells}
+    rows: dict[str, list[list[list[Resources]]]] = {kind: [] for kind in space.cells}
     for kind, edges in _edges(space, shape, size):
-        found[kind].append([[_resources(space, name, *edge) for name in space.ops] for edge in edges])
-    return found
+        rows[kind].append([[_resources(space, name, *edge) for name in space.ops] for edge in edges])
+    return rows
 
 
 def _resources(space: CellParts, name: str, channels: int, stride: int, side: int) -> Resources:
@@ -203,7 +203,7 @@ def _built(space: CellParts, name: str, channels: int, stride: int, affine: bool
 
 
 def _edges(space: CellParts, shape: Shape, size: Size) -> Iterator[tuple[str, list[tuple[int, int, int]]]]:
-    """For every cell of the chain, its kind and the (channels, stride, side of what they read) of its edges."""
+    """Yields for every cell of the chain its kind and the (channels, stride, side of what they read) of its edges."""
     cells, side = space.cells, shape.side
     for place in places(space, size.channels, size.layers, {kind: len(cells[kind].concat) for kind in cells}):
         within, after = (place.channels, place.stride, side), (place.channels, 1, side // place.stride)

@@ -52,7 +52,7 @@ class CellSpace:
         raise NotImplementedError(f"{type(self).__name__}.op builds the ops of a space")
 
     def stem(self, inputs: int, channels: int) -> nn.Module:
-        """What stands before the cells: [N, inputs, H, W] -> [N, channels, H, W]."""
+        """Builds the stem before the cells: [N, inputs, H, W] -> [N, channels, H, W]."""
         return nn.Sequential(nn.Conv2d(inputs, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
 
     def layout(self, layers: int) -> tuple[str, ...]:
@@ -95,23 +95,23 @@ class CellSpace:
         return Network(self, genotype, shape, channels, layers, drops)
 
     def _strangers(self, genotype: Genotype) -> list[tuple[str, str]]:
-        """What of `genotype` cannot be built."""
+        """Returns the parts of `genotype` that cannot be built."""
         missing = [(kind, f"is missing; space {self.name} has {', '.join(self.kinds)}") for kind in self.kinds]
-        found = [pair for pair in missing if pair[0] not in genotype.cells]
+        problems = [pair for pair in missing if pair[0] not in genotype.cells]
         for kind, nodes in genotype.cells.items():
             unknown = sorted(set(nodes.ops) - set(self.ops))
-            found += [(kind, f"op {op!r} is unknown; space {self.name} has {', '.join(self.ops)}") for op in unknown]
+            problems += [(kind, f"op {op!r} is unknown; space {self.name} has {', '.join(self.ops)}") for op in unknown]
             if nodes.first != INPUTS or min(nodes.concat) < INPUTS:
-                found.append((kind, f"must read {INPUTS} inputs and put out nodes only"))
-        return found
+                problems.append((kind, f"must read {INPUTS} inputs and put out nodes only"))
+        return problems
 
     @property
     def usual_sizes(self) -> Mapping[str, tuple[Shape, Mapping[str, Any]]]:
-        """Those of CIFAR's tables."""
+        """Returns the sizes of CIFAR's tables."""
         return {"C=36 L=20, 32x32": (Shape(10, 3, 32), {"channels": 36, "layers": 20})}
 
     def narrow(self, keep: Mapping[str, Tensor]) -> Self:
-        """The same space with only the [E, O] entries that are allowed and kept."""
+        """Returns the space with only the [E, O] entries that are allowed and kept."""
         edge_ops = {}
         for kind, cell in self.cells.items():
             narrowed = cell.keep(keep[kind].tolist())
@@ -127,7 +127,7 @@ class CellSpace:
         return op_resources(self, shape, size or self.size)
 
     def fixed_cost(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
-        """What every network of `size` costs; with the costs of the chosen ops, the `count` of a genotype's network."""
+        """The cost of a network of `size` without its ops; with the ops' costs it equals the `count` of the network."""
         size = size or self.size
         empty = {kind: Nodes(((),) * len(cell.nodes), cell.concat, INPUTS) for kind, cell in self.cells.items()}
         with torch.device("meta"):
@@ -135,26 +135,26 @@ class CellSpace:
         return float(getattr(count(network, (shape.channels, shape.side, shape.side)), unit))
 
     def check_size(self, shape: Shape, size: Size | None = None) -> list[tuple[str, str]]:
-        """What cannot be built, as (setting, reason)."""
+        """Returns why a supernet of this size cannot be built, as (setting, reason) pairs."""
         size = size or self.size
-        found = self._chain(shape, size.channels, size.layers)
+        problems = self._chain(shape, size.channels, size.layers)
         if size.partial != 1:
-            found.append(("name", f"space {self.name} has no partial channels; choose another method or space"))
+            problems.append(("name", f"space {self.name} has no partial channels; choose another method or space"))
         if len(set(self.ops)) < len(self.ops):
-            found.append(("ops", "an op is listed twice"))
+            problems.append(("ops", "an op is listed twice"))
         if not set(self.ops) - set(self.excluded):
-            found.append(("ops", "every op is excluded from derivation; nothing is left to choose"))
+            problems.append(("ops", "every op is excluded from derivation; nothing is left to choose"))
         if self.edge_ops is not None and set(self.edge_ops) != set(self.kinds):
-            return [*found, ("edge_ops", f"must have the keys {' and '.join(self.kinds)}")]
+            return [*problems, ("edge_ops", f"must have the keys {' and '.join(self.kinds)}")]
         try:
             self.cells  # noqa: B018 (its checks are wanted)
         except ValueError as error:
-            found.append(("edge_ops", str(error).partition(": ")[2]))
-        return found or self._unbuilt()
+            problems.append(("edge_ops", str(error).partition(": ")[2]))
+        return problems or self._unbuilt()
 
     def _unbuilt(self) -> list[tuple[str, str]]:
         """Ops that `op` does not build."""
-        found = []
+        problems = []
         for name in self.ops:
             if name == "none":
                 continue
@@ -162,29 +162,29 @@ class CellSpace:
                 with torch.device("meta"):
                     self.op(name, 4, 1, False)
             except Exception as error:  # noqa: BLE001 (it is the user's code)
-                found.append(
+                problems.append(
                     ("ops", f"{name!r} is not built by {type(self).__name__}.op: {type(error).__name__}: {error}")
                 )
-        return found
+        return problems
 
     def _chain(self, shape: Shape, channels: int, layers: int) -> list[tuple[str, str]]:
         halvings = sum(kind in self.halving for kind in self.layout(layers))
-        found = []
+        problems = []
         if channels % 2 and halvings:
-            found.append(("channels", f"must be even, not {channels}: halving the resolution splits them"))
+            problems.append(("channels", f"must be even, not {channels}: halving the resolution splits them"))
         if shape.side % 2**halvings:
-            found.append(
+            problems.append(
                 ("layers", f"{layers} layers need images whose side is a multiple of {2**halvings}, not {shape.side}")
             )
-        return found
+        return problems
 
     def check_network(self, shape: Shape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """What cannot be built about a network, as (setting, reason)."""
+        """Returns why a network cannot be built, as (setting, reason) pairs."""
         asked = {key: value for key, value in settings.items() if key in NEUTRAL}
         return self._chain(shape, settings["channels"], settings["layers"]) + _unknown(asked)
 
     def lookup(self, genotype: Genotype) -> None:
-        """There is no table of this space."""
+        """Returns nothing: there is no table of this space."""
         return
 
 

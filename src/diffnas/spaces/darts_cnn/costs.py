@@ -1,4 +1,4 @@
-"""What every op costs in networks of the space, by the rule of `core.count`: CIFAR stem, nothing after pooling ops."""
+"""The cost of every op in networks of the space, by the rule of `core.count`: CIFAR stem, nothing after pooling ops."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def op_costs(cells: Mapping[str, Cell], shape: Shape, unit: Unit, size: Size) ->
 
 def op_resources(cells: Mapping[str, Cell], shape: Shape, size: Size) -> dict[str, list[list[list[Resources]]]]:
     """[cells, E, O] per kind: the cost of every op in every cell by the rule of SNAS's code."""
-    found: dict[str, list[list[list[Resources]]]] = {kind: [] for kind in cells}
+    rows: dict[str, list[list[list[Resources]]]] = {kind: [] for kind in cells}
     for kind, places in _edges(cells, shape, size):
-        found[kind].append([[_resources(op, *place) for op in cells[kind].ops] for place in places])
-    return found
+        rows[kind].append([[_resources(op, *place) for op in cells[kind].ops] for place in places])
+    return rows
 
 
 def _edges(cells: Mapping[str, Cell], shape: Shape, size: Size) -> Iterator[tuple[str, list[tuple[int, int, int]]]]:
-    """For every cell of the chain, its kind, and the (channels, stride, side of what they read) of its edges."""
+    """Yields for every cell of the chain its kind and the (channels, stride, side of what they read) of its edges."""
     side, inputs = shape.side, next(iter(cells.values())).inputs
     outputs = {kind: len(cell.concat) for kind, cell in cells.items()}
     plans, _ = plan_cells(size.layers, size.channels, [(size.channels, 0)] * inputs, outputs)

@@ -31,7 +31,7 @@ def reductions(layers: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class CellPlan:
-    """One cell of the chain: its kind, its channels, and per input (channels, halvings still to be done)."""
+    """A cell in the chain: its kind, its channels, and per input (channels, halvings still to be done)."""
 
     kind: str
     channels: int

@@ -26,7 +26,7 @@ def drop_path(x: Tensor, probability: Tensor) -> Tensor:
 
 
 class GenotypeCell(nn.Module):
-    """One derived cell: [outputs of the cells before] -> [N, len(concat) * C, H', W']."""
+    """A derived cell: [outputs of the cells before] -> [N, len(concat) * C, H', W']."""
 
     def __init__(self, nodes: Nodes, plan: CellPlan, pool_norm: PoolNorm) -> None:
         super().__init__()

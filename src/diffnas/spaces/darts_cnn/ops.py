@@ -157,7 +157,7 @@ OPS: dict[str, Build] = {
 
 
 def preprocess(plan: CellPlan, affine: bool) -> nn.ModuleList:
-    """One module per input of the cell: a 1x1 convolution, or a halving where the input is twice as large."""
+    """Builds one module per input of the cell: a 1x1 convolution, or a halving where the input is twice as large."""
     layers: list[nn.Module] = []
     for width, halvings in plan.inputs:
         if halvings > 1:

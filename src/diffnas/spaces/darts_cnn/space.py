@@ -84,7 +84,7 @@ class DartsCNN:
         return Network(genotype, shape, **settings)
 
     def narrow(self, keep: Mapping[str, Tensor]) -> DartsCNN:
-        """The same space with only the [E, O] entries that are allowed and kept."""
+        """Returns the space with only the [E, O] entries that are allowed and kept."""
         edge_ops = {}
         for kind, cell in self.cells.items():
             narrowed = cell.keep(keep[kind].tolist())
@@ -93,7 +93,7 @@ class DartsCNN:
 
     @property
     def usual_sizes(self) -> Mapping[str, tuple[Shape, Mapping[str, Any]]]:
-        """Those of the CIFAR and ImageNet tables of this family."""
+        """Returns the sizes of the CIFAR and ImageNet tables of this family."""
         return {
             "CIFAR, C=36 L=20, 32x32": (
                 Shape(10, 3, 32),
@@ -114,46 +114,48 @@ class DartsCNN:
         return op_resources(self.cells, shape, size or self.size)
 
     def fixed_cost(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
-        """What every network of `size` costs; with the costs of the chosen ops, the `count` of a genotype's network."""
+        """The cost of a network of `size` without its ops; with the ops' costs it equals the `count` of the network."""
         return fixed_cost(self.name, self.cells, shape, unit, size or self.size)
 
     def check_size(self, shape: Shape, size: Size | None = None) -> list[tuple[str, str]]:
-        """What cannot be built, as (setting, reason)."""
+        """Returns why a supernet of this size cannot be built, as (setting, reason) pairs."""
         size = size or self.size
-        found = _channels(size.channels) + _side(shape.side, size.layers, "cifar")
-        if self.auxiliary != "none" and not found:
-            found += _head(shape.side, size.layers, "cifar", "none")
+        problems = _channels(size.channels) + _side(shape.side, size.layers, "cifar")
+        if self.auxiliary != "none" and not problems:
+            problems += _head(shape.side, size.layers, "cifar", "none")
         if size.channels % size.partial:
-            found.append(("partial", f"must divide the {size.channels} channels; {size.partial} does not"))
+            problems.append(("partial", f"must divide the {size.channels} channels; {size.partial} does not"))
         for key, names in (("ops", self.ops), ("excluded", self.excluded)):
             unknown = sorted(set(names) - set(SEARCHED_OPS))
-            found += [(key, f"{op!r} is unknown; known: {', '.join(SEARCHED_OPS)}") for op in unknown]
+            problems += [(key, f"{op!r} is unknown; known: {', '.join(SEARCHED_OPS)}") for op in unknown]
         if len(set(self.ops)) < len(self.ops):
-            found.append(("ops", "an op is listed twice"))
+            problems.append(("ops", "an op is listed twice"))
         if not set(self.ops) - set(self.excluded):
-            found.append(("ops", "every op is excluded from derivation; nothing is left to choose"))
+            problems.append(("ops", "every op is excluded from derivation; nothing is left to choose"))
         if self.inputs > 2 and size.layers < 9:
-            found.append(("inputs", "three inputs need at least 9 layers, or a cell would read across two reductions"))
+            problems.append(
+                ("inputs", "three inputs need at least 9 layers, or a cell would read across two reductions")
+            )
         if self.edge_ops is not None and set(self.edge_ops) != set(KINDS):
-            return [*found, ("edge_ops", "must have the keys normal and reduce")]
+            return [*problems, ("edge_ops", "must have the keys normal and reduce")]
         try:
             self.cells  # noqa: B018 (its checks are wanted)
         except ValueError as error:
             what, _, reason = str(error).partition(": ")
-            found.append(("concat" if what == "concat" else "edge_ops", reason))
-        return found
+            problems.append(("concat" if what == "concat" else "edge_ops", reason))
+        return problems
 
     def lookup(self, genotype: Genotype) -> None:
-        """There is no table of this space."""
+        """Returns nothing: there is no table of this space."""
         return
 
     def check_network(self, shape: Shape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """What cannot be built about a network: odd channels, odd sides, an auxiliary head without its 8x8 features."""
+        """Returns why a network cannot be built: odd channels, odd sides, an auxiliary head without its 8x8 features."""
         layers, stem = settings["layers"], settings["stem"]
-        found = _channels(settings["channels"]) + _side(shape.side, layers, stem)
-        if settings["auxiliary"] and not found:
-            found += _head(shape.side, layers, stem, "false")
-        return found
+        problems = _channels(settings["channels"]) + _side(shape.side, layers, stem)
+        if settings["auxiliary"] and not problems:
+            problems += _head(shape.side, layers, stem, "false")
+        return problems
 
 
 def _channels(channels: int) -> list[tuple[str, str]]:

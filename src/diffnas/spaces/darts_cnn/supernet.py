@@ -25,7 +25,7 @@ from diffnas.spaces.darts_cnn.ops import OPS, SkipDropout, preprocess
 
 @dataclass(frozen=True)
 class Extras:
-    """What some programs add to the supernet of DARTS: dropout before the classifier, drop path of whole edges, at a
+    """The additions of some programs to the supernet of DARTS: dropout before the classifier, drop path of whole edges, at a
     constant probability or one that `grows` from 0, and an auxiliary head, whose own weights may be `fixed`."""
 
     dropout: float = 0.0
@@ -35,7 +35,7 @@ class Extras:
 
 
 def thinned(flow: Tensor, kept_EN: Tensor | None, e: int) -> Tensor:
-    """What edge `e` passes, [N, C, H, W], scaled image by image by its row of `kept_EN` (None: by 1)."""
+    """[N, C, H, W]: the flow of edge `e`, scaled image by image by its row of `kept_EN` (None: by 1)."""
     return flow if kept_EN is None else flow * kept_EN[e, :, None, None, None].to(flow.dtype)
 
 
@@ -64,7 +64,7 @@ class MixedEdge(nn.Module):
 
 
 class MixedCell(nn.Module):
-    """One cell of the supernet: its inputs, fitted to its channels, then its nodes, in order.
+    """A cell of the supernet: its inputs, fitted to its channels, then its nodes, in order.
 
     With `partial` K > 1, the ops of every edge see the first C/K channels; the others pass by (pooled where the edge has a
     stride), and the K groups of channels are interleaved (Xu et al., PC-DARTS, 2020, equation 2).
@@ -99,16 +99,16 @@ class MixedCell(nn.Module):
 
     def edge(self, e: int) -> MixedEdge:
         """Edge `e`."""
-        found = self.edges[e]
-        assert isinstance(found, MixedEdge)
-        return found
+        edge = self.edges[e]
+        assert isinstance(edge, MixedEdge)
+        return edge
 
     def stride_of(self, source: int) -> int:
         """The stride of the edges that leave state `source`."""
         return self.stride if source < self.cell.inputs else 1
 
     def split(self, x: Tensor, source: int) -> tuple[Tensor, Tensor | None]:
-        """What the ops on the edges that leave state `source` see of it, and what passes by (None: nothing)."""
+        """Splits state `source` into the channels that its edges' ops see and those that bypass them (None: none)."""
         if self.partial == 1:
             return x, None
         seen, passed = x.tensor_split([x.shape[1] // self.partial], dim=1)

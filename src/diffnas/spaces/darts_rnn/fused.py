@@ -6,7 +6,7 @@ k states that it reads, and each activation f is taken of all of them at once.  
 
     d_j = sum_o p_jo f_o(g_j) - P_j s_j        node = sum_j P_j s_j + sigmoid(c_j) d_j        P_j = sum_o p_jo
 
-so the way back needs sigmoid(c), d, the mixed slope sum_o p_o f_o'(g) and, for the shares' gradient alone, every f_o(g).  It
+so the backward pass needs sigmoid(c), d, the mixed derivative sum_o p_o f_o'(g) and, for the shares' gradient, all f_o(g).  It
 writes over what it reads: once differentiable, and once only.
 """
 
@@ -30,7 +30,7 @@ from diffnas.spaces.darts_rnn.ops import ACTIVATIONS, masked
 from diffnas.spaces.darts_rnn.supernet import Live, MixedCell, Supernet
 
 # f'(g) from f = f(g), in one pass
-SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
+DERIVATIVES: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": lambda f: torch.addcmul(f.new_ones(()), f, f, value=-1),
     "relu": torch.sign,
     "sigmoid": lambda f: torch.addcmul(f, f, f, value=-1),
@@ -83,10 +83,10 @@ def recur(
     with torch.autocast(kind, enabled=False) if is_autocast_available(kind) else nullcontext():  # not on meta tensors
         own, before = start.split(hidden.shape[1])
         words = (x.flatten(0, 1) @ own).unflatten(0, x.shape[:2])
-        found: tuple[Tensor, Tensor, Tensor] = _Recurrence.apply(
+        outputs: tuple[Tensor, Tensor, Tensor] = _Recurrence.apply(
             plan, norm, mask, torch.is_grad_enabled(), words, hidden, before, shares_EO, *weights
         )
-    return found
+    return outputs
 
 
 class _Flows:
@@ -106,7 +106,7 @@ class _Flows:
         self.values: list[list[Tensor]] | None = (
             [] if keep and shares_EO is not None and shares_EO.requires_grad else None
         )
-        self.slope = [like.new_zeros(k) for _ in reads.ops]
+        self.share_grads = [like.new_zeros(k) for _ in reads.ops]
 
     def mix(self, values: Sequence[Tensor]) -> Tensor:
         """sum_o p_o v_o."""
@@ -134,25 +134,25 @@ class _Flows:
         if self.values is not None:
             self.values.append([value.clone() if value is g else value for value in values])  # g is written over
         if self.keep:
-            g.copy_(self.mix([SLOPES[op](f) for (op, _), f in zip(self.reads.ops, values, strict=True)]))
+            g.copy_(self.mix([DERIVATIVES[op](f) for (op, _), f in zip(self.reads.ops, values, strict=True)]))
         return torch.addcmul(level, c, rest).sum(0)
 
-    def back(self, t: int, slope: Tensor, source: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    def back(self, t: int, grad: Tensor, source: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """From the node's gradient [N, H] those of its states, directly and by way of its product, [k, N, H] each."""
         gates = self.gates[t]
         c, g = gates.chunk(2, dim=-1)
-        flow = c * slope
-        stay = slope - flow
+        flow = c * grad
+        stay = grad - flow
         if self.values is not None and self.reads.sources:
             common = _dots(stay, source)
-            for total, value in zip(self.slope, self.values[t], strict=True):
+            for total, value in zip(self.share_grads, self.values[t], strict=True):
                 total += common + _dots(flow, value)
         g.mul_(flow)
         c.mul_(stay).mul_(self.rest[t])
         product = (gates.flatten(0, 1) @ weight.t()).view_as(stay)
         return (stay if self.total is None else stay.mul_(self.total)), product
 
-    def weight_slope(self, read: Tensor) -> Tensor:
+    def weight_grad(self, read: Tensor) -> Tensor:
         """The weight's gradient [H, 2 H], from what its product read at all moments, [T, k, N, H]; after the way back."""
         return read.flatten(0, 2).t() @ self.gates.flatten(0, 2)
 
@@ -176,14 +176,14 @@ class _Scaling:
         torch.mean(centred.square(), 0, out=self.var[t, i])
         return centred.mul_(torch.add(self.var[t, i], self.norm.eps, out=self.scale[t, i]).rsqrt_())
 
-    def back(self, t: int, i: int, slope: Tensor, found: Tensor) -> Tensor:
+    def back(self, t: int, i: int, grad: Tensor, found: Tensor) -> Tensor:
         """The gradient before normalising, from that after and what was `found`."""
         if self.norm is None:
-            return slope
+            return grad
         if self.given is not None:
-            return slope * self.given
-        centred = slope - slope.mean(0)
-        return centred.addcmul_(found, (slope * found).mean(0), value=-1).mul_(self.scale[t, i])
+            return grad * self.given
+        centred = grad - grad.mean(0)
+        return centred.addcmul_(found, (grad * found).mean(0), value=-1).mul_(self.scale[t, i])
 
 
 class _Recurrence(torch.autograd.Function):
@@ -234,7 +234,7 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, slopes: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grads: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients, in the order of what `forward` takes."""
         hidden, start, outputs, mask, *weights = ctx.saved_tensors
         if ctx.walk is None:
@@ -242,16 +242,16 @@ class _Recurrence(torch.autograd.Function):
         (first, nodes, scaling, states_TS, reads_TS), ctx.walk = ctx.walk, None
         carried = torch.zeros_like(hidden)
         for t in reversed(range(len(outputs))):
-            pull = ctx.part[:, None, None] * (slopes[t] + carried)
+            pull = ctx.part[:, None, None] * (grads[t] + carried)
             for i in reversed(range(len(pull))):
-                slope = scaling.back(t, i, pull[i], states_TS[t, i])
+                grad = scaling.back(t, i, pull[i], states_TS[t, i])
                 if i == 0:
                     before = (outputs[t - 1] if t else hidden)[None]
-                    direct, product = first.back(t, slope, before, start)
+                    direct, product = first.back(t, grad, before, start)
                     carried = (direct + masked(product, mask))[0]
                 else:
                     node = nodes[i - 1]
-                    direct, product = node.back(t, slope, _take(states_TS[t], node.pick), weights[i - 1])
+                    direct, product = node.back(t, grad, _take(states_TS[t], node.pick), weights[i - 1])
                     _put(pull, node.pick, direct.add_(masked(product, mask)))
         wanted = ctx.needs_input_grad
         before = torch.cat([hidden[None], outputs[:-1]])[:, None]
@@ -259,22 +259,22 @@ class _Recurrence(torch.autograd.Function):
             *(None,) * 4,
             first.gates[:, 0] if wanted[4] else None,
             carried if wanted[5] else None,
-            first.weight_slope(masked(before, mask)) if wanted[6] else None,
-            _share_slopes(nodes, ctx.shape) if wanted[7] else None,
+            first.weight_grad(masked(before, mask)) if wanted[6] else None,
+            _share_grads(nodes, ctx.shape) if wanted[7] else None,
             *(
-                node.weight_slope(_take(reads_TS, node.pick, dim=1)) if want else None
+                node.weight_grad(_take(reads_TS, node.pick, dim=1)) if want else None
                 for node, want in zip(nodes, wanted[8:], strict=True)
             ),
         )
 
 
-def _share_slopes(nodes: Sequence[_Flows], shares_EO: Tensor) -> Tensor:
+def _share_grads(nodes: Sequence[_Flows], shares_EO: Tensor) -> Tensor:
     """The shares' gradient [E, O]."""
     found = torch.zeros_like(shares_EO)
     for node in nodes:
         rows = constant(node.reads.edges, torch.int64, found.device)
-        for (_, o), slope in zip(node.reads.ops, node.slope, strict=True):
-            found[:, o].index_add_(0, rows, slope)
+        for (_, o), grad in zip(node.reads.ops, node.share_grads, strict=True):
+            found[:, o].index_add_(0, rows, grad)
     return found
 
 

@@ -39,15 +39,15 @@ class Network(LanguageModel):
         keep_freed_memory()
 
     def forward(self, inputs: tuple[Tensor, Tensor | None]) -> LanguageModelOutput:
-        """What it says of the tokens."""
+        """Returns the language model's outputs for the tokens."""
         return self.speak(*inputs, self.cell)
 
 
 def _legal(genotype: Genotype) -> Nodes:
     """The genotype's cell; raises `GenotypeError` with one line per reason why it cannot be built here."""
     if set(genotype.cells) != {KIND}:
-        found = ", ".join(genotype.cells)
-        raise GenotypeError(f"genotype: a darts-rnn genotype has one cell, {KIND}; this one has {found}")
+        kinds = ", ".join(genotype.cells)
+        raise GenotypeError(f"genotype: a darts-rnn genotype has one cell, {KIND}; this one has {kinds}")
     nodes = genotype.cells[KIND]
     problems = [
         f"genotype: cell {KIND}: op {op!r} is unknown; known: {', '.join(ACTIVATIONS)}"

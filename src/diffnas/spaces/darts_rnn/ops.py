@@ -1,4 +1,4 @@
-"""What recurrent supernets and networks are built of: activations, dropouts, and the language model around the cell.
+"""Parts of recurrent supernets and networks: activations, dropouts, and the language model around the cell.
 
 T time   N sequences of a batch   H units   V words
 """
@@ -66,7 +66,7 @@ class LanguageModel(nn.Module):
         carry: Tensor | None,
         recur: Callable[[Tensor, Tensor, Tensor | None], Tensor],
     ) -> LanguageModelOutput:
-        """What it says of `tokens` [T, N], begun with `carry` [1, N, H] (None: zeros).
+        """Returns the outputs for `tokens` [T, N], starting from `carry` [1, N, H] (None: zeros).
 
         `recur` maps the cell's inputs [T, N, H], its first hidden state [N, H] and the mask of what nodes read [N, H] (None:
         ones) to the hidden states [T, N, H].

@@ -24,7 +24,7 @@ READS_WORDS = ("name", "darts-rnn reads words, not images; choose text data, or 
 
 @dataclass(frozen=True)
 class DartsRNN:
-    """One kind of cell, `recurrent`: a start and eight nodes that read every earlier state (36 edges of 5 activations)."""
+    """The space of recurrent cells: a start, and eight nodes that read every earlier state (36 edges of 5 activations)."""
 
     name: ClassVar[str] = "darts-rnn"
     modality: ClassVar[Modality] = "text"
@@ -77,14 +77,14 @@ class DartsRNN:
         return Network(genotype, _vocabulary(shape), units, Dropouts(**dropouts))
 
     def narrow(self, keep: Mapping[str, Tensor]) -> DartsRNN:
-        """The same space with only the [E, O] entries that are allowed and kept."""
+        """Returns the space with only the [E, O] entries that are allowed and kept."""
         cell = self.cells[KIND].keep(keep[KIND].tolist())
         rows = [[op for op, ok in zip(cell.ops, row, strict=True) if ok] for row in cell.allowed]
         return replace(self, edge_ops={KIND: rows})
 
     @property
     def usual_sizes(self) -> Mapping[str, tuple[Any, Mapping[str, Any]]]:
-        """Those of the paper's tables."""
+        """Returns the sizes of the paper's tables."""
         return {
             "Penn Treebank, 10,000 words, 850 units": (TextShape(10_000), {"units": 850}),
             "WikiText-2, 33,278 words, 700 units": (TextShape(33_278), {"units": 700}),
@@ -99,39 +99,39 @@ class DartsRNN:
         return {k: [[[Resources(0, 0, 0)] * len(cell.ops) for _ in cell.edges]] for k, cell in self.cells.items()}
 
     def fixed_cost(self, shape: Shape | TextShape, unit: Unit, size: Size | None = None) -> float:
-        """What every network of `size` costs: its parameters, or the multiply-adds of its matrix products for one word."""
+        """Returns the cost of any network of `size`: parameters, or multiply-adds of the matrix products for one word."""
         return float(network_cost(_vocabulary(shape), (size or self.size).channels, self.steps, unit))
 
     def check_size(self, shape: Shape | TextShape, size: Size | None = None) -> list[tuple[str, str]]:
-        """What cannot be built, as (setting, reason)."""
+        """Returns why a supernet of this size cannot be built, as (setting, reason) pairs."""
         size = size or self.size
-        found = [] if isinstance(shape, TextShape) else [READS_WORDS]
+        problems = [] if isinstance(shape, TextShape) else [READS_WORDS]
         if size.partial != 1:
-            found.append(("partial", f"must be 1, not {size.partial}: a recurrent cell has no channels to pass by"))
+            problems.append(("partial", f"must be 1, not {size.partial}: a recurrent cell has no channels to pass by"))
         if size.layers != 1:
-            found.append(("layers", f"must be 1, not {size.layers}: there is one recurrent cell"))
+            problems.append(("layers", f"must be 1, not {size.layers}: there is one recurrent cell"))
         for key, names in (("ops", self.ops), ("excluded", self.excluded)):
-            found += [(key, f"{op!r} is unknown; known: {', '.join(OPS)}") for op in sorted(set(names) - set(OPS))]
+            problems += [(key, f"{op!r} is unknown; known: {', '.join(OPS)}") for op in sorted(set(names) - set(OPS))]
         if len(set(self.ops)) < len(self.ops):
-            found.append(("ops", "an op is listed twice"))
+            problems.append(("ops", "an op is listed twice"))
         if not set(self.ops) - {*self.excluded, "none"}:
-            found.append(("ops", "no activation may be derived; nothing is left to choose"))
+            problems.append(("ops", "no activation may be derived; nothing is left to choose"))
         if self.concat is not None and self.concat > self.steps:
-            return [*found, ("concat", f"must not exceed the {self.steps} nodes; got {self.concat}")]
+            return [*problems, ("concat", f"must not exceed the {self.steps} nodes; got {self.concat}")]
         if self.edge_ops is not None and set(self.edge_ops) != {KIND}:
-            return [*found, ("edge_ops", f"must have the one key {KIND}")]
+            return [*problems, ("edge_ops", f"must have the one key {KIND}")]
         try:
             self.cells  # noqa: B018 (its checks are wanted)
         except ValueError as error:
-            found.append(("edge_ops", str(error).partition(": ")[2]))
-        return found
+            problems.append(("edge_ops", str(error).partition(": ")[2]))
+        return problems
 
     def check_network(self, shape: Shape | TextShape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """What cannot be built about a network: whatever does not read words."""
+        """Returns why a network cannot be built: settings that only image networks have."""
         return [] if isinstance(shape, TextShape) else [READS_WORDS]
 
     def lookup(self, genotype: Genotype) -> None:
-        """There is no table of this space."""
+        """Returns nothing: there is no table of this space."""
         return
 
 

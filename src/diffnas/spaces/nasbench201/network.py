@@ -13,7 +13,7 @@ from diffnas.spaces.nasbench201.trunk import Trunk
 
 
 class GenotypeCell(nn.Module):
-    """One derived cell: [N, C, H, W] -> [N, C, H, W]."""
+    """A derived cell: [N, C, H, W] -> [N, C, H, W]."""
 
     def __init__(self, nodes: Nodes, channels: int) -> None:
         super().__init__()
@@ -46,8 +46,8 @@ class Network(Trunk):
 def _legal(genotype: Genotype) -> Nodes:
     """The genotype's cell; raises `GenotypeError` with one line per reason why it cannot be built here."""
     if set(genotype.cells) != {KIND}:
-        found = ", ".join(genotype.cells)
-        raise GenotypeError(f"genotype: a nasbench201 genotype has one cell, {KIND}; this one has {found}")
+        kinds = ", ".join(genotype.cells)
+        raise GenotypeError(f"genotype: a nasbench201 genotype has one cell, {KIND}; this one has {kinds}")
     nodes = genotype.cells[KIND]
     problems = [
         f"genotype: cell {KIND}: op {op!r} is unknown; known: {', '.join(OPS)}"

@@ -31,7 +31,7 @@ def convolution(
 
 
 class Residual(nn.Module):
-    """What halves the resolution between stages: two convolutions beside a pooled shortcut, [.., H, W] -> [.., H/2, W/2].
+    """The halving of the resolution between stages: two convolutions beside a pooled shortcut, [.., H, W] -> [.., H/2, W/2].
 
     Its normalisations are affine in supernets too.
     """
@@ -44,8 +44,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C_in, H, W] -> [N, C_out, H/2, W/2]."""
-        found: Tensor = self.second(self.first(x)) + self.shortcut(x)
-        return found
+        halved: Tensor = self.second(self.first(x)) + self.shortcut(x)
+        return halved
 
 
 OPS: dict[str, Callable[[int, bool, bool], nn.Module]] = {

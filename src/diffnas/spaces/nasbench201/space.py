@@ -33,7 +33,7 @@ ABSENT: dict[str, tuple[Any, str]] = {
 
 @dataclass(frozen=True)
 class NASBench201:
-    """One kind of cell, `cell`: an input and three nodes that read every earlier state (6 edges of 5 ops).
+    """The space of NAS-Bench-201: `cell`, an input and three nodes that read every earlier state (6 edges of 5 ops).
 
     All edges stay; the strongest op of each is derived, `none` included.
     """
@@ -83,7 +83,7 @@ class NASBench201:
 
     @property
     def usual_sizes(self) -> Mapping[str, tuple[Shape, Mapping[str, Any]]]:
-        """Those of the benchmark."""
+        """Returns the size of the benchmark."""
         size = {"channels": 16, "layers": 5}
         return {
             "CIFAR-10, C=16 N=5, 32x32": (Shape(10, 3, 32), size),
@@ -99,16 +99,16 @@ class NASBench201:
 
     def cell_costs(self, shape: Shape, size: Size | None = None) -> dict[str, list[list[list[Resources]]]]:
         """[cells, E, O] per kind: what every op costs in the supernet, cell by cell, by the rule of SNAS's code."""
-        size, edges, found = size or self.size, len(self.cells[KIND].edges), []
+        size, edges, rows = size or self.size, len(self.cells[KIND].edges), []
         for stage in range(STAGES):
             channels, side = size.channels << stage, shape.side >> stage
             with torch.device("meta"):
                 row = [resources(BUILDERS[op](channels, False, True), (channels, side, side)) for op in self.ops]
-            found += [[row] * edges] * size.layers
-        return {KIND: found}
+            rows += [[row] * edges] * size.layers
+        return {KIND: rows}
 
     def fixed_cost(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
-        """What every network of `size` costs; with the costs of the chosen ops, the `count` of a genotype's network."""
+        """The cost of a network of `size` without its ops; with the ops' costs it equals the `count` of the network."""
         size = size or self.size
         empty = Genotype(self.name, {KIND: Nodes(((),) * NODES, (NODES,), 1)})
         with torch.device("meta"):
@@ -117,7 +117,7 @@ class NASBench201:
 
     @staticmethod
     def _cost(op: str, shape: Shape, unit: Unit, size: Size) -> float:
-        """Of one op on one edge in all cells: a convolution of kernel k, and its normalisation's 2 C parameters."""
+        """Returns an op's cost on one edge of all cells: a convolution of kernel k, and its normalisation's 2 C parameters."""
         if not op.startswith("nor_conv"):
             return 0.0
         taps, total = int(op[-1]) ** 2, 0
@@ -127,42 +127,42 @@ class NASBench201:
         return float(size.layers * total)
 
     def narrow(self, keep: Mapping[str, Tensor]) -> NASBench201:
-        """The same space with only the [E, O] entries that are allowed and kept."""
+        """Returns the space with only the [E, O] entries that are allowed and kept."""
         cell = self.cells[KIND].keep(keep[KIND].tolist())
         rows = [[op for op, ok in zip(cell.ops, row, strict=True) if ok] for row in cell.allowed]
         return replace(self, edge_ops={KIND: rows})
 
     def check_size(self, shape: Shape, size: Size | None = None) -> list[tuple[str, str]]:
-        """What cannot be built, as (setting, reason)."""
+        """Returns why a supernet of this size cannot be built, as (setting, reason) pairs."""
         size = size or self.size
-        found = _side(shape.side)
+        problems = _side(shape.side)
         if size.channels % size.partial:
-            found.append(("partial", f"must divide the {size.channels} channels; {size.partial} does not"))
+            problems.append(("partial", f"must divide the {size.channels} channels; {size.partial} does not"))
         unknown = sorted(set(self.ops) - {*OPS, AUXILIARY})
-        found += [("ops", f"{op!r} is unknown; known: {', '.join((*OPS, AUXILIARY))}") for op in unknown]
+        problems += [("ops", f"{op!r} is unknown; known: {', '.join((*OPS, AUXILIARY))}") for op in unknown]
         if set(self.ops) == {AUXILIARY}:
-            found.append(("ops", f"{AUXILIARY} is never derived; nothing is left to choose"))
+            problems.append(("ops", f"{AUXILIARY} is never derived; nothing is left to choose"))
         if len(set(self.ops)) < len(self.ops):
-            found.append(("ops", "an op is listed twice"))
+            problems.append(("ops", "an op is listed twice"))
         if self.edge_ops is not None and set(self.edge_ops) != {KIND}:
-            return [*found, ("edge_ops", f"must have the one key {KIND}")]
+            return [*problems, ("edge_ops", f"must have the one key {KIND}")]
         try:
             self.cells  # noqa: B018 (its checks are wanted)
         except ValueError as error:
-            found.append(("edge_ops", str(error).partition(": ")[2]))
-        return found
+            problems.append(("edge_ops", str(error).partition(": ")[2]))
+        return problems
 
     def lookup(self, genotype: Genotype) -> dict[str, dict[str, float]] | None:
         """Test accuracies of NAS-Bench-201 after 200 epochs: mean over its seeds, rank among its cells, gap to the best."""
-        found = {data: result.test_200 for data, result in look_up(genotype).results.items()}
+        results = {data: result.test_200 for data, result in look_up(genotype).results.items()}
         return {
             data: {"test": round(each.mean, 4), "rank": each.rank, "gap": round(each.gap, 4)}
-            for data, each in found.items()
+            for data, each in results.items()
             if each is not None
         }
 
     def check_network(self, shape: Shape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """What cannot be built about a network: what only other spaces have, and sides that do not halve twice."""
+        """Returns why a network cannot be built: settings of other spaces, and sides that do not halve twice."""
         return _unknown_parts(settings) + _side(shape.side)
 
 

@@ -41,7 +41,7 @@ class MixedEdge(nn.Module):
 
 
 class MixedCell(nn.Module):
-    """One cell of the supernet: [N, C, H, W] -> [N, C, H, W].
+    """A cell of the supernet: [N, C, H, W] -> [N, C, H, W].
 
     With `partial` K > 1, the ops of every edge see the first C/K channels; the others pass by, and the K groups of channels
     are interleaved (Xu et al., PC-DARTS, 2020, equation 2).
@@ -70,12 +70,12 @@ class MixedCell(nn.Module):
 
     def edge(self, e: int) -> MixedEdge:
         """Edge `e`."""
-        found = self.edges[e]
-        assert isinstance(found, MixedEdge)
-        return found
+        edge = self.edges[e]
+        assert isinstance(edge, MixedEdge)
+        return edge
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What the ops see of a state, and what passes by (None: nothing)."""
+        """Splits a state into the channels that the ops see and those that bypass them (None: none)."""
         if self.partial == 1:
             return x, None
         seen, passed = x.tensor_split([x.shape[1] // self.partial], dim=1)

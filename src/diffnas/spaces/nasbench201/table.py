@@ -1,4 +1,4 @@
-"""How good every cell is: the 15,625 cells in the official order, with the accuracies they were trained to.
+"""The table of NAS-Bench-201: the 15,625 cells in the official order, with their trained accuracies.
 
 `table.npz` beside this file holds accuracies that NAS-Bench-201 and NATS-Bench publish (Dong and Yang, 2020; Dong et al.,
 2021), as counts of correct images, hence exactly: the mean over up to three seeds of the test accuracy after 200 epochs,
@@ -59,7 +59,7 @@ PROVENANCE = (
 
 @dataclass(frozen=True)
 class Measured:
-    """One accuracy of one cell, in percent, beside that of the others.
+    """An accuracy of one cell, in percent, compared with the other cells.
 
     `rank` 1 is the best of the `of` cells that the table knows (equals share the better rank); `gap` is how far the best
     one is above, in points.  `seeds` and `std` (of a sample, n - 1) are None where the table does not say.
@@ -75,7 +75,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Result:
-    """One cell on one data set: its size (multiply-adds as `core.count` counts them) and what was measured."""
+    """The results of one cell on one data set: its size (multiply-adds as `core.count` counts them) and what was measured."""
 
     params: int
     macs: int
@@ -87,7 +87,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Entry:
-    """What a table holds on one cell; `results` by data set, `source` says where the accuracies come from."""
+    """A table's entry for one cell; `results` by data set, `source` says where the accuracies come from."""
 
     index: int
     text: str
@@ -110,12 +110,12 @@ class Table:
         return self.columns[f"{data}_{measure}_mean"]
 
     def entry(self, index: int) -> Entry:
-        """What is known of the cell with this official index."""
+        """Returns the entry of the cell with this official index."""
         results = {}
         for data in DATA:
             params, macs = size(ops_at(index), data)
-            found = {measure: self._measured(data, measure, index) for measure in MEASURES}
-            results[data] = Result(params, macs, **found)
+            accuracies = {measure: self._measured(data, measure, index) for measure in MEASURES}
+            results[data] = Result(params, macs, **accuracies)
         return Entry(index, format_cell(ops_at(index)), results, self.source)
 
     def _measured(self, data: str, measure: str, index: int) -> Measured | None:
@@ -133,7 +133,7 @@ class Table:
 
 
 def lookup(cell: str | int | Genotype, table: Table | None = None) -> Entry:
-    """What `table` (the packaged one) holds on a cell: an official string or index, or a genotype of the space.
+    """Looks a cell up in `table` (default: the packaged one): an official string or index, or a genotype of the space.
 
     Raises `GenotypeError` where it is no cell of NAS-Bench-201.
     """
@@ -207,8 +207,8 @@ def indices_of(ops_NE: ArrayLike) -> NDArray[np.int64]:
     columns = np.asarray(ops_NE)
     if columns.shape[-1:] != (len(EDGES),) or columns.min(initial=0) < 0 or columns.max(initial=0) >= len(OPS):
         raise ValueError(f"cells are rows of {len(EDGES)} ops, each 0 to {len(OPS) - 1}")
-    found: NDArray[np.int64] = _order()[1][columns @ _POWERS]
-    return found
+    indices: NDArray[np.int64] = _order()[1][columns @ _POWERS]
+    return indices
 
 
 def ops_at(index: int) -> tuple[str, ...]:
@@ -265,7 +265,9 @@ def _formulas() -> NDArray[np.str_]:
 
 
 def formula(ops: Sequence[str]) -> str:
-    """What a cell computes of its input x, with the terms of sums in alphabetical order; cells of one formula are one.
+    """Returns the function that a cell computes of its input x, with the terms of sums in alphabetical order.
+
+    Cells with the same formula count as one.
 
     Only `none` and the pooling of nothing vanish: a convolution of nothing still adds its normalisation's shift.  (The 6,466
     distinct cells of the paper take it for nothing, and tell sums by how they are nested and by how many terms are `none`.)

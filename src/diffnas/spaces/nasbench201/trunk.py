@@ -1,4 +1,4 @@
-"""What surrounds the cells of supernets and networks alike: a stem, three stages, a classifier."""
+"""The trunk of supernets and networks alike: a stem, three stages, a classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every op costs where it stands, by the rule of `core.count`."""
+"""The cost of every op in its place, by the rule of `core.count`."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a block stands: [N, inputs, side, side] -> [N, outputs, side / stride, side / stride]."""
+    """The place of a block: [N, inputs, side, side] -> [N, outputs, side / stride, side / stride]."""
 
     inputs: int
     outputs: int
@@ -35,12 +35,12 @@ class Place:
 
 def places(layout: Layout, side: int) -> list[Place]:
     """The place of every block, for images of `side`."""
-    inputs, side, found = layout.channels, side // stem_stride(layout), []
+    inputs, side, chain = layout.channels, side // stem_stride(layout), []
     for width, depth in zip(layout.widths, layout.depths, strict=True):
         for block in range(depth):
-            found.append(Place(inputs, width, 1 if block else 2, side))
+            chain.append(Place(inputs, width, 1 if block else 2, side))
             inputs, side = width, side if block else side // 2
-    return found
+    return chain
 
 
 def stem_stride(layout: Layout) -> int:

@@ -36,8 +36,8 @@ class Network(nn.Module):
 def require_legal(genotype: Genotype, blocks: int) -> None:
     """Raises `GenotypeError` with one line per reason why `genotype` is no chain of `blocks` blocks."""
     if set(genotype.cells) != {KIND}:
-        found = ", ".join(genotype.cells) or "none"
-        raise GenotypeError(f"genotype: a shufflenet-blocks genotype has the one cell {KIND}; its cells: {found}")
+        kinds = ", ".join(genotype.cells) or "none"
+        raise GenotypeError(f"genotype: a shufflenet-blocks genotype has the one cell {KIND}; its cells: {kinds}")
     nodes = genotype.cells[KIND]
     problems = []
     if nodes.first != 1:

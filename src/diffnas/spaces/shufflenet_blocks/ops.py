@@ -46,7 +46,7 @@ class Block(nn.Module):
             self.project = nn.Sequential(*_depthwise(seen, kernel, 2, eps), *_pointwise(seen, seen, eps))
 
     def forward(self, x: Tensor) -> Tensor:
-        """What passes by or is projected, then what `main` makes."""
+        """Concatenates the bypassed or projected half with the output of `main`."""
         if self.project is not None:
             return torch.cat([self.project(x), self.main(x)], dim=1)
         return torch.cat([x[:, 0::2], self.main(x[:, 1::2])], dim=1)

@@ -83,14 +83,14 @@ class ShuffleNetBlocks:
         return Network(self._of(settings)._layout, ops, shape, settings.get("norm_eps", NORM_EPS))
 
     def narrow(self, keep: Mapping[str, Tensor]) -> ShuffleNetBlocks:
-        """The same space with only the [E, O] entries that are allowed and kept."""
+        """Returns the space with only the [E, O] entries that are allowed and kept."""
         narrowed = self.cells[KIND].keep(keep[KIND].tolist())
         rows = [[op for op, ok in zip(OPS, row, strict=True) if ok] for row in narrowed.allowed]
         return replace(self, block_ops=rows)
 
     @property
     def usual_sizes(self) -> Mapping[str, tuple[Shape, Mapping[str, Any]]]:
-        """That of the ImageNet tables."""
+        """Returns the size of the ImageNet tables."""
         return {
             "ImageNet, 20 blocks, 224x224": (Shape(1000, 3, 224), {"channels": 16, "layers": 20, "stem": "imagenet"})
         }
@@ -104,38 +104,38 @@ class ShuffleNetBlocks:
         return {KIND: [block_resources(self._sized(size)._layout, shape)]}
 
     def fixed_cost(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
-        """What stem and head cost: with the costs of one op per block, the `count` of that genotype's network."""
+        """Returns the cost of stem and head; with one op's cost per block it equals the `count` of the network."""
         return fixed_cost(self._sized(size)._layout, shape, unit)
 
     def check_size(self, shape: Shape, size: Size | None = None) -> Refusals:
-        """What cannot be built, as (setting, reason)."""
-        found = self._chain()
-        if found:
-            return found
+        """Returns why a supernet of this size cannot be built, as (setting, reason) pairs."""
+        problems = self._chain()
+        if problems:
+            return problems
         size = size or self.size
-        found = self._fit(shape, size.channels, size.layers, self.stem)
+        problems = self._fit(shape, size.channels, size.layers, self.stem)
         if size.partial != 1:
-            found.append(("partial", f"must be 1, not {size.partial}: blocks see all channels"))
-        return found + self._ops()
+            problems.append(("partial", f"must be 1, not {size.partial}: blocks see all channels"))
+        return problems + self._ops()
 
     def lookup(self, genotype: Genotype) -> None:
-        """There is no table of this space."""
+        """Returns nothing: there is no table of this space."""
         return
 
     def check_network(self, shape: Shape, settings: Mapping[str, Any]) -> Refusals:
-        """What cannot be built about a network, as (setting, reason)."""
-        found = self._chain()
-        if found:
-            return found
+        """Returns why a network cannot be built, as (setting, reason) pairs."""
+        problems = self._chain()
+        if problems:
+            return problems
         of = self._of(settings)
-        found = self._fit(shape, of.channels, settings.get("layers", sum(self.depths)), of.stem)
+        problems = self._fit(shape, of.channels, settings.get("layers", sum(self.depths)), of.stem)
         if settings.get("auxiliary"):
-            found.append(("auxiliary", "must be false: these networks have no auxiliary head"))
+            problems.append(("auxiliary", "must be false: these networks have no auxiliary head"))
         if settings.get("pool_norm", "none") != "none":
-            found.append(("pool_norm", "must be none: these blocks do not pool"))
+            problems.append(("pool_norm", "must be none: these blocks do not pool"))
         if settings.get("drop_path") or settings.get("drops"):
-            found.append(("drop_path", "must be 0: these networks have no drop path"))
-        return found
+            problems.append(("drop_path", "must be 0: these networks have no drop path"))
+        return problems
 
     @property
     def _layout(self) -> Layout:
@@ -150,40 +150,40 @@ class ShuffleNetBlocks:
         return self if size is None else replace(self, channels=size.channels)
 
     def _chain(self) -> Refusals:
-        """What is wrong with the stages themselves."""
+        """Checks the stages themselves."""
         if len(self.depths) != len(self.widths):
             return [("depths", f"must hold one number per stage, {len(self.widths)}; got {len(self.depths)}")]
-        found = []
+        problems = []
         if any(width < 2 or width % 2 for width in self.widths):
-            found.append(("widths", f"must be even: a block splits its channels; got {list(self.widths)}"))
+            problems.append(("widths", f"must be even: a block splits its channels; got {list(self.widths)}"))
         if any(narrow >= wide for narrow, wide in zip(self.widths, self.widths[1:], strict=False)):
             reason = f"must grow from stage to stage: what passes by is joined by new channels; got {list(self.widths)}"
-            found.append(("widths", reason))
+            problems.append(("widths", reason))
         if min(self.depths) < 1 or sum(self.depths) > LARGEST:
-            found.append(("depths", f"must be at least 1 each and {LARGEST} together; got {list(self.depths)}"))
-        return found
+            problems.append(("depths", f"must be at least 1 each and {LARGEST} together; got {list(self.depths)}"))
+        return problems
 
     def _fit(self, shape: Shape, channels: int, layers: int, stem: str) -> Refusals:
-        """What is wrong with a size, whichever it is of: of a supernet or of a network."""
-        found = []
+        """Checks a size, of a supernet or of a network."""
+        problems = []
         if channels >= self.widths[0]:
-            found.append(("channels", f"must be below the {self.widths[0]} of the first block; got {channels}"))
+            problems.append(("channels", f"must be below the {self.widths[0]} of the first block; got {channels}"))
         if layers != sum(self.depths):
-            found.append(("layers", f"must be {sum(self.depths)}, the number of blocks; got {layers}"))
+            problems.append(("layers", f"must be {sum(self.depths)}, the number of blocks; got {layers}"))
         need = 2 ** (len(self.depths) + (stem == "imagenet"))
         if shape.side % need:
             reason = f"{stem} and {len(self.depths)} stages need images whose side is a multiple of {need}"
-            found.append(("stem", f"{reason}, not {shape.side}"))
-        return found
+            problems.append(("stem", f"{reason}, not {shape.side}"))
+        return problems
 
     def _ops(self) -> Refusals:
-        """What is wrong with the ops."""
+        """Checks the ops."""
         if self.block_ops is None:
             return []
-        found = []
+        problems = []
         if len(self.block_ops) != sum(self.depths):
-            found.append(("block_ops", f"{len(self.block_ops)} lists for {sum(self.depths)} blocks"))
+            problems.append(("block_ops", f"{len(self.block_ops)} lists for {sum(self.depths)} blocks"))
         strangers = sorted({op for row in self.block_ops for op in row} - set(OPS))
-        found += [("block_ops", f"{op!r} is unknown; known: {', '.join(OPS)}") for op in strangers]
-        found += [("block_ops", f"block {e} has no op") for e, row in enumerate(self.block_ops) if not row]
-        return found
+        problems += [("block_ops", f"{op!r} is unknown; known: {', '.join(OPS)}") for op in strangers]
+        problems += [("block_ops", f"block {e} has no op") for e, row in enumerate(self.block_ops) if not row]
+        return problems

@@ -1,4 +1,4 @@
-"""What supernets and networks share: where each block stands, the stem before the blocks and the head after them."""
+"""Parts that supernets and networks share: the places of the blocks, the stem before them and the head after them."""
 
 from __future__ import annotations
 
