@@ -12,14 +12,16 @@ from torch import nn
 from diffnas.core.count import MMRAZOR_RULE, RULE, count, mmrazor_flops
 from diffnas.core.genotype import Genotype
 from diffnas.core.space import Shape, TextShape
+from diffnas.errors import WeightsError
 from diffnas.pipeline.network import build, require_reads
 from diffnas.pipeline.session import stored_inputs
 from diffnas.pipeline.sources.load import read_shape
-from diffnas.pipeline.weights import known_shape
+from diffnas.pipeline.weights import own_shape
 from diffnas.recipe.recipe import Recipe, read_recipe
 from diffnas.recipe.schema import ImageTrain, TextTrain
 from diffnas.registry import space_of
 from diffnas.runtime.checkpoint import load_checkpoint
+from diffnas.runtime.console import log
 from diffnas.runtime.run_folder import Part, Run, open_run
 
 
@@ -66,10 +68,17 @@ def run_size(run: str | Path) -> tuple[Recipe, Shape | TextShape]:
 
 
 def _stored_shape(run: Run, part: Part, recipe: Recipe) -> Shape | TextShape | None:
-    """What the weights of a training on the same data say, or the checkpoints of `part`; None where both say nothing."""
+    """What the weights of a training on the same data say, or the checkpoints of `part`; None where both say nothing.
+
+    Weights that cannot be trusted are passed over with a warning.
+    """
     for training in map(run.train, run.trainings()):
-        if training.weights.is_file() and read_recipe(training.recipe).data == recipe.data:
-            return known_shape(training.weights)
+        trained = read_recipe(training.recipe)
+        if training.weights.is_file() and trained.data == recipe.data:
+            try:
+                return own_shape(training, trained)
+            except WeightsError as error:
+                log.warning("%s; what networks read is taken from elsewhere in the run", "; ".join(error.lines))
     checkpoint = load_checkpoint(part.checkpoints)
     stored = None if checkpoint is None else stored_inputs(part, checkpoint)
     return None if stored is None else stored.shape

@@ -20,9 +20,8 @@ from diffnas.pipeline.resume import Resumed, require_recipe, require_run, resume
 from diffnas.pipeline.session import Session, resumed_source
 from diffnas.pipeline.sources.load import load_source
 from diffnas.pipeline.trainer import Job, Trainer
-from diffnas.pipeline.weights import read_genotype, save_weights
+from diffnas.pipeline.weights import are_own, read_genotype, save_weights
 from diffnas.recipe.recipe import Recipe
-from diffnas.recipe.schema import ImageTrain, TextTrain
 from diffnas.runtime.console import log
 from diffnas.runtime.device import pick_device
 from diffnas.runtime.files import sweep, write_text
@@ -89,7 +88,7 @@ def _resume(run: str | Path | None, recipe: Recipe | None, name: str | None) -> 
         found = _with_what_is_begun(resumed(part, recipe))
         settings, genotype = _require_train(found.recipe), read_genotype(part)
         _require_same(part, genotype, found)
-        if part.weights.is_file() and _begun(found) == (settings.epochs, 0):
+        if _begun(found) == (settings.epochs, 0) and are_own(part, found.recipe):
             more = f"{_go_on(where, part)} --set train.epochs=N"
             text = "%s: the training has finished, after epoch %d; to go further: %s"
             log.info(text, part.path, settings.epochs, more)

@@ -106,10 +106,34 @@ def read_weights(part: Part, recipe: Recipe) -> Weights:
     if not path.is_file():
         run = quote(str(part.path.parents[1]))
         raise RunError(f"{path}: is missing; finish the training with: diffnas train --resume {run}")
-    tensors, inside = _read_whole(path)
+    tensors, inside = _read_own(part, recipe)
     genotype, _, inputs = _described(path, inside)
-    _require_own(part, recipe, genotype, inside)
     return Weights(path, tensors, genotype, inputs or _computed_inputs(path, recipe, inside))
+
+
+def own_shape(part: Part, recipe: Recipe) -> Shape | TextShape:
+    """What the network of the training `part`, whose recipe is `recipe`, reads and answers; raises as `read_weights`."""
+    return _described(part.weights, _read_own(part, recipe)[1])[1]
+
+
+def are_own(part: Part, recipe: Recipe) -> bool:
+    """Whether the weights of `part` are there and are its own; says what is wrong with those that are there."""
+    if not part.weights.is_file():
+        return False
+    try:
+        _read_own(part, recipe)
+    except WeightsError as error:
+        for line in error.lines:
+            log.warning("%s", line)
+        return False
+    return True
+
+
+def _read_own(part: Part, recipe: Recipe) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of `part` and what is said of them; raises `WeightsError` where they are damaged or another training's."""
+    tensors, inside = _read_whole(part.weights)
+    _require_own(part, recipe, _described(part.weights, inside)[0], inside)
+    return tensors, inside
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Genotype]:
@@ -152,8 +176,10 @@ def _read(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
         tensors = load(content)  # which checks the header
         text = _metadata(content).get("diffnas", "null")
         inside = json.loads(text)
-    except (SafetensorError, OSError, ValueError, LookupError, RecursionError) as error:
-        raise WeightsError(f"{path}: cannot be read: {error}") from None
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror}") from None
+    except (SafetensorError, ValueError, LookupError, RecursionError):
+        inside = None
     if not isinstance(inside, dict) or not ({"format", "digest"} <= set(inside) or set(inside) <= BEFORE):
         raise WeightsError(f"{path}: damaged, or not weights that diffnas wrote; restore a copy, or train again")
     if inside.get("format", FORMAT) != FORMAT:
@@ -161,11 +187,6 @@ def _read(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
             f"{path}: has format {inside['format']!r:.20}, and this version reads {FORMAT}; use a newer diffnas"
         )
     return text, inside, tensors
-
-
-def known_shape(path: Path) -> Shape | TextShape:
-    """What the network whose weights are at `path` reads and answers, as its metadata say; raises `WeightsError`."""
-    return _described(path, _read(path)[1])[1]
 
 
 def digest(metadata: str, tensors: Mapping[str, Tensor]) -> str:

@@ -118,10 +118,8 @@ class Part:
             return json.loads(read_bytes(self.path / name).decode("utf-8"))
         except OSError as error:
             raise RunError(f"{self.path / name}: cannot be read: {error.strerror}") from None
-        except (ValueError, RecursionError) as error:
-            raise RunError(
-                f"{self.path / name}: damaged: not valid JSON ({error}); remove it to go on without"
-            ) from None
+        except (ValueError, RecursionError):
+            raise RunError(f"{self.path / name}: damaged: not valid JSON; remove it to go on without") from None
 
 
 def _remains(part: Path, path: Path) -> bool:
