@@ -64,6 +64,7 @@ def run_size(run: str | Path) -> tuple[Recipe, Shape | TextShape]:
     opened = open_run(run)
     part = opened.search if opened.search.recipe.is_file() else opened.training()
     recipe = read_recipe(part.recipe)
+    part.warn_of_recipe()
     return recipe, _stored_shape(opened, part, recipe) or read_shape(recipe)
 
 
