@@ -286,7 +286,7 @@ def test_a_training_records_where_its_genotype_is_from(
     run.search.genotype.write_text(diffnas.load_genotype("darts-v2").to_json())
     assert origin("e", str(run.path)) == f"{run.search.genotype}, which is not what the search found"
     (line,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
-    assert line == f"{run.search.genotype}: is not what the search found; it is trained as it is"
+    assert line == f"{run.search.genotype}: is not what the search found; it is taken as it is"
     more = read_recipe(diffnas.Run(tmp_path / "a").training().recipe, ["train.epochs=2"])
     diffnas.train(None, more, tmp_path / "a", resume=True)
     environment = json.loads((diffnas.Run(tmp_path / "a").training().path / "environment.json").read_text())

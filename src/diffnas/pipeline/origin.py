@@ -7,13 +7,12 @@ from pathlib import Path
 from diffnas.core.genotype import Genotype, read_genotype_file
 from diffnas.core.published_genotypes import PUBLISHED
 from diffnas.errors import GenotypeError
-from diffnas.runtime.console import log
 from diffnas.runtime.files import is_file, is_folder
-from diffnas.runtime.run_folder import Run
+from diffnas.runtime.run_folder import Part, Run
 
 
 def origin_of(genotype: Genotype, given: Genotype | Run | str | Path | None) -> str:
-    """What `genotype` was read from, `given` being what the caller named; warns where it is not what a search found."""
+    """What `genotype` was read from, `given` being what the caller named."""
     given = given.path if isinstance(given, Run) else given
     if given is None or isinstance(given, Genotype):
         return "given as a value"
@@ -36,11 +35,15 @@ def _origin_in(run: Run, genotype: Genotype) -> str:
     """The same of a run's genotype: each epoch of a search leaves a copy of what it found."""
     if not is_folder(run.search.path):
         return f"a training of {run.path}"
-    epoch = genotype.provenance.get("epoch")
-    if isinstance(epoch, int) and _found(run.search.genotypes(epoch)) == genotype:
-        return f"search of {run.path}, epoch {epoch}"
-    log.warning("%s: is not what the search found; it is trained as it is", run.search.genotype)
+    if is_found(run.search, genotype):
+        return f"search of {run.path}, epoch {genotype.provenance['epoch']}"
     return f"{run.search.genotype}, which is not what the search found"
+
+
+def is_found(search: Part, genotype: Genotype) -> bool:
+    """Whether `search` found `genotype` after the epoch that it names."""
+    epoch = genotype.provenance.get("epoch")
+    return type(epoch) is int and _found(search.genotypes(epoch)) == genotype
 
 
 def _found(path: Path) -> Genotype | None:

@@ -62,7 +62,7 @@ def run_size(run: str | Path) -> tuple[Recipe, Shape | TextShape]:
     That is taken from what the run has stored; where that is nothing (an earlier version wrote it), from the data.
     """
     opened = open_run(run)
-    part = opened.search if opened.search.recipe.is_file() else opened.training()
+    part = opened.main()
     recipe = read_recipe(part.recipe)
     part.warn_of_recipe()
     return recipe, _stored_shape(opened, part, recipe) or read_shape(recipe)
