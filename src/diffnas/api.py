@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from diffnas.pipeline.best import Ranked
     from diffnas.pipeline.trained import TrainedClassifier, TrainedLanguageModel
     from diffnas.spaces.nasbench201.table import Entry
-
-log = logging.getLogger("diffnas")
 
 
 def search(recipe: Recipe | str | Path | None, run: Run | str | Path | None = None, resume: bool = False) -> Run:
@@ -184,7 +181,7 @@ def file_choice(text: str | Path) -> tuple[Path | None, str | None]:
 
 
 def _genotype_of_run(path: Path) -> Genotype:
-    from diffnas.pipeline.origin import is_found
+    from diffnas.pipeline.origin import warn_unless_found
 
     run = open_run(path)
     if run.search.path.is_dir():
@@ -198,8 +195,8 @@ def _genotype_of_run(path: Path) -> Genotype:
         go_on = f"; go on with: diffnas search --resume {quote(str(path))}" if run.search.recipe.is_file() else ""
         raise RunError(f"{found}: is missing; has the search finished an epoch?{go_on}")
     genotype = read_genotype_file(found)
-    if found == run.search.genotype and not is_found(run.search, genotype):
-        log.warning("%s: is not what the search found; it is taken as it is", found)
+    if found == run.search.genotype:
+        warn_unless_found(run.search, genotype)
     return genotype
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from diffnas.core.genotype import Genotype, read_genotype_file
@@ -9,6 +10,8 @@ from diffnas.core.published_genotypes import PUBLISHED
 from diffnas.errors import GenotypeError
 from diffnas.runtime.files import is_file, is_folder
 from diffnas.runtime.run_folder import Part, Run
+
+log = logging.getLogger("diffnas")
 
 
 def origin_of(genotype: Genotype, given: Genotype | Run | str | Path | None) -> str:
@@ -43,10 +46,16 @@ def _origin_in(run: Run, genotype: Genotype) -> str:
 def is_found(search: Part, genotype: Genotype) -> bool:
     """Whether `search` found `genotype` after the epoch that it names."""
     epoch = genotype.provenance.get("epoch")
-    return type(epoch) is int and _found(search.genotypes(epoch)) == genotype
+    return type(epoch) is int and readable(search.genotypes(epoch)) == genotype
 
 
-def _found(path: Path) -> Genotype | None:
+def warn_unless_found(search: Part, genotype: Genotype) -> None:
+    """A line where the genotype in the folder of `search` is not what it found."""
+    if not is_found(search, genotype):
+        log.warning("%s: is not what the search found; it is taken as it is", search.genotype)
+
+
+def readable(path: Path) -> Genotype | None:
     """The genotype at `path`, None where there is none that can be read."""
     try:
         return read_genotype_file(path) if is_file(path) else None

@@ -11,7 +11,8 @@ import torch
 from diffnas.engine.search import Feed
 from diffnas.errors import Diverged, RecipeError, ResourceError
 from diffnas.pipeline.environment import as_begun, record_divergence
-from diffnas.pipeline.finished import epochs_done, has_finished, unmark_finished
+from diffnas.pipeline.finished import epochs_done, has_finished
+from diffnas.pipeline.origin import readable, warn_unless_found
 from diffnas.pipeline.resources import explained
 from diffnas.pipeline.resume import Resumed, require_recipe, require_run, resumed
 from diffnas.pipeline.search_loop import SearchLoop
@@ -67,7 +68,9 @@ def _resume(run: str | Path | None, recipe: Recipe | None) -> Run:
         sweep(part.path)
         found = resumed(part, recipe)
         recipe = _require_search(found.recipe)
-        if (part.path / "cells.svg").is_file() and has_finished(part, recipe):
+        genotype = readable(part.genotype)
+        if (part.path / "cells.svg").is_file() and genotype is not None and has_finished(part, recipe):
+            warn_unless_found(part, genotype)
             more = f"diffnas search --resume {quote(str(where.path))} --set search.epochs=N"
             text = "%s: the search has finished, after epoch %d; to go further: %s"
             log.info(text, part.path, epochs_done(part), more)

@@ -86,9 +86,18 @@ class Part:
 
     def recipe_is_changed(self) -> bool:
         """Whether the recipe is not what was written; False also for one that has no digest, as runs once had."""
+        return self._recipe_fits() is False
+
+    def recipe_is_sealed(self) -> bool:
+        """Whether the recipe is what a run wrote, this one or another."""
+        return self._recipe_fits() is True
+
+    def _recipe_fits(self) -> bool | None:
+        """Whether the recipe fits its digest; None where it has none."""
         head, _, text = self.recipe.read_bytes().partition(b"\n")
-        known = head.startswith(SEAL.encode())
-        return known and head[len(SEAL) :].decode(errors="replace") != hashlib.sha256(text).hexdigest()
+        if not head.startswith(SEAL.encode()):
+            return None
+        return head[len(SEAL) :].decode(errors="replace") == hashlib.sha256(text).hexdigest()
 
     def warn_of_recipe(self) -> None:
         """A line where the recipe is not what was written, for who reads it as it is."""
