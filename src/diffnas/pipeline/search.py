@@ -42,9 +42,10 @@ def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = 
         return _resume(run, recipe)
     recipe = _require_search(recipe)
     device = pick_device(recipe.device)
-    source = load_source(recipe)
-    feeds = source.search_feeds(device)
     where = new_run(run, recipe.name)
+    with explained(where.search, recipe, "search", _go_on(where)):
+        source = load_source(recipe)
+        feeds = source.search_feeds(device)
     claim(where.search, "search")
     with only_one(where.search.path) as held:
         require_empty(where.search, "search")
@@ -87,7 +88,7 @@ def _run(where: Run, held: Held, found: Resumed, source: Source, feeds: dict[str
     assert found.recipe.search is not None
     log.info("run folder: %s", where.path)
     source.say()
-    go_on = shlex.join(["diffnas", "search", "--resume", str(where.path)])
+    go_on = _go_on(where)
     with Stop(found.recipe.search.checkpoint_every) as stop, sharing():
         task = source.search_task()
         session = Session(where.search, held, stop, device, found.recipe, go_on, task, source)
@@ -118,6 +119,11 @@ def _begin(found: Resumed, state: SearchState, session: Session) -> None:
         log.info("resumed at %s", at)
     if state.beyond:
         log.warning("search.epochs: fewer asked for than begun; the result is the cell of epoch %d", clock.total)
+
+
+def _go_on(where: Run) -> str:
+    """The command that goes on with a search."""
+    return shlex.join(["diffnas", "search", "--resume", str(where.path)])
 
 
 def _require_search(recipe: Recipe | None) -> Recipe:

@@ -59,9 +59,10 @@ def train(
     require_reads(genotype, recipe)
     folders = [Path(path) for path in (folder_of(origin), run) if path is not None]
     start = start_of(init, genotype, folders)
-    job = Job(genotype, recipe, load_source(recipe), device, start)
     where = Run(Path(run)) if run is not None else new_run(None, recipe.name)
     part = where.train(name or f"{recipe.name}-seed{recipe.seed}")
+    with explained(part, recipe, "train", _go_on(where, part)):
+        job = Job(genotype, recipe, load_source(recipe), device, start)
     claim(part, "train")
     with only_one(part.path) as held:
         require_empty(part, "train")

@@ -81,7 +81,10 @@ def trained_recipe(part: Part, overrides: Sequence[str], may: str) -> Recipe:
 
 
 def save_weights(part: Part, weights: Mapping[str, Tensor], genotype: Genotype, recipe: Recipe, inputs: Inputs) -> None:
-    """Writes `weights` and what they are, whole or not at all, and notes their digest in environment.json."""
+    """Writes `weights` and what they are, whole or not at all; their digest is noted in environment.json.
+
+    That comes first: the weights are what says that a training has ended, so nothing may be left to do after them.
+    """
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
     inside = {
         "format": FORMAT,
@@ -92,9 +95,9 @@ def save_weights(part: Part, weights: Mapping[str, Tensor], genotype: Genotype, 
     }
     text = json.dumps(inside)
     found = digest(text, tensors)  # of what is in memory: the file is not read again
+    record(part, weights=found)
     # one entry: safetensors writes several in an order that changes, and equal runs shall leave equal files
     write_bytes(part.weights, save(tensors, metadata={"diffnas": f'{text[:-1]}{MARK}{found}"}}'}))
-    record(part, weights=found)
 
 
 def read_weights(part: Part, recipe: Recipe) -> Weights:
