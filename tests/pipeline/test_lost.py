@@ -132,7 +132,9 @@ def test_a_recipe_that_is_no_file_is_not_taken_from_the_training(run: Path, say:
         assert code == 2 and f"{recipe}: cannot be read" in said
 
 
-def test_sizes_pass_over_what_is_not_the_runs(runs: Path, run: Path, say: Say, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sizes_pass_over_what_is_not_the_runs(
+    runs: Path, run: Path, say: Say, capsys: pytest.CaptureFixture[str]
+) -> None:
     def sizes() -> str:
         capsys.readouterr()
         assert main(["show", str(run), "--stats"]) == 0

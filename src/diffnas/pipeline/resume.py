@@ -93,7 +93,9 @@ def _require_of_run(part: Part, then: Values | None, written: Values, diverged: 
         free = is_limit(key) or diverged and key in RATES
         if then and not free and written.get(key) != then[key] and part.recipe_is_sealed():
             said = f"{key} was {then[key]:.60}, and is {written.get(key, 'missing'):.60} in recipe.yaml"
-            raise CheckpointError(f"{part.checkpoints}: does not fit the recipe beside it: {said}; was a file exchanged?")
+            raise CheckpointError(
+                f"{part.checkpoints}: does not fit the recipe beside it: {said}; was a file exchanged?"
+            )
 
 
 def _is_less(now: str | None, then: str) -> bool:
