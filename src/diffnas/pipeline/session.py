@@ -157,7 +157,7 @@ class Session:
     def begin(self, at: str, epoch: int, facts: Mapping[str, Any]) -> None:
         """Records that an attempt begins `at` some place, with `facts`; rows of `epoch` and later are dropped."""
         plugins = recorded_plugins(self.recipe)
-        kept = {"data": self.source.about, "recipe": self.part.recipe_digest()}
+        kept: dict[str, Any] = {"data": self.source.about, "recipe": self.part.recipe_digest()}
         kept |= {"plugins": plugins} if plugins else {}
         record_attempt(self.part, self.device, self.recipe.seed, at, facts, **kept)
         self._say_lost(epoch)

@@ -22,6 +22,7 @@ from diffnas.pipeline.sources.load import load_source
 from diffnas.pipeline.trainer import Job, Trainer
 from diffnas.pipeline.weights import are_own, read_genotype, save_weights
 from diffnas.recipe.recipe import Recipe
+from diffnas.recipe.schema import ImageTrain, TextTrain
 from diffnas.runtime.console import log
 from diffnas.runtime.device import pick_device
 from diffnas.runtime.files import sweep, write_text
