@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import diffnas
-from diffnas.cli import main
+from diffnas.cli.main import main
 from diffnas.errors import CheckpointError
 from diffnas.pipeline.environment import recorded
 from diffnas.runtime.checkpoint import checkpoint_path, read_checkpoint, save_checkpoint
