@@ -11,7 +11,7 @@ import torch
 from diffnas.engine.search import Feed
 from diffnas.errors import Diverged, RecipeError, ResourceError
 from diffnas.pipeline.environment import as_begun, record_divergence
-from diffnas.pipeline.finished import epochs_done, has_finished
+from diffnas.pipeline.finished import epochs_done, has_finished, unmark_finished
 from diffnas.pipeline.origin import readable, warn_unless_found
 from diffnas.pipeline.resources import explained
 from diffnas.pipeline.resume import Resumed, require_recipe, require_run, resumed
