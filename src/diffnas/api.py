@@ -209,6 +209,8 @@ def file_choice(text: str | Path) -> tuple[Path | None, str | None]:
 
 
 def _genotype_of_run(path: Path) -> Genotype:
+    from diffnas.pipeline.origin import warn_unless_found
+
     run = open_run(path)
     if run.search.path.is_dir():
         file = run.search.genotype
@@ -220,7 +222,10 @@ def _genotype_of_run(path: Path) -> Genotype:
     if not file.is_file():
         go_on = f"; go on with: diffnas search --resume {quote(str(path))}" if run.search.recipe.is_file() else ""
         raise RunError(f"{file}: is missing; has the search finished an epoch?{go_on}")
-    return read_genotype_file(file)
+    genotype = read_genotype_file(file)
+    if file == run.search.genotype:
+        warn_unless_found(run.search, genotype)
+    return genotype
 
 
 def lookup(genotype: Genotype | Run | str | Path | int, table: str | Path | None = None) -> Entry:

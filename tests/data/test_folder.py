@@ -190,9 +190,11 @@ def test_every_kind_of_mistake_in_the_classes_has_its_line(tmp_path: Path) -> No
     write(tmp_path / "val" / "hen" / "0.png")
     (tmp_path / "train" / "empty").mkdir()
     (tmp_path / "val" / "empty").mkdir()
+    (tmp_path / "val" / "empty" / "0.heic").touch()
+    read = "read are bmp, gif, jfif, jpe, jpeg, jpg, pbm, pgm, png, ppm, tif, tiff, webp"
     assert refusal(tmp_path) == (
-        f"{tmp_path / 'train'}: class empty is without images",
-        f"{tmp_path / 'val'}: class empty is without images",
+        f"{tmp_path / 'train'}: class empty is without images ({read})",
+        f"{tmp_path / 'val'}: class empty is without images ({read})",
         f"data.path {tmp_path}: class cow is in train, not in val; class hen is in val, not in train",
     )
 

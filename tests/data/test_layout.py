@@ -12,6 +12,8 @@ import pytest
 from diffnas.data.layout import find_layout, mistakes, roles, shown_name
 from diffnas.errors import DataError
 
+READ = "read are bmp, gif, jfif, jpe, jpeg, jpg, pbm, pgm, png, ppm, tif, tiff, webp"
+
 
 def fill(root: Path, *names: str) -> Path:
     """`root` with empty files of these names; a name that ends with a slash is a folder of two images."""
@@ -78,6 +80,8 @@ def test_val_is_for_choosing_where_there_is_a_test(tmp_path: Path) -> None:
         ["trainval/cat/", "trainval/dog/"],
         ["train/train/", "train/test/", "test/train/", "test/test/"],  # splits within splits
         ["cat/train/", "cat/test/", "dog/train/", "dog/test/"],  # splits below classes
+        ["train/images/", "train/labels/", "test/images/", "test/labels/"],  # of another kind of task
+        ["JPEGImages/", "Masks/", "annotations/a.txt"],
         ["images/train/", "images/val/", "labels/train/a.txt"],
         ["archive/train/cat/", "archive/train/dog/", "archive/test/cat/"],
         ["pets_train/", "pets_test/"],  # names that speak of different splits
@@ -170,7 +174,7 @@ def test_a_line_for_a_thousand_classes(tmp_path: Path) -> None:
     fill(tmp_path, "test/class-0000/", "test/other/")
     first, second = mistakes(tmp_path, find_layout(tmp_path))
     shown = ", ".join(classes[:10])
-    assert first == f"{tmp_path / 'train'}: 1,000 classes ({shown} and 990 more) are without images"
+    assert first == f"{tmp_path / 'train'}: 1,000 classes ({shown} and 990 more) are without images ({READ})"
     assert second.startswith(f"data.path {tmp_path}: 999 classes (class-0001, ")
     assert second.endswith(" and 989 more) are in train, not in test; class other is in test, not in train")
 

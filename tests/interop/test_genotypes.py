@@ -19,6 +19,7 @@ from diffnas.core.published_genotypes import published
 from diffnas.core.space import Shape
 from diffnas.errors import GenotypeError
 from diffnas.interop.genotypes import cell_text, read_genotype, read_genotype_file
+from diffnas.interop.literals import read_literal
 from diffnas.interop.nasbench201 import NASLIB_OPS
 from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.spaces.nasbench201.layout import OPS
@@ -611,3 +612,17 @@ def test_nothing_in_a_text_runs(text: str, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     refusal(text)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_text_that_is_too_deep_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = 0
+
+    def counted(text: str, start: int = 0) -> Any:
+        nonlocal begun
+        begun += 1
+        return read_literal(text, start)
+
+    monkeypatch.setattr("diffnas.interop.found.read_literal", counted)
+    with pytest.raises(GenotypeError, match="more than 20 values stand within one another"):
+        read_genotype('{"a":' * 20_000)
+    assert begun == 1000

@@ -286,7 +286,7 @@ def test_a_training_records_where_its_genotype_is_from(
     run.search.genotype.write_text(diffnas.load_genotype("darts-v2").to_json())
     assert origin("e", str(run.path)) == f"{run.search.genotype}, which is not what the search found"
     (line,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
-    assert line == f"{run.search.genotype}: is not what the search found; it is trained as it is"
+    assert line == f"{run.search.genotype}: is not what the search found; it is taken as it is"
     more = read_recipe(diffnas.Run(tmp_path / "a").training().recipe, ["train.epochs=2"])
     diffnas.train(None, more, tmp_path / "a", resume=True)
     environment = json.loads((diffnas.Run(tmp_path / "a").training().path / "environment.json").read_text())
@@ -309,18 +309,24 @@ def test_inputs_are_plain_data_and_back() -> None:
         TextInputs("text", ("a", "b"), (1,))
 
 
-def test_a_kill_between_weights_and_record_is_no_foreign_file(
+def test_a_kill_between_record_and_weights_is_no_foreign_file(
     run: diffnas.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("diffnas.pipeline.weights.record", killed)
     before = metadata(run.training())["digest"]
     longer = read_recipe(run.training().recipe, ["train.epochs=2"])
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("diffnas.pipeline.weights.write_bytes", killed)
         diffnas.train(None, longer, run, resume=True)
+    diffnas.train(None, None, run, resume=True)
     assert metadata(run.training())["digest"] != before and diffnas.test(run)["n"] == 20
+    environment = run.training().path / "environment.json"
+    noted = json.loads(environment.read_text())
+    del noted["weights"]  # as a kill between weights and record once left it
+    environment.write_text(json.dumps(noted))
+    assert diffnas.test(run)["n"] == 20
 
 
 def test_a_run_may_be_called_anything(run: diffnas.Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

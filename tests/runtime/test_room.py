@@ -87,3 +87,11 @@ def test_free_memory_of_a_container(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert whole is None or whole > 2**20
     monkeypatch.setattr(room, "_container", lambda: [12345])
     assert free_memory() in (None, 12345)
+
+
+def test_errors_that_libraries_lose_for_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource, error = pytest.importorskip("resource"), SystemError("error return without exception set")
+    for limit, said in ((resource.RLIM_INFINITY, None), (2**30, "the memory is full")):
+        monkeypatch.setattr(resource, "getrlimit", lambda which, limit=limit: (limit, limit))
+        lack = lack_of_room(error)
+        assert (None if lack is None else lack.said) == said

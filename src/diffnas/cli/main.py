@@ -702,8 +702,7 @@ def _recipe_of(run: Path | None) -> str:
     from diffnas.recipe.recipe import read_recipe
     from diffnas.runtime.run_folder import open_run
 
-    opened = open_run(run)
-    part = opened.search if opened.search.recipe.is_file() else opened.training()
+    part = open_run(run).main()
     read_recipe(part.recipe)  # a damaged one is refused, ...
     part.warn_of_recipe()  # ... one that has changed is said
     return str(part.recipe)

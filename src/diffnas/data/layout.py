@@ -20,10 +20,13 @@ from diffnas.errors import DataError
 SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
 )
+KINDS_READ = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
 WANTED = (
     "PATH/train/CLASS/* with PATH/test/CLASS/* (or val), or PATH/CLASS/* alone, where no class has the name of a split"
 )
 MACHINES = frozenset({"__MACOSX", "@eaDir", "lost+found"})  # folders that systems leave, no more ours than hidden ones
+PICTURES = frozenset({"image", "images", "img", "imgs", "jpegimages", "photos", "pictures"})
+MARKINGS = frozenset({"label", "labels", "mask", "masks", "annotation", "annotations", "boxes", "bboxes", "gt"})
 LOOSE = "images outside of class folders"
 _PIECE = re.compile(
     r"(?P<train>train(?:ing)?)|(?P<valid>val(?:id(?:ation)?)?|dev)|(?P<test>test(?:ing)?|eval(?:uation)?)"
@@ -89,7 +92,7 @@ def mistakes(path: Path, layout: Layout) -> list[str]:
     for role, classes in layout.parts.items():
         place = path / layout.folders[role]
         empty = [name for name, files in classes.items() if not files]
-        lines += [f"{place}: {_classes_of(empty)} without images"] if empty else []
+        lines += [f"{place}: {_classes_of(empty)} without images (read are {KINDS_READ})"] if empty else []
     train = layout.parts.get("train", {})
     for role in sorted(layout.parts.keys() - {"train"} if train else ()):
         pairs = [(train, "train", layout.parts[role], role), (layout.parts[role], role, train, "train")]
@@ -157,6 +160,8 @@ def _classes(path: Path, folders: Sequence[Path], aside: Counter[str]) -> Classe
         raise DataError(f"data.path {path}: holds no class folders; wanted: {WANTED}; found: {_content(path)}")
     if _are_splits(names):
         raise _refusal(path, folders, "names of splits are no classes")
+    if _are_drawn_on(names):
+        raise _refusal(path, folders, "these are pictures and what was marked on them, no classes")
     for folder in folders:
         inner = _folders(folder)
         if _are_splits([one.name for one in inner]):
@@ -178,6 +183,12 @@ def _are_splits(names: Sequence[str]) -> bool:
         return True
     spoken = [_SPLIT_WORD.search(unicodedata.normalize("NFKC", name).casefold()) for name in names]
     return all(spoken) and len({word.lastgroup for word in spoken if word is not None}) > 1
+
+
+def _are_drawn_on(names: Sequence[str]) -> bool:
+    """Whether sibling folders are those of a set for detection or segmentation (`images` and `labels`), not classes."""
+    plain = {name.casefold() for name in names}
+    return plain <= PICTURES | MARKINGS and bool(plain & PICTURES) and bool(plain & MARKINGS)
 
 
 def _folders(path: Path, aside: Counter[str] | None = None) -> list[Path]:

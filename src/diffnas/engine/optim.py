@@ -17,7 +17,10 @@ def optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module, state: Mapping[str, Any]) -> None:
-    """Puts `state`, made by `optimizer_state`, into `optimizer`; names that `module` lacks are left out."""
+    """Puts `state`, made by `optimizer_state`, into `optimizer`; names that `module` lacks are left out.
+
+    Raises `TypeError` or `ValueError` for what no optimizer keeps.
+    """
     parameters = dict(module.named_parameters())
     on_host = isinstance(optimizer, torch.optim.Adam)  # keeps its step counters there
     optimizer.state.clear()
@@ -36,6 +39,10 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def _place(value: Any, parameter: Tensor, on_host: bool) -> Any:
+    if value is None:  # no momentum yet
+        return None
     if not isinstance(value, Tensor):
-        return value
+        raise TypeError(f"{value!r:.60} is no tensor")
+    if value.shape not in (parameter.shape, torch.Size()):
+        raise ValueError(f"a tensor {list(value.shape)} beside a parameter {list(parameter.shape)}")
     return value.clone() if on_host and value.shape != parameter.shape else value.to(parameter.device)

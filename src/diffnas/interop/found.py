@@ -11,7 +11,9 @@ from typing import Any
 from diffnas.core.genotype import Genotype, genotype_of, parse_edges
 from diffnas.errors import GenotypeError
 from diffnas.interop import cells, choices, nasbench201
-from diffnas.interop.literals import Call, LiteralError, read_literal
+from diffnas.interop.literals import Call, DepthError, LiteralError, read_literal
+
+MOST_DEEP = 1000  # values nested too deeply, after which a text is searched no further: each is begun at every depth
 
 _START = re.compile(
     r"(?:[Gg]enotype\w{0,40}|\bStructure)\s*\(\s*(?:\w{1,40}\s*=\s*)?(?=[\[(]|range\b|list\b|tuple\b|np\.|array\b)"
@@ -42,8 +44,8 @@ def find_genotypes(text: str) -> list[Found]:
 
 
 def _values(text: str) -> Iterator[Found]:
-    at = 0
-    while match := _START.search(text, at):
+    at = deep = 0
+    while deep < MOST_DEEP and (match := _START.search(text, at)):
         start = match.start() if match["braces"] else _word_start(text, match.start())
         at = match.end()
         if re.search(r"(?:^|\n)[ \t]*#.*\Z", text[max(0, start - 160) : start]):
@@ -52,6 +54,7 @@ def _values(text: str) -> Iterator[Found]:
         try:
             value, end = read_literal(text, start)
         except LiteralError as error:
+            deep += isinstance(error, DepthError)
             if not match["braces"] or _CELL_KEYS.match(text, start):
                 yield Found(start, name, error)
                 at = max(at, error.position)

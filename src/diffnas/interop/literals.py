@@ -41,6 +41,10 @@ class LiteralError(ValueError):
         self.position = position
 
 
+class DepthError(LiteralError):
+    """More values than anyone writes stand within one another."""
+
+
 @dataclass(frozen=True)
 class Call:
     """A `Genotype(...)` or `Structure(...)` as it stands in a text."""
@@ -65,7 +69,7 @@ class _Reader:
     def value(self, depth: int) -> Any:
         kind, token = self._next()
         if depth > DEEPEST:
-            raise LiteralError(self.at - len(token), f"more than {DEEPEST} values stand within one another")
+            raise DepthError(self.at - len(token), f"more than {DEEPEST} values stand within one another")
         if kind == "number":
             return self._number(token)
         if kind == "text":

@@ -7,6 +7,7 @@ torch is not loaded.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -17,6 +18,7 @@ from diffnas.recipe.recipe import Recipe, read_recipe
 from diffnas.runtime.files import is_folder
 from diffnas.runtime.run_folder import Part, Run
 
+log = logging.getLogger("diffnas")
 NAME, FORMAT = "finished.json", "diffnas-finished-1"
 PICTURES = ("cells.svg", "cells.png", "progress.png")
 
@@ -39,11 +41,21 @@ def has_finished(part: Part, recipe: Recipe) -> bool:
     assert recipe.search is not None
     if not (part.path / NAME).exists():
         return epochs_done(part) >= epochs_asked(recipe)
+    asked = _epochs_marked(part)
+    if asked is None:
+        text = "%s: damaged, so the search counts as not finished; `diffnas search --resume` writes it anew"
+        log.warning(text, part.path / NAME)
+    return asked == recipe.search.epochs
+
+
+def _epochs_marked(part: Part) -> int | None:
+    """The epochs that were asked for when the search of `part` ended, as its mark says; None where that is damaged."""
     try:
         read = part.read_json(NAME)
     except RunError:
-        return False
-    return isinstance(read, dict) and (read.get("format"), read.get("search.epochs")) == (FORMAT, recipe.search.epochs)
+        return None
+    asked = read.get("search.epochs") if isinstance(read, dict) and read.get("format") == FORMAT else None
+    return asked if type(asked) is int else None
 
 
 def epochs_done(part: Part) -> int:

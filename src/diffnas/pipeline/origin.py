@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from diffnas.core.genotype import Genotype, read_genotype_file
 from diffnas.core.published_genotypes import PUBLISHED
 from diffnas.errors import GenotypeError
-from diffnas.runtime.console import log
 from diffnas.runtime.files import is_file, is_folder
-from diffnas.runtime.run_folder import Run
+from diffnas.runtime.run_folder import Part, Run
+
+log = logging.getLogger("diffnas")
 
 
 def origin_of(genotype: Genotype, given: Genotype | Run | str | Path | None) -> str:
-    """Says where `genotype` was read from, `given` being the caller's name for it; warns if no search found it."""
+    """Says where `genotype` was read from, `given` being the caller's name for it."""
     given = given.path if isinstance(given, Run) else given
     if given is None or isinstance(given, Genotype):
         return "given as a value"
@@ -36,14 +38,24 @@ def _origin_in(run: Run, genotype: Genotype) -> str:
     """Says the same of a run's genotype: each epoch of a search leaves a copy of its genotype."""
     if not is_folder(run.search.path):
         return f"a training of {run.path}"
-    epoch = genotype.provenance.get("epoch")
-    if isinstance(epoch, int) and _found(run.search.genotypes(epoch)) == genotype:
-        return f"search of {run.path}, epoch {epoch}"
-    log.warning("%s: is not what the search found; it is trained as it is", run.search.genotype)
+    if is_found(run.search, genotype):
+        return f"search of {run.path}, epoch {genotype.provenance['epoch']}"
     return f"{run.search.genotype}, which is not what the search found"
 
 
-def _found(path: Path) -> Genotype | None:
+def is_found(search: Part, genotype: Genotype) -> bool:
+    """Whether `search` found `genotype` after the epoch that it names."""
+    epoch = genotype.provenance.get("epoch")
+    return type(epoch) is int and readable(search.genotypes(epoch)) == genotype
+
+
+def warn_unless_found(search: Part, genotype: Genotype) -> None:
+    """A line where the genotype in the folder of `search` is not what it found."""
+    if not is_found(search, genotype):
+        log.warning("%s: is not what the search found; it is taken as it is", search.genotype)
+
+
+def readable(path: Path) -> Genotype | None:
     """The genotype at `path`, None where there is none that can be read."""
     try:
         return read_genotype_file(path) if is_file(path) else None

@@ -30,7 +30,7 @@ def explained(part: Part, recipe: Recipe, command: Command, go_on: str) -> Itera
     """Raises `ResourceError` where disk or memory run out within: the keys to lower, and the command that goes on."""
     try:
         yield
-    except (OSError, MemoryError, RuntimeError) as error:
+    except (OSError, MemoryError, RuntimeError, SystemError) as error:
         lack = lack_of_room(error, str(part.path))
         if lack is None:
             raise

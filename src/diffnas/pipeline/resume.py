@@ -65,7 +65,9 @@ def resumed(part: Part, recipe: Recipe | None) -> Resumed:
     then, now = _values_then(part, checkpoint), flat_values(recipe)
     if then is None and part.recipe_is_changed():
         raise RecipeError(f"{part.recipe}: has changed since the run wrote it; put it back (--set can change limits)")
-    then = {**now, **flat_values(earlier)} if then is None else then
+    written = flat_values(earlier)
+    _require_of_run(part, then, written, diverged)
+    then = {**now, **written} if then is None else then
     changed = sorted(key for key in then if now.get(key) != then[key])
     fell = [key for key in changed if diverged and key in RATES and _is_less(now.get(key), then[key])]
     lowered = {key: [json.loads(then[key]), json.loads(now[key])] for key in fell}
@@ -83,6 +85,17 @@ def _values_then(part: Part, checkpoint: Mapping[str, Any] | None) -> Values | N
     if values is None or isinstance(values, dict) and all(isinstance(text, str) for text in values.values()):
         return values
     raise CheckpointError(f"{part.checkpoints}: does not say what recipe it is of; was a file exchanged?")
+
+
+def _require_of_run(part: Part, then: Values | None, written: Values, diverged: bool) -> None:
+    """Raises `CheckpointError` where checkpoint and recipe, which nobody has edited, are of two runs."""
+    for key in sorted(then or {}):
+        free = is_limit(key) or diverged and key in RATES
+        if then and not free and written.get(key) != then[key] and part.recipe_is_sealed():
+            said = f"{key} was {then[key]:.60}, and is {written.get(key, 'missing'):.60} in recipe.yaml"
+            raise CheckpointError(
+                f"{part.checkpoints}: does not fit the recipe beside it: {said}; was a file exchanged?"
+            )
 
 
 def _is_less(now: str | None, then: str) -> bool:

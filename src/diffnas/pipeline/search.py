@@ -12,6 +12,7 @@ from diffnas.engine.search import Feed
 from diffnas.errors import Diverged, RecipeError, ResourceError
 from diffnas.pipeline.environment import as_begun, record_divergence
 from diffnas.pipeline.finished import epochs_done, has_finished, unmark_finished
+from diffnas.pipeline.origin import readable, warn_unless_found
 from diffnas.pipeline.resources import explained
 from diffnas.pipeline.resume import Resumed, require_recipe, require_run, resumed
 from diffnas.pipeline.search_loop import SearchLoop
@@ -41,9 +42,10 @@ def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = 
         return _resume(run, recipe)
     recipe = _require_search(recipe)
     device = pick_device(recipe.device)
-    source = load_source(recipe)
-    feeds = source.search_feeds(device)
     where = new_run(run, recipe.name)
+    with explained(where.search, recipe, "search", _go_on(where)):
+        source = load_source(recipe)
+        feeds = source.search_feeds(device)
     claim(where.search, "search")
     with only_one(where.search.path) as held:
         require_empty(where.search, "search")
@@ -67,7 +69,9 @@ def _resume(run: str | Path | None, recipe: Recipe | None) -> Run:
         sweep(part.path)
         resumption = resumed(part, recipe)
         recipe = _require_search(resumption.recipe)
-        if (part.path / "cells.svg").is_file() and has_finished(part, recipe):
+        genotype = readable(part.genotype)
+        if (part.path / "cells.svg").is_file() and genotype is not None and has_finished(part, recipe):
+            warn_unless_found(part, genotype)
             more = f"diffnas search --resume {quote(str(where.path))} --set search.epochs=N"
             text = "%s: the search has finished, after epoch %d; to go further: %s"
             log.info(text, part.path, epochs_done(part), more)
@@ -86,7 +90,7 @@ def _run(
     assert resumption.recipe.search is not None
     log.info("run folder: %s", where.path)
     source.say()
-    go_on = shlex.join(["diffnas", "search", "--resume", str(where.path)])
+    go_on = _go_on(where)
     with Stop(resumption.recipe.search.checkpoint_every) as stop, sharing():
         task = source.search_task()
         session = Session(where.search, held, stop, device, resumption.recipe, go_on, task, source)
@@ -117,6 +121,11 @@ def _begin(resumption: Resumed, state: SearchState, session: Session) -> None:
         log.info("resumed at %s", at)
     if state.beyond:
         log.warning("search.epochs: fewer asked for than begun; the result is the cell of epoch %d", clock.total)
+
+
+def _go_on(where: Run) -> str:
+    """The command that goes on with a search."""
+    return shlex.join(["diffnas", "search", "--resume", str(where.path)])
 
 
 def _require_search(recipe: Recipe | None) -> Recipe:

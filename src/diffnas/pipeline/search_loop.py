@@ -14,6 +14,7 @@ from diffnas.errors import RecipeError
 from diffnas.pipeline import search_report
 from diffnas.pipeline.finished import mark_finished
 from diffnas.pipeline.history import History
+from diffnas.pipeline.origin import readable
 from diffnas.pipeline.search_state import SearchState
 from diffnas.pipeline.session import Session
 from diffnas.recipe.schema import ImageSearch
@@ -89,6 +90,8 @@ class SearchLoop:
         """The genotype that the search ends with, written last."""
         state, part = self.state, self.session.part
         epoch = state.search.clock.total if state.within_epoch else self.transition.genotype_epoch
+        if epoch is None and readable(part.genotype) is None:  # it is lost, or was damaged
+            return search_report.write_genotype(state.search, state.recipe, part)
         if epoch is None:
             return state.search.derive()
         genotype = read_genotype_file(part.genotypes(epoch))

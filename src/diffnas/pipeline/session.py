@@ -157,9 +157,18 @@ class Session:
     def begin(self, at: str, epoch: int, facts: Mapping[str, Any]) -> None:
         """Records that an attempt begins `at` some place, with `facts`; rows of `epoch` and later are dropped."""
         plugins = recorded_plugins(self.recipe)
-        kept = {"data": self.source.about, **({"plugins": plugins} if plugins else {})}
+        kept: dict[str, Any] = {"data": self.source.about, "recipe": self.part.recipe_digest()}
+        kept |= {"plugins": plugins} if plugins else {}
         record_attempt(self.part, self.device, self.recipe.seed, at, facts, **kept)
+        self._say_lost(epoch)
         self.part.drop_metrics(epoch)
+
+    def _say_lost(self, epoch: int) -> None:
+        """A line where rows tell of epochs after the first `epoch` ones, so that their checkpoint is not the newest here."""
+        last = max((row["epoch"] + 1 for row in self.part.metrics()), default=0)
+        if last > epoch:
+            text = "%s: no checkpoint of epoch %d is left, or a kill came before it was written; computing anew from epoch %d"
+            log.warning(text, self.part.checkpoints, last, epoch + 1)
 
     def restore(self, checkpoint: Mapping[str, Any], state: Stateful) -> None:
         """Restores everything from `checkpoint`; raises `CheckpointError` where it is of another run."""

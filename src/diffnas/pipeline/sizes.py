@@ -12,14 +12,16 @@ from torch import nn
 from diffnas.core.count import MMRAZOR_RULE, RULE, count, mmrazor_flops
 from diffnas.core.genotype import Genotype
 from diffnas.core.space import Shape, TextShape
+from diffnas.errors import WeightsError
 from diffnas.pipeline.network import build, require_reads
-from diffnas.pipeline.session import stored_inputs
+from diffnas.pipeline.session import misfit, stored_inputs
 from diffnas.pipeline.sources.load import read_shape
-from diffnas.pipeline.weights import known_shape
+from diffnas.pipeline.weights import own_shape
 from diffnas.recipe.recipe import Recipe, read_recipe
 from diffnas.recipe.schema import ImageTrain, TextTrain
 from diffnas.registry import space_of
 from diffnas.runtime.checkpoint import load_checkpoint
+from diffnas.runtime.console import log
 from diffnas.runtime.run_folder import Part, Run, open_run
 
 
@@ -60,18 +62,28 @@ def run_size(run: str | Path) -> tuple[Recipe, Shape | TextShape]:
     That is taken from what the run has stored; where that is nothing (an earlier version wrote it), from the data.
     """
     opened = open_run(run)
-    part = opened.search if opened.search.recipe.is_file() else opened.training()
+    part = opened.main()
     recipe = read_recipe(part.recipe)
+    part.warn_of_recipe()
     return recipe, _stored_shape(opened, part, recipe) or read_shape(recipe)
 
 
 def _stored_shape(run: Run, part: Part, recipe: Recipe) -> Shape | TextShape | None:
-    """Returns the shape stored with the weights of a training on the same data, or in the checkpoints of `part`; else None."""
+    """Returns the shape stored with the weights of a training on the same data, or in the checkpoints of `part`; else None.
+
+    Weights that cannot be trusted are passed over with a warning.
+    """
     for training in map(run.train, run.trainings()):
-        if training.weights.is_file() and read_recipe(training.recipe).data == recipe.data:
-            return known_shape(training.weights)
+        trained = read_recipe(training.recipe)
+        if training.weights.is_file() and trained.data == recipe.data:
+            try:
+                return own_shape(training, trained)
+            except WeightsError as error:
+                log.warning("%s; what networks read is taken from elsewhere in the run", "; ".join(error.lines))
     checkpoint = load_checkpoint(part.checkpoints)
     stored = None if checkpoint is None else stored_inputs(part, checkpoint)
+    if stored is not None and stored.data != recipe.data.name:
+        raise misfit(part)
     return None if stored is None else stored.shape
 
 

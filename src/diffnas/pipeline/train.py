@@ -20,7 +20,7 @@ from diffnas.pipeline.resume import Resumed, require_recipe, require_run, resume
 from diffnas.pipeline.session import Session, resumed_source
 from diffnas.pipeline.sources.load import load_source
 from diffnas.pipeline.trainer import Job, Trainer
-from diffnas.pipeline.weights import read_genotype, save_weights
+from diffnas.pipeline.weights import are_own, read_genotype, save_weights
 from diffnas.recipe.recipe import Recipe
 from diffnas.recipe.schema import ImageTrain, TextTrain
 from diffnas.runtime.console import log
@@ -60,9 +60,10 @@ def train(
     require_reads(genotype, recipe)
     folders = [Path(path) for path in (folder_of(origin), run) if path is not None]
     start = start_of(init, genotype, folders)
-    job = Job(genotype, recipe, load_source(recipe), device, start)
     where = Run(Path(run)) if run is not None else new_run(None, recipe.name)
     part = where.train(name or f"{recipe.name}-seed{recipe.seed}")
+    with explained(part, recipe, "train", _go_on(where, part)):
+        job = Job(genotype, recipe, load_source(recipe), device, start)
     claim(part, "train")
     with only_one(part.path) as held:
         require_empty(part, "train")
@@ -89,7 +90,7 @@ def _resume(run: str | Path | None, recipe: Recipe | None, name: str | None) -> 
         resumption = _with_what_is_begun(resumed(part, recipe))
         settings, genotype = _require_train(resumption.recipe), read_genotype(part)
         _require_same(part, genotype, resumption)
-        if part.weights.is_file() and _begun(resumption) == (settings.epochs, 0):
+        if _begun(resumption) == (settings.epochs, 0) and are_own(part, resumption.recipe):
             more = f"{_go_on(where, part)} --set train.epochs=N"
             text = "%s: the training has finished, after epoch %d; to go further: %s"
             log.info(text, part.path, settings.epochs, more)

@@ -81,7 +81,10 @@ def trained_recipe(part: Part, overrides: Sequence[str], may: str) -> Recipe:
 
 
 def save_weights(part: Part, weights: Mapping[str, Tensor], genotype: Genotype, recipe: Recipe, inputs: Inputs) -> None:
-    """Writes `weights` and what they are, whole or not at all, and notes their digest in environment.json."""
+    """Writes `weights` and what they are, whole or not at all; their digest is noted in environment.json.
+
+    That comes first: the weights are what says that a training has ended, so nothing may be left to do after them.
+    """
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
     inside = {
         "format": FORMAT,
@@ -92,9 +95,9 @@ def save_weights(part: Part, weights: Mapping[str, Tensor], genotype: Genotype, 
     }
     text = json.dumps(inside)
     sha = digest(text, tensors)  # of what is in memory: the file is not read again
+    record(part, weights=sha)
     # one entry: safetensors writes several in an order that changes, and equal runs shall leave equal files
     write_bytes(part.weights, save(tensors, metadata={"diffnas": f'{text[:-1]}{MARK}{sha}"}}'}))
-    record(part, weights=sha)
 
 
 def read_weights(part: Part, recipe: Recipe) -> Weights:
@@ -106,10 +109,34 @@ def read_weights(part: Part, recipe: Recipe) -> Weights:
     if not path.is_file():
         run = quote(str(part.path.parents[1]))
         raise RunError(f"{path}: is missing; finish the training with: diffnas train --resume {run}")
-    tensors, inside = _read_whole(path)
+    tensors, inside = _read_own(part, recipe)
     genotype, _, inputs = _described(path, inside)
-    _require_own(part, recipe, genotype, inside)
     return Weights(path, tensors, genotype, inputs or _computed_inputs(path, recipe, inside))
+
+
+def own_shape(part: Part, recipe: Recipe) -> Shape | TextShape:
+    """What the network of the training `part`, whose recipe is `recipe`, reads and answers; raises as `read_weights`."""
+    return _described(part.weights, _read_own(part, recipe)[1])[1]
+
+
+def are_own(part: Part, recipe: Recipe) -> bool:
+    """Whether the weights of `part` are there and are its own; says what is wrong with those that are there."""
+    if not part.weights.is_file():
+        return False
+    try:
+        _read_own(part, recipe)
+    except WeightsError as error:
+        for line in error.lines:
+            log.warning("%s", line)
+        return False
+    return True
+
+
+def _read_own(part: Part, recipe: Recipe) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of `part` and what is said of them; raises `WeightsError` where they are damaged or another training's."""
+    tensors, inside = _read_whole(part.weights)
+    _require_own(part, recipe, _described(part.weights, inside)[0], inside)
+    return tensors, inside
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Genotype]:
@@ -154,8 +181,10 @@ def _read(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
         tensors = load(content)  # which checks the header
         text = _metadata(content).get("diffnas", "null")
         inside = json.loads(text)
-    except (SafetensorError, OSError, ValueError, LookupError, RecursionError) as error:
-        raise WeightsError(f"{path}: cannot be read: {error}") from None
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror}") from None
+    except (SafetensorError, ValueError, LookupError, RecursionError):
+        inside = None
     if not isinstance(inside, dict) or not ({"format", "digest"} <= set(inside) or set(inside) <= BEFORE):
         raise WeightsError(f"{path}: damaged, or not weights that diffnas wrote; restore a copy, or train again")
     if inside.get("format", FORMAT) != FORMAT:
@@ -163,11 +192,6 @@ def _read(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
             f"{path}: has format {inside['format']!r:.20}, and this version reads {FORMAT}; use a newer diffnas"
         )
     return text, inside, tensors
-
-
-def known_shape(path: Path) -> Shape | TextShape:
-    """Returns the shape of the network whose weights are at `path`, from its metadata; raises `WeightsError`."""
-    return _described(path, _read(path)[1])[1]
 
 
 def digest(metadata: str, tensors: Mapping[str, Tensor]) -> str:

@@ -31,13 +31,22 @@ def lack_of_room(error: BaseException, where: str = "the disk") -> Lack | None:
     """Returns the resource that was full, at `where` if the error names no path; None for other errors."""
     if isinstance(error, OSError) and error.errno in DISK:
         return Lack(f"{error.filename or where}: {error.strerror}", "free some space")
-    if isinstance(error, MemoryError) or MEMORY.search(str(error)):
+    if isinstance(error, MemoryError) or MEMORY.search(str(error)) or (isinstance(error, SystemError) and _limited()):
         place = "of the GPU " if "CUDA" in str(error) else ""
         asked = ASKED.search(str(error))
         more = f" ({_size(asked)} more were asked for)" if asked else ""
         return Lack(f"the memory {place}is full{more}", "close other programs")
     before = error.__cause__ or error.__context__  # what goes wrong when something has just gone wrong for want of room
     return None if before is None else lack_of_room(before, where)
+
+
+def _limited() -> bool:
+    """Whether this process may take less memory than there is: libraries then lose their own errors (`SystemError`)."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return False
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
 
 
 def _size(asked: re.Match[str]) -> str:

@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -79,16 +80,36 @@ class Part:
         if not self.recipe.is_file() or self.recipe.read_bytes() != sealed.encode():
             write_text(self.recipe, sealed)
 
+    def recipe_digest(self) -> str:
+        """The SHA-256 of the recipe's file, seal and all."""
+        return hashlib.sha256(self.recipe.read_bytes()).hexdigest()
+
     def recipe_is_changed(self) -> bool:
         """Whether the recipe is not what was written; False also for one that has no digest, as runs once had."""
+        return self._recipe_fits() is False
+
+    def recipe_is_sealed(self) -> bool:
+        """Whether the recipe is what a run wrote, this one or another."""
+        return self._recipe_fits() is True
+
+    def _recipe_fits(self) -> bool | None:
+        """Whether the recipe fits its digest; None where it has none."""
         head, _, text = self.recipe.read_bytes().partition(b"\n")
-        known = head.startswith(SEAL.encode())
-        return known and head[len(SEAL) :].decode(errors="replace") != hashlib.sha256(text).hexdigest()
+        if not head.startswith(SEAL.encode()):
+            return None
+        return head[len(SEAL) :].decode(errors="replace") == hashlib.sha256(text).hexdigest()
 
     def warn_of_recipe(self) -> None:
         """A line where the recipe is not what was written, for who reads it as it is."""
-        if self.recipe.is_file() and self.recipe_is_changed():
+        if self.recipe.is_file() and (self.recipe_is_changed() or self._noted() not in (None, self.recipe_digest())):
             log.warning("%s: has changed since the run wrote it; it is read as it is now", self.recipe)
+
+    def _noted(self) -> str | None:
+        """The digest of the recipe that the last attempt ran by; None where nothing readable says so."""
+        with contextlib.suppress(RunError):
+            noted = self.read_json("environment.json")
+            return noted.get("recipe") if isinstance(noted, dict) else None
+        return None
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl, one per epoch, without damaged ones; raises `RunError` where it cannot be read."""
@@ -118,10 +139,8 @@ class Part:
             return json.loads(read_bytes(self.path / name).decode("utf-8"))
         except OSError as error:
             raise RunError(f"{self.path / name}: cannot be read: {error.strerror}") from None
-        except (ValueError, RecursionError) as error:
-            raise RunError(
-                f"{self.path / name}: damaged: not valid JSON ({error}); remove it to go on without"
-            ) from None
+        except (ValueError, RecursionError):
+            raise RunError(f"{self.path / name}: damaged: not valid JSON; remove it to go on without") from None
 
 
 def _remains(part: Path, path: Path) -> bool:
@@ -142,6 +161,11 @@ class Run:
     def search(self) -> Part:
         """The search's folder."""
         return Part(self.path / "search")
+
+    def main(self) -> Part:
+        """The part whose recipe is that of the run: its search, or its only training where nothing was searched."""
+        searched = is_folder(self.search.checkpoints) or os.path.lexists(self.search.recipe)
+        return self.search if searched else self.training()
 
     def train(self, name: str) -> Part:
         """The folder of the training called `name`; raises `RunError` for a name that would lead elsewhere."""
