@@ -151,12 +151,26 @@ def test_sizes_pass_over_what_is_not_the_runs(
     assert code == 2 and f"{run}/search/checkpoint: does not fit the recipe beside it" in said
 
 
-@pytest.mark.parametrize("forged", ["x", 1.0, torch.zeros(3, 3)])
+@pytest.mark.parametrize("forged", ["x", 1.0, torch.tensor(0.0), torch.zeros(3, 3)])
 def test_a_forged_momentum(forged: object, run: Path) -> None:
     folder = run / "search" / "checkpoint"
     position = int(max(folder.iterdir()).stem)
     state = read_checkpoint(checkpoint_path(folder, position))
     next(iter(state["state"]["search"]["weights_optimizer"]["slots"].values()))["momentum_buffer"] = forged
+    save_checkpoint(folder, position, state)
+    more = diffnas.read_recipe(run / "search" / "recipe.yaml", ["search.epochs=3"])
+    with pytest.raises(CheckpointError, match="does not fit the recipe beside it; was a file exchanged"):
+        diffnas.search(more, run, resume=True)
+
+
+@pytest.mark.parametrize(("name", "key"), [("own", "classes"), ("own", "mean"), ("own", "side"), ("words", "counts")])
+def test_forged_inputs(name: str, key: str, runs: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(runs / name, tmp_path / "run")
+    folder = run / "search" / "checkpoint"
+    position = int(max(folder.iterdir()).stem)
+    state = read_checkpoint(checkpoint_path(folder, position))
+    forged = torch.tensor(8.0)
+    state["inputs"][key] = [forged, *state["inputs"][key][1:]] if key != "side" else forged
     save_checkpoint(folder, position, state)
     more = diffnas.read_recipe(run / "search" / "recipe.yaml", ["search.epochs=3"])
     with pytest.raises(CheckpointError, match="does not fit the recipe beside it; was a file exchanged"):

@@ -32,7 +32,9 @@ class ImageInputs:
     floats: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        _require_kinds(self.classes, str)
         numbers = (*self.mean, *self.std)
+        _require_kinds((*numbers, self.side), int, float)
         if not self.mean or len(self.mean) != len(self.std) or not all(map(math.isfinite, numbers)):
             raise ValueError("mean and std must hold one finite number a channel")
         if min(self.std) <= 0 or self.side < 1:
@@ -69,6 +71,8 @@ class TextInputs:
     counts: tuple[int, ...]
 
     def __post_init__(self) -> None:
+        _require_kinds(self.words, str)
+        _require_kinds(self.counts, int)
         if not self.words or len(self.words) != len(self.counts):
             raise ValueError("words and counts must be as many")
 
@@ -84,6 +88,13 @@ class TextInputs:
 
 
 Inputs = ImageInputs | TextInputs
+
+
+def _require_kinds(values: Sequence[Any], *kinds: type) -> None:
+    """Raises `ValueError` where one of `values`, which may come from a file, is of no such kind."""
+    strange = set(map(type, values)) - set(kinds)
+    if strange:
+        raise ValueError(f"{strange.pop().__name__} stands where {kinds[0].__name__} is wanted")
 
 
 def inputs_to_plain(inputs: Inputs) -> dict[str, Any]:

@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+COUNTERS = {"step", "eta", "mu"}
+"""The slots that hold one number for a parameter; others have its shape."""
+
 
 def optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Any]:
     """`{"slots": {name: {slot: value}}, "lr": per group}` for the parameters of `module` that `optimizer` moves."""
@@ -27,7 +30,7 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module, st
     for name, slots in state["slots"].items():
         if name in parameters:
             parameter = parameters[name]
-            optimizer.state[parameter] = {slot: _place(v, parameter, on_host) for slot, v in slots.items()}
+            optimizer.state[parameter] = {slot: _place(slot, v, parameter, on_host) for slot, v in slots.items()}
     for group, lr in zip(optimizer.param_groups, state["lr"], strict=True):
         group["lr"] = lr
 
@@ -38,11 +41,11 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
-def _place(value: Any, parameter: Tensor, on_host: bool) -> Any:
+def _place(slot: str, value: Any, parameter: Tensor, on_host: bool) -> Any:
     if value is None:  # no momentum yet
         return None
     if not isinstance(value, Tensor):
         raise TypeError(f"{value!r:.60} is no tensor")
-    if value.shape not in (parameter.shape, torch.Size()):
-        raise ValueError(f"a tensor {list(value.shape)} beside a parameter {list(parameter.shape)}")
+    if value.shape != (torch.Size() if slot in COUNTERS else parameter.shape):
+        raise ValueError(f"{slot} {list(value.shape)} of a parameter {list(parameter.shape)}")
     return value.clone() if on_host and value.shape != parameter.shape else value.to(parameter.device)
