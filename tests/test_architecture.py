@@ -62,7 +62,7 @@ ARROWS = {
         "__init__",
     },
     "__main__": {"cli"},
-    "__init__": {"api", "recipe", "registry", "spaces", "methods", "engine", "interop", "runtime", "core"},
+    "__init__": {"api", "data", "recipe", "registry", "spaces", "methods", "engine", "interop", "runtime", "core"},
 }
 LATE = {"datasets", "pyarrow", "sklearn"}  # what is optional, and what takes a while to load and few need
 

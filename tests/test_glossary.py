@@ -28,7 +28,7 @@ ENGLISH = set(
     check compile constant convert count decide decided delta dense depth detach dict differencing doctor
     double draw each early end evaluate every exact excluded factor falling favoured finalist first fixed
     fresh from grows growth halving history image in input interval into joint keep kept largest last late
-    lead leaves limit list live load log lookup map max mean min multiplier name nasbench needs next of on
+    lead leaves limit list live load log lookup main map max mean min multiplier name nasbench needs next of on
     origin path patience per pool predict random rate read reason reduce restart round sampled sampling scale
     selecting set show source stop strongest sum target tensors test text to total train training translate
     uses usual valid validate values when width

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import diffnas
 from diffnas import plugins, registry
 from diffnas.cli.main import main
 from diffnas.data import DATA
+from diffnas.data.texts import TEXTS
 from diffnas.errors import PluginError, RecipeError
 from diffnas.methods.darts import DARTS
 from diffnas.recipe.plugins_used import used_by
@@ -68,6 +70,15 @@ def read(path):
 
 diffnas.register(diffnas.ImageSet("halves", read, classes=("even", "top"), side=8, channels=1))
 """
+TEXT_SET = """
+import diffnas
+
+def read(path):
+    words = ["a b c <unk> d", "b a d c"] * 40
+    return {"train": words, "valid": "a b c\\nd e", "test": "c d a b\\n" * 9}
+
+diffnas.register(diffnas.TextSet("letters", read, about="four letters"))
+"""
 SPACE = '''
 from dataclasses import dataclass
 from typing import ClassVar
@@ -110,7 +121,7 @@ SETTINGS = [
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
     """Everything as it was: what is registered, and the modules that did it."""
-    tables: list[Any] = [METHODS, SPACES, DATA, OPS, registry.OWNERS, plugins._files]
+    tables: list[Any] = [METHODS, SPACES, DATA, TEXTS, OPS, registry.OWNERS, plugins._files]
     before = [dict(table) for table in tables]
     ops, modules, installed = list(SEARCHED_OPS), set(sys.modules), plugins._installed
     yield
@@ -228,6 +239,63 @@ def test_an_own_op_is_the_same_in_both_forms(files: dict[str, Path]) -> None:
     assert torch.allclose(found[0][0], found[1][0], rtol=1e-9, atol=1e-12)
     for plain, fast in zip(found[0][1], found[1][1], strict=True):
         assert torch.allclose(plain, fast, rtol=1e-8, atol=1e-10)
+
+
+def test_a_text(tmp_path: Path, capsys: Any) -> None:
+    """Searched and trained on, resumed by name, listed; a word that its training part lacks is `<unk>`."""
+    path, run = str(written(tmp_path, TEXT_SET)), str(tmp_path / "run")
+    small = [
+        "data.name=letters",
+        "space.units=4",
+        "space.steps=2",
+        "search.batch=2",
+        "search.epochs=1",
+        "search.bptt=5",
+    ]
+    small += [
+        "train.units=4",
+        "train.batch=2",
+        "train.epochs=1",
+        "train.bptt=5",
+        "train.valid_batch=1",
+        "search.valid_batch=2",
+    ]
+    options = [part for setting in small for part in ("--set", setting)]
+    assert main(["search", "darts-ptb", "--plugin", path, "--run", run, "-q", *options]) == 0
+    assert main(["train", run, "--plugin", path, "-q"]) == 0
+    assert main(["test", run, "--plugin", path, "--json"]) == 0
+    assert diffnas.load_network(run).words == ("a", "b", "c", "<unk>", "d", "<eos>")
+    capsys.readouterr()
+    assert main(["list", "data", "--plugin", path]) == 0
+    assert re.search(r"^letters +four letters$", capsys.readouterr().out, re.M)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            ('"test": ', '"tset": '),
+            "letters: read gives ['train', 'tset', 'valid']; it must give train, valid and test",
+        ),
+        (('"a b c\\nd e"', "[3]"), "data set letters: valid must be a string, or lines that are strings"),
+        (("words = ", "words = 1 / 0 or "), "data set letters: read(None) failed: ZeroDivisionError: division by zero"),
+        (("<unk> ", ""), "data set letters valid line 2: the word 'e' is not in data set letters train"),
+    ],
+)
+def test_a_text_that_cannot_be_read(change: tuple[str, str], said: str, tmp_path: Path, capsys: Any) -> None:
+    path = written(tmp_path, TEXT_SET.replace(*change))
+    arguments = [
+        "search",
+        "darts-ptb",
+        "--plugin",
+        str(path),
+        "--run",
+        str(tmp_path / "run"),
+        "-s",
+        "data.name=letters",
+    ]
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -35,12 +35,13 @@ if TYPE_CHECKING:
     from diffnas.core.mixture import Mix, Mixture
     from diffnas.core.settings import setting
     from diffnas.core.space import Shape, Size, Space, TextShape
+    from diffnas.data.registered import ImageSet, TextSet
     from diffnas.engine.method import Method
     from diffnas.engine.search import Search
     from diffnas.engine.stage import Clock, Phase, Stage, Transition
     from diffnas.methods.wrapper import Wrapper
     from diffnas.recipe.recipe import Recipe, read_recipe
-    from diffnas.registry import ImageSet, Op, register
+    from diffnas.registry import Op, register
     from diffnas.runtime.run_folder import Run
     from diffnas.spaces.cells.space import CellSpace
 
@@ -52,7 +53,7 @@ _HOMES = {
     "Clock": "diffnas.engine.stage",
     "Counts": "diffnas.core.count",
     "Genotype": "diffnas.core.genotype",
-    "ImageSet": "diffnas.registry",
+    "ImageSet": "diffnas.data.registered",
     "Method": "diffnas.engine.method",
     "Mix": "diffnas.core.mixture",
     "Mixture": "diffnas.core.mixture",
@@ -65,6 +66,7 @@ _HOMES = {
     "Size": "diffnas.core.space",
     "Space": "diffnas.core.space",
     "Stage": "diffnas.engine.stage",
+    "TextSet": "diffnas.data.registered",
     "TextShape": "diffnas.core.space",
     "Transition": "diffnas.engine.stage",
     "Wrapper": "diffnas.methods.wrapper",
@@ -107,6 +109,7 @@ __all__ = [
     "Size",
     "Space",
     "Stage",
+    "TextSet",
     "TextShape",
     "Transition",
     "Wrapper",

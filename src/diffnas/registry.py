@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from diffnas.core.genotype import Genotype
 from diffnas.core.settings import settings_model
 from diffnas.core.space import Space
-from diffnas.data import DATA, DataInfo, Listed, Split
+from diffnas.data import DATA
+from diffnas.data.registered import ImageSet, TextSet, data_info, text_info
 from diffnas.data.texts import TEXTS
-from diffnas.errors import DataError, GenotypeError, PluginError
+from diffnas.errors import GenotypeError, PluginError
 from diffnas.spaces.darts_cnn.layout import SEARCHED_OPS
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 
 SPACES: dict[str, Any] = {
@@ -84,28 +85,6 @@ class Op:
 
 
 @dataclass(frozen=True)
-class ImageSet:
-    """A data set of one's own.
-
-    `read(path)` gives `{"train": (images, labels), "test": ...}`, and "valid" where there is one: images uint8
-    [M, channels, side, side], labels int64 [M] that number `classes`; `path` is the recipe's `data.path`, or None.  `mean` and
-    `std` are per channel, of pixels scaled to [0, 1] (None: measured on the training images).  Searches and trainings pad by
-    `crop` and cut at random, and `flip`, unless the recipe says otherwise.
-    """
-
-    name: str
-    read: Callable[[Path | None], Mapping[str, tuple[Tensor, Tensor]]]
-    classes: tuple[str, ...]
-    side: int
-    channels: int = 3
-    about: str = ""
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    crop: int = 0
-    flip: bool = False
-
-
-@dataclass(frozen=True)
 class Owner:
     """The owner of a registered name: its module, the file (None in a notebook), and the SHA-256 of the text then."""
 
@@ -154,7 +133,7 @@ def space_of(genotype: Genotype) -> Space:
 
 
 def register(thing: T) -> T:
-    """Makes a method or space (a class), an `Op` or an `ImageSet` known by its name, and gives it back: a decorator as well.
+    """Makes a method or space (a class), an `Op`, `ImageSet` or `TextSet` known by its name, and returns it: also a decorator.
 
     The same module may register a name again.  Raises `PluginError` for a name that is taken, and for a thing that commands
     could not use.
@@ -192,7 +171,7 @@ def digest_of(path: Path) -> str:
 
 
 def _kind_and_name(thing: Any) -> tuple[Kind, str]:
-    if isinstance(thing, Op | ImageSet):
+    if isinstance(thing, Op | ImageSet | TextSet):
         kind: Kind = "op" if isinstance(thing, Op) else "data"
     elif isinstance(thing, type) and _is_method(thing):
         kind = "method"
@@ -201,7 +180,7 @@ def _kind_and_name(thing: Any) -> tuple[Kind, str]:
     else:
         raise PluginError(
             f"register: {thing!r:.80} is no method or space (a class that derives from diffnas.Method, or has cells, supernet"
-            " and network), no diffnas.Op and no diffnas.ImageSet"
+            " and network), no diffnas.Op, no diffnas.ImageSet and no diffnas.TextSet"
         )
     name = getattr(thing, "name", None)
     if not isinstance(name, str) or not NAME.fullmatch(name) or len(name) > LONGEST:
@@ -234,10 +213,10 @@ def _check(kind: Kind, name: str, thing: Any) -> None:
     """Raises `PluginError` where commands could not use `thing`."""
     if kind == "op":
         _check_op(thing)
-    elif kind == "data":
+    elif isinstance(thing, ImageSet):
         if not thing.classes or len(set(thing.classes)) < len(thing.classes):
             raise PluginError(f"data {name!r}: classes must be names, each once")
-    else:
+    elif kind != "data":
         lacking = [part for part in NEEDED if kind == "space" and not hasattr(thing, part)]
         if lacking:
             raise PluginError(f"space {name!r}: lacks {', '.join(lacking)} (see docs/add-a-space.md)")
@@ -283,48 +262,9 @@ def _add(kind: Kind, name: str, thing: Any) -> None:
         if name not in SEARCHED_OPS:
             SEARCHED_OPS.append(name)
     elif kind == "data":
-        DATA[name] = DataInfo(
-            about=thing.about or "images of a plug-in",
-            classes=len(thing.classes),
-            channels=thing.channels,
-            side=thing.side,
-            mean=thing.mean,
-            std=thing.std,
-            flip=thing.flip,
-            crop=thing.crop,
-            hub=None,
-            read=lambda name, path, side: _listed(thing, path, side),
-        )
+        if isinstance(thing, TextSet):
+            TEXTS[name] = text_info(thing)
+        else:
+            DATA[name] = data_info(thing)
     else:
         REGISTRIES[kind][name] = thing
-
-
-def _listed(images: ImageSet, path: Path | None, side: int | None) -> Listed:
-    """The splits of a data set of one's own; raises `DataError` where they are not what the set says of itself."""
-    at = f"data set {images.name}"
-    if side not in (None, images.side):
-        raise DataError(f"data.side {side}: {at} has images of {images.side}; leave it out")
-    try:
-        parts = dict(images.read(path))
-    except Exception as error:  # noqa: BLE001 (it is the user's code)
-        raise DataError(f"{at}: read({path}) failed: {type(error).__name__}: {error}") from error
-    if not {"train", "test"} <= set(parts) <= {"train", "valid", "test"}:
-        raise DataError(f"{at}: read gives {sorted(parts)}; it must give train and test, and may give valid")
-    splits = {role: _split(images, role, *pair) for role, pair in parts.items()}
-    return Listed(splits["train"], splits["test"], splits.get("valid"))
-
-
-def _split(images: ImageSet, role: str, pixels: Tensor, labels: Tensor) -> Split:
-    import torch
-
-    shape = [images.channels, images.side, images.side]
-    if pixels.dtype != torch.uint8 or list(pixels.shape[1:]) != shape:
-        raise DataError(
-            f"data set {images.name}: {role} images are {pixels.dtype} {list(pixels.shape)}; they must be uint8 [M,"
-            f" {', '.join(map(str, shape))}]"
-        )
-    if labels.dtype != torch.int64 or labels.shape != pixels.shape[:1]:
-        raise DataError(
-            f"data set {images.name}: {role} labels are {labels.dtype} {list(labels.shape)}; they must be int64 [{len(pixels)}]"
-        )
-    return Split(labels, images.classes, lambda count: pixels[:count].clone())

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class TextInfo:
     config: str | None = None
     revision: str | None = None
     column: str = "text"
+    read: Callable[[Path | None], Mapping[str, list[str]]] | None = None  # for a plug-in's data set
 
 
 TEXTS: dict[str, TextInfo] = {

@@ -109,6 +109,9 @@ def _parts(name: str, path: Path | None, keys: Sequence[str]) -> dict[str, Part]
     """The parts `keys` of the text `name`, not yet read."""
     if name not in TEXTS:
         raise DataError(f"data.name {name}: is no text; the texts are {', '.join(TEXTS)}")
+    read = TEXTS[name].read
+    if read is not None:
+        return {key: Part(f"data set {name} {key}", partial(iter, lines)) for key, lines in read(path).items()}
     if name == "embedded":
         if path is not None:
             raise DataError(f"data.path {path}: the embedded text is in the package and takes no path")
