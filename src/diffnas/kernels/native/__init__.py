@@ -9,6 +9,15 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from diffnas.kernels.native.terms import Term
+
+if TYPE_CHECKING:
+    from diffnas.kernels.native.table import Layout
 
 
 def usable() -> bool:
@@ -46,3 +55,18 @@ def lack() -> str | None:
     except Exception as error:  # noqa: BLE001 (so does one that does not know this machine)
         return f"numba compiles nothing here ({type(error).__name__}: {error})"
     return None
+
+
+def layout(
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    stride: int,
+    terms: Sequence[Term],
+    edges: int,
+    training: bool,
+    threads: int,
+) -> Layout:
+    """The layout of passes through what leaves a state (see `table`); only where the kernels are `usable`."""
+    from diffnas.kernels.native.table import Layout
+
+    return Layout(shape, dtype, stride, terms, edges, training, threads)

@@ -26,10 +26,11 @@ from numba.core.compiler import CompileResult
 from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 
-from diffnas.kernels.native import algebra, loops, phases
+from diffnas.kernels.native import algebra, loops, phases, pool_algebra, pools
 
 REALS = {4: numba.float32, 8: numba.float64}
 """The number types by their bytes."""
+MODULES = (loops, pools, algebra, pool_algebra)
 OPTIONS = {"nopython": True, "error_model": "numpy", "boundscheck": False}
 
 
@@ -48,8 +49,8 @@ def lanes(channels: int, size: int) -> int:
 
 @functools.cache
 def kernel(name: str, size: int, lanes: int, *constants: int) -> int:
-    """The address of a function of `loops` or `algebra`, made for numbers of `size` bytes."""
-    module = loops if hasattr(loops, name) else algebra
+    """The address of a function of one of `MODULES`, made for numbers of `size` bytes."""
+    module = next(each for each in MODULES if hasattr(each, name))
     made: Callable[..., None] = getattr(module, name)(REALS[size], lanes, *constants)
     return _compiled("-".join(map(str, (name, size, lanes, *constants))), made)
 

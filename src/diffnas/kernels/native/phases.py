@@ -1,8 +1,8 @@
 """What all edges that leave a state compute, in phases: C functions `phase(shared, thread, threads)`.
 
 `shared` is the address of a table of integers of 64 bits (see `table`): sizes, and addresses of images, matrices and
-kernels, at the places named below.  Each thread takes a fixed run of images, or every so many terms, and what is summed over
-images is left image by image: results do not depend on who computed what when.
+kernels, at the places named in `places`.  Each thread takes a fixed run of images, or every so many terms, and
+what is summed over images is left image by image: results do not depend on who computed what when.
 
 A term is a depthwise convolution and a normalised 1x1 convolution, or two such pairs, one after the other; the terms of two
 come first.  Images are [n, pixel, channel], whole and without a border; scratch memory has one.  "Even" terms are pools and
@@ -14,36 +14,18 @@ from __future__ import annotations
 from numba import njit
 
 from diffnas.kernels.native.loops import ADD, MASK, STORE
+
+from diffnas.kernels.native.places import (  # isort: skip
+    BEGIN, BORDER, CENTRE, CENTRED, COLUMN_PRODUCTS, COLUMN_SUMS, CONSTANT, CORRELATE, COUNT, DILATION, DX, E_FRESH,
+    E_GRADIENT, E_IMAGE, E_SHIFT, E_TARGET, E_TOTAL, EDGE, EDGE_ROWS, EDGES, EVEN, EVEN_ROWS, EVENS, FACTOR,
+    FLIPPED_KERNEL, FOLD, FOLD_EVEN, FOLD_POOL, FRESH, FROM_D, FROM_G, GATHERED, GRADIENT, HO, IMAGES, INPUT_GRADIENT,
+    KERNEL, KERNEL_GRADIENT, MAP, MASKED_ADD, MEANS, MOMENTS, OUTER, OWN, OWN_SHIFT, P_MEANS, PAD, PAIR, PARTS, POOL,
+    POOL_GRADIENT, POOL_ROW, POOL_ROWS, POOLED, POOLS, PRODUCT, PRODUCT_ADD, PRODUCT_BOTH, PRODUCT_RELU, PRODUCTS,
+    PULL, PULL_EVEN, PULL_POOL, REACH, RESULT, SCALED, SCALED_ADD, SCRATCH, SCRATCH_SIZE, SHIFT, SIZE, SKIPS, SOURCE,
+    SQUARES, STRIDE, TAPS, TARGET, TERM, TERM_ROWS, TERMS, TO_KERNEL, TO_STATE, TO_WEIGHTS, TOTALS, TURNED,
+    TURNED_KERNEL, TWICE, WHERE, WIDTH, WO, ZERO, C, H, N, X,
+)  # fmt: skip
 from diffnas.kernels.native.vectors import ask, call, words
-
-# ---- places in the table
-(
-    N, H, WIDTH, C, STRIDE, HO, WO, BORDER, SIZE, CENTRED, TO_WEIGHTS, TO_STATE,
-    TWICE, TERMS, TERM_ROWS, EVENS, EVEN_ROWS, POOLS, POOL_ROWS, EDGES, EDGE_ROWS,
-    SCRATCH, SCRATCH_SIZE, X, DX, ZERO, SHARES, TO_SHARES,
-    PAD, COLUMN_SUMS, CENTRE, OUTER, PRODUCT, PRODUCT_ADD, PRODUCT_RELU, PRODUCT_BOTH, SCALED, SCALED_ADD, COLUMN_PRODUCTS,
-    MASKED_ADD, TURNED, GATHERED, FOLD, PULL, FOLD_EVEN, FOLD_POOL, PULL_EVEN, PULL_POOL, HEAD,
-) = range(49)  # fmt: skip
-
-# ---- places in the row of a pair; a term's row is twice that
-(
-    CORRELATE, KERNEL_GRADIENT, INPUT_GRADIENT, REACH, DILATION, TAPS, KERNEL, TURNED_KERNEL, FLIPPED_KERNEL, PARTS, TO_KERNEL,
-    IMAGES, MEANS, MOMENTS, MAP, SHIFT, SHARE_AT, TARGET, FRESH, GRADIENT, PRODUCTS, TOTALS, FROM_D, FROM_G, CONSTANT, NOTES,
-    POINT, TO_POINT, FOLDED, COVARIANCE, INVERSE, RUNNING_MEAN, RUNNING_VAR, BATCHES, EPSILON, MOMENTUM, PAIR,
-) = range(37)  # fmt: skip
-TERM = 2 * PAIR
-
-# ---- places in the row of a pool or an identity on one edge
-(
-    SOURCE, FACTOR, E_SHIFT, E_SHARE_AT, E_TARGET, E_FRESH, E_GRADIENT, E_TOTALS, RESULT, E_INVERSE,
-    E_RUNNING_MEAN, E_RUNNING_VAR, E_BATCHES, E_EPSILON, E_MOMENTUM, SKIPS, EVEN,
-) = range(17)  # fmt: skip
-
-# ---- places in the row of a pool: its terms are `COUNT` even ones from `BEGIN` on; WHERE is 0 for means
-(POOL, POOL_GRADIENT, POOLED, WHERE, P_MEANS, SQUARES, OWN, OWN_SHIFT, BEGIN, COUNT, POOL_ROW) = range(11)
-
-# ---- places in the row of an edge
-(E_IMAGE, E_TOTAL, EDGE) = range(3)
 
 
 @njit

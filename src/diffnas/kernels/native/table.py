@@ -9,49 +9,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffnas.kernels.native import phases
+from diffnas.kernels.native import places
 from diffnas.kernels.native.compiled import kernel, lanes
 from diffnas.kernels.native.team import run
+from diffnas.kernels.native.terms import Pair, Place, Term, bits_of, reach
 
 NUMBERS, TABLE, KEPT, FORWARD, BACKWARD, STATE, STATE_SLOPE, SHARES, SHARE_SLOPES, WEIGHT_SLOPES, ZERO, OUTSIDE = range(
     12
 )
 """The arenas: numbers as they are, the table itself, three of the pass, the tensors of every pass, and the first of others."""
-
-
-class Place(NamedTuple):
-    """An offset in an arena."""
-
-    arena: int
-    offset: int
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A depthwise convolution, a 1x1 convolution and its normalisation."""
-
-    depthwise: nn.Conv2d
-    point: nn.Conv2d
-    norm: nn.BatchNorm2d
-
-
-@dataclass(frozen=True)
-class Term:
-    """What is computed on one edge: one pair or two, or a pool (`is_max` or not) with its normalisation, or nothing: the
-    state itself.  `group` tells pools of different ops apart."""
-
-    edge: int
-    pairs: tuple[Pair, ...] = ()
-    norm: nn.BatchNorm2d | None = None
-    is_max: bool = False
-    group: int = 0
 
 
 class Layout:
@@ -77,8 +49,8 @@ class Layout:
         self.pixels = self.out[0] * self.out[1]
         self.terms, self.edges, self.training = terms, edges, training
         self.sizes = [0] * OUTSIDE
-        self.offsets: list[int] = [0] * phases.HEAD
-        self.arenas: list[int] = [NUMBERS] * phases.HEAD
+        self.offsets: list[int] = [0] * places.HEAD
+        self.arenas: list[int] = [NUMBERS] * places.HEAD
         self.outside: list[tuple[Mapping[str, Any], str]] = []
         self.zero = torch.zeros(self.c, dtype=dtype)
         self._fresh = [True] * edges
@@ -87,7 +59,7 @@ class Layout:
         self._evens()
         self._pairs()
         self.template = np.array(self.offsets, np.int64)
-        self.places = np.array(self.arenas, np.int64)
+        self.homes = np.array(self.arenas, np.int64)
 
     # -- a pass
 
@@ -116,7 +88,7 @@ class Layout:
         bases[STATE_SLOPE] = 0 if dx is None else dx.data_ptr()
         bases[WEIGHT_SLOPES] = 0 if dw is None else dw.data_ptr()
         table = self._table(bases)
-        table[phases.TO_STATE], table[phases.TO_WEIGHTS] = to_state, to_weights
+        table[places.TO_STATE], table[places.TO_WEIGHTS] = to_state, to_weights
         self._run(table, "products", "pull_last")
         if to_state or to_weights:
             if self.twice:
@@ -139,7 +111,7 @@ class Layout:
     def _table(self, bases: np.ndarray) -> np.ndarray:
         table = np.empty_like(self.template)
         bases[TABLE] = table.ctypes.data
-        np.add(self.template, bases[self.places], out=table)
+        np.add(self.template, bases[self.homes], out=table)
         return table
 
     def _run(self, table: np.ndarray, *names: str) -> None:
@@ -174,27 +146,27 @@ class Layout:
     def _fill(self, row: int, **values: Place | int) -> None:
         """Fills places of a row by their names."""
         for name, what in values.items():
-            self._put(row + getattr(phases, name), what)
+            self._put(row + getattr(places, name), what)
 
     def _head(self) -> None:
         border = max((reach(pair) for term in self.terms for pair in term.pairs), default=0)
         bordered, whole = (self.h + 2 * border) * (self.w + 2 * border) * self.c, self.h * self.w * self.c
         scratch = -(-(2 * bordered + max(whole, bordered)) // 32) * 32
         self.twice = sum(len(term.pairs) == 2 for term in self.terms)
-        places = Place(FORWARD, self._room(FORWARD, scratch * self.threads).offset)
-        assert self._room(BACKWARD, scratch * self.threads) == (BACKWARD, places.offset)
+        scratch_at = Place(FORWARD, self._room(FORWARD, scratch * self.threads).offset)
+        assert self._room(BACKWARD, scratch * self.threads) == (BACKWARD, scratch_at.offset)
         self._fill(
             0, N=self.n, H=self.h, WIDTH=self.w, C=self.c, STRIDE=self.stride, HO=self.out[0], WO=self.out[1], BORDER=border,
-            SIZE=self.size, CENTRED=self.training, TWICE=self.twice, SCRATCH=places, SCRATCH_SIZE=scratch * self.size,
+            SIZE=self.size, CENTRED=self.training, TWICE=self.twice, SCRATCH=scratch_at, SCRATCH_SIZE=scratch * self.size,
             X=Place(STATE, 0), DX=Place(STATE_SLOPE, 0), ZERO=Place(ZERO, 0),
             SHARES=Place(SHARES, 0), TO_SHARES=Place(SHARE_SLOPES, 0),
         )  # fmt: skip
-        self.offsets[phases.PAD : phases.HEAD] = _common(self.size, self.lanes)
-        edges = self._rows(phases.EDGE_ROWS, self.edges, phases.EDGE)
+        self.offsets[places.PAD : places.HEAD] = _common(self.size, self.lanes)
+        edges = self._rows(places.EDGE_ROWS, self.edges, places.EDGE)
         self.totals = [self._room(BACKWARD, self.means) for _ in range(self.edges)]
         for edge in range(self.edges):
-            self._edge(edges + edge * phases.EDGE, edge, "E_IMAGE")
-            self._fill(edges + edge * phases.EDGE, E_TOTAL=self.totals[edge])
+            self._edge(edges + edge * places.EDGE, edge, "E_IMAGE")
+            self._fill(edges + edge * places.EDGE, E_TOTAL=self.totals[edge])
 
     def _edge(self, row: int, edge: int, name: str) -> None:
         """Marks a place for what comes from outside last, edge by edge."""
@@ -202,7 +174,7 @@ class Layout:
 
     def _norm(self, norm: nn.BatchNorm2d, prefix: str) -> dict[str, Place | int]:
         """What a normalisation is read from and moves."""
-        found: dict[str, Place | int] = {"EPSILON": _bits(norm.eps), "MOMENTUM": _bits(norm.momentum or 0.0)}
+        found: dict[str, Place | int] = {"EPSILON": bits_of(norm.eps), "MOMENTUM": bits_of(norm.momentum or 0.0)}
         if norm.track_running_stats or not self.training:
             found["RUNNING_MEAN"] = self._of(norm._buffers, "running_mean")
             found["RUNNING_VAR"] = self._of(norm._buffers, "running_var")
@@ -211,17 +183,17 @@ class Layout:
 
     def _evens(self) -> None:
         evens = [(i, term) for i, term in enumerate(self.terms) if not term.pairs]
-        rows = self._rows(phases.EVEN_ROWS, len(evens), phases.EVEN)
+        rows = self._rows(places.EVEN_ROWS, len(evens), places.EVEN)
         groups: dict[int, list[int]] = {}
         for i, term in evens:
             if term.norm is not None:
                 groups.setdefault(term.group, []).append(i)
-        pools = self._rows(phases.POOL_ROWS, len(groups), phases.POOL_ROW)
+        pools = self._rows(places.POOL_ROWS, len(groups), places.POOL_ROW)
         pooled: dict[int, Place] = {}
         for k, (group, members) in enumerate(groups.items()):
-            pooled[group] = self._pool(pools + k * phases.POOL_ROW, members)
+            pooled[group] = self._pool(pools + k * places.POOL_ROW, members)
         for i, term in evens:
-            row = rows + i * phases.EVEN
+            row = rows + i * places.EVEN
             self._edge(row, term.edge, "E_TARGET")
             self._edge(row, term.edge, "E_GRADIENT")
             self._fill(
@@ -251,10 +223,10 @@ class Layout:
 
     def _pairs(self) -> None:
         deep = [(i, term) for i, term in enumerate(self.terms) if term.pairs]
-        rows = self._rows(phases.TERM_ROWS, len(deep), phases.TERM)
+        rows = self._rows(places.TERM_ROWS, len(deep), places.TERM)
         for t, (i, term) in enumerate(deep):
             for side, pair in enumerate(term.pairs):
-                self._pair(rows + t * phases.TERM + side * phases.PAIR, i, term, pair, side)
+                self._pair(rows + t * places.TERM + side * places.PAIR, i, term, pair, side)
 
     def _pair(self, row: int, i: int, term: Term, pair: Pair, side: int) -> None:
         k, last = pair.depthwise.kernel_size[0], side == len(term.pairs) - 1
@@ -286,16 +258,6 @@ class Layout:
         at = self.sizes[WEIGHT_SLOPES]
         self.sizes[WEIGHT_SLOPES] += numbers * self.size
         return Place(WEIGHT_SLOPES, at)
-
-
-def reach(pair: Pair) -> int:
-    """How far a depthwise convolution reads beyond the image."""
-    return int(pair.depthwise.dilation[0]) * (pair.depthwise.kernel_size[0] // 2)
-
-
-def _bits(number: float) -> int:
-    """A floating point number as an integer of the same bits."""
-    return int(np.array(number, np.float64).view(np.int64))
 
 
 @functools.cache

@@ -35,7 +35,8 @@ class _VectorModel(models.PrimitiveModel):
 # ---- what the functions below are made of
 
 
-def _llvm(kind: Vector) -> ir.VectorType:
+def register(kind: Vector) -> ir.VectorType:
+    """The type of a vector in LLVM."""
     return ir.VectorType(_number(kind.dtype), kind.lanes)
 
 
@@ -43,7 +44,7 @@ def _number(dtype: types.Type) -> ir.Type:
     return ir.FloatType() if dtype == types.float32 else ir.DoubleType()
 
 
-def _count(kind: types.Type) -> int:
+def constant(kind: types.Type) -> int:
     """The value of a constant argument."""
     if not isinstance(kind, types.IntegerLiteral):
         raise RequireLiteralValue(f"{kind} is not a constant")
@@ -54,11 +55,13 @@ def _place(b: Any, pointer: Any, at: Any, vector: ir.VectorType) -> Any:
     return b.bitcast(b.gep(pointer, [at]), vector.as_pointer())
 
 
-def _load(b: Any, pointer: Any, at: Any, vector: ir.VectorType) -> Any:
+def load_at(b: Any, pointer: Any, at: Any, vector: ir.VectorType) -> Any:
+    """Emits a load."""
     return b.load(_place(b, pointer, at, vector), align=_align(vector))
 
 
-def _store(b: Any, value: Any, pointer: Any, at: Any) -> None:
+def store_at(b: Any, value: Any, pointer: Any, at: Any) -> None:
+    """Emits a store."""
     b.store(value, _place(b, pointer, at, value.type), align=_align(value.type))
 
 
@@ -66,29 +69,33 @@ def _align(vector: ir.VectorType) -> int:
     return 4 if isinstance(vector.element, ir.FloatType) else 8
 
 
-def _spread(b: Any, number: Any, vector: ir.VectorType) -> Any:
+def spread_out(b: Any, number: Any, vector: ir.VectorType) -> Any:
+    """Emits a vector of one number."""
     first = b.insert_element(ir.Constant(vector, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
     places = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
     return b.shuffle_vector(first, ir.Constant(vector, ir.Undefined), places)
 
 
-def _fma(b: Any, x: Any, y: Any, total: Any) -> Any:
+def fused(b: Any, x: Any, y: Any, total: Any) -> Any:
+    """Emits x y + total, rounded once where the machine can."""
     name = f"llvm.fmuladd.v{x.type.count}f{32 if isinstance(x.type.element, ir.FloatType) else 64}"
     call = cgutils.get_or_insert_function(b.module, ir.FunctionType(x.type, [x.type] * 3), name)
     return b.call(call, [x, y, total])
 
 
-def _along(b: Any, at: Any, step: Any, i: int) -> Any:
+def along(b: Any, at: Any, step: Any, i: int) -> Any:
+    """Emits `at` + `i` steps."""
     return b.add(at, b.mul(step, ir.Constant(step.type, i)))
 
 
-def _zero(vector: ir.VectorType) -> Any:
+def zero(vector: ir.VectorType) -> Any:
+    """The vector of zeros."""
     return ir.Constant(vector, None)
 
 
-def _positive(b: Any, x: Any) -> Any:
+def positive(b: Any, x: Any) -> Any:
     """Where x is not 0 or less: where it is greater, or not a number."""
-    return b.fcmp_unordered(">", x, _zero(x.type))
+    return b.fcmp_unordered(">", x, zero(x.type))
 
 
 # ---- pointers and calls
@@ -144,10 +151,10 @@ def ask(context: Any, address: Any) -> Any:
 @intrinsic
 def load(context: Any, pointer: Any, at: Any, lanes: Any) -> Any:
     """The vector at `at`."""
-    kind = Vector(pointer.dtype, _count(lanes))
+    kind = Vector(pointer.dtype, constant(lanes))
 
     def emit(_: Any, b: Any, signature: Any, given: Any) -> Any:
-        return _load(b, given[0], given[1], _llvm(kind))
+        return load_at(b, given[0], given[1], register(kind))
 
     return kind(pointer, types.intp, lanes), emit
 
@@ -155,10 +162,10 @@ def load(context: Any, pointer: Any, at: Any, lanes: Any) -> Any:
 @intrinsic
 def spread(context: Any, number: Any, lanes: Any) -> Any:
     """The number in every lane."""
-    kind = Vector(number, _count(lanes))
+    kind = Vector(number, constant(lanes))
 
     def emit(_: Any, b: Any, signature: Any, given: Any) -> Any:
-        return _spread(b, given[0], _llvm(kind))
+        return spread_out(b, given[0], register(kind))
 
     return kind(number, lanes), emit
 
@@ -168,7 +175,7 @@ def store(context: Any, pointer: Any, at: Any, value: Any) -> Any:
     """Writes a vector to `at`."""
 
     def emit(_: Any, b: Any, signature: Any, given: Any) -> Any:
-        _store(b, given[2], given[0], given[1])
+        store_at(b, given[2], given[0], given[1])
         return ir.Constant(ir.IntType(8).as_pointer(), None)
 
     return types.void(pointer, types.intp, value), emit
@@ -194,7 +201,7 @@ def load_bytes(context: Any, address: Any, at: Any, like: Any) -> Any:
     def emit(_: Any, b: Any, signature: Any, given: Any) -> Any:
         byte = ir.VectorType(ir.IntType(8), like.lanes)
         place = b.inttoptr(b.add(given[0], given[1]), byte.as_pointer())
-        return b.uitofp(b.load(place, align=1), _llvm(like))
+        return b.uitofp(b.load(place, align=1), register(like))
 
     return like(types.intp, types.intp, like), emit
 
@@ -212,7 +219,7 @@ def _binary(emitted: Any) -> Any:
 plus = _binary(lambda b, x, y: b.fadd(x, y))
 minus = _binary(lambda b, x, y: b.fsub(x, y))
 times = _binary(lambda b, x, y: b.fmul(x, y))
-where_positive = _binary(lambda b, x, y: b.select(_positive(b, x), y, _zero(y.type)))
+where_positive = _binary(lambda b, x, y: b.select(positive(b, x), y, zero(y.type)))
 """y where x is not 0 or less, else 0."""
 
 
@@ -221,7 +228,7 @@ def where_equal(context: Any, x: Any, y: Any, value: Any) -> Any:
     """`value` where x is y, else 0."""
 
     def emit(_: Any, b: Any, signature: Any, given: Any) -> Any:
-        return b.select(b.fcmp_ordered("==", given[0], given[1]), given[2], _zero(given[2].type))
+        return b.select(b.fcmp_ordered("==", given[0], given[1]), given[2], zero(given[2].type))
 
     return value(x, y, value), emit
 
@@ -229,7 +236,7 @@ def where_equal(context: Any, x: Any, y: Any, value: Any) -> Any:
 @intrinsic
 def fma(context: Any, x: Any, y: Any, total: Any) -> Any:
     """x y + total."""
-    return x(x, y, total), lambda _, b, signature, given: _fma(b, *given)
+    return x(x, y, total), lambda _, b, signature, given: fused(b, *given)
 
 
 @intrinsic
@@ -242,112 +249,3 @@ def greatest(context: Any, x: Any, place: Any, best: Any, at: Any) -> Any:
         return cgutils.pack_array(b, [b.select(taken, x_, best_), b.select(taken, place_, at_)])
 
     return types.UniTuple(x, 2)(x, place, best, at), emit
-
-
-# ---- rows of vectors
-
-
-@intrinsic
-def row(context: Any, value: Any, count: Any) -> Any:
-    """A row of `count` copies of a vector."""
-    n = _count(count)
-    return types.UniTuple(value, n)(value, count), lambda _, b, signature, given: cgutils.pack_array(b, [given[0]] * n)
-
-
-@intrinsic
-def load_row(context: Any, pointer: Any, at: Any, step: Any, like: Any) -> Any:
-    """The row of the kind of `like` whose vectors stand `step` apart."""
-
-    def emit(_: Any, b: Any, signature: Any, given: Any) -> Any:
-        p, at_, step_, _like = given
-        kind = _llvm(like.dtype)
-        return cgutils.pack_array(b, [_load(b, p, _along(b, at_, step_, i), kind) for i in range(like.count)])
-
-    return like(pointer, types.intp, types.intp, like), emit
-
-
-@intrinsic
-def store_row(context: Any, pointer: Any, at: Any, step: Any, values: Any) -> Any:
-    """Writes a row, its vectors `step` apart."""
-
-    def emit(_: Any, b: Any, signature: Any, given: Any) -> Any:
-        p, at_, step_, row_ = given
-        for i in range(values.count):
-            _store(b, b.extract_value(row_, i), p, _along(b, at_, step_, i))
-        return ir.Constant(ir.IntType(8).as_pointer(), None)
-
-    return types.void(pointer, types.intp, types.intp, values), emit
-
-
-@intrinsic
-def add_numbers(context: Any, total: Any, pointer: Any, at: Any, step: Any, value: Any) -> Any:
-    """Adds to each vector of a row `value` times a number; the numbers stand `step` apart."""
-
-    def emit(_: Any, b: Any, signature: Any, given: Any) -> Any:
-        row_, p, at_, step_, v = given
-        numbers = [b.load(b.gep(p, [_along(b, at_, step_, i)])) for i in range(total.count)]
-        sums = [_fma(b, _spread(b, x, v.type), v, b.extract_value(row_, i)) for i, x in enumerate(numbers)]
-        return cgutils.pack_array(b, sums)
-
-    return total(total, pointer, types.intp, types.intp, value), emit
-
-
-@intrinsic
-def add_vectors(context: Any, total: Any, pointer: Any, at: Any, step: Any, value: Any) -> Any:
-    """Adds to each vector of a row `value` times a vector; those stand `step` apart."""
-
-    def emit(_: Any, b: Any, signature: Any, given: Any) -> Any:
-        row_, p, at_, step_, v = given
-        loaded = [_load(b, p, _along(b, at_, step_, i), v.type) for i in range(total.count)]
-        return cgutils.pack_array(b, [_fma(b, x, v, b.extract_value(row_, i)) for i, x in enumerate(loaded)])
-
-    return total(total, pointer, types.intp, types.intp, value), emit
-
-
-@intrinsic
-def add_taps(
-    context: Any, total: Any, x: Any, at: Any, w: Any, place: Any, c: Any, k: Any, stride: Any, dilation: Any
-) -> Any:
-    """Adds one row of a depthwise kernel to a row of neighbouring output pixels.
-
-    `k` weights from `place` on and the pixels from `at` on stand `c` numbers apart; every pixel is read once.
-    """
-    size, apart, wide = _count(k), _count(stride), _count(dilation)
-
-    def emit(_: Any, b: Any, signature: Any, given: Any) -> Any:
-        row_, x_, at_, w_, place_, c_ = given[:6]
-        kind = _llvm(total.dtype)
-        sums = [b.extract_value(row_, i) for i in range(total.count)]
-        pixels: dict[int, Any] = {}
-        for tap in range(size):
-            weight = _load(b, w_, _along(b, place_, c_, tap), kind)
-            for i in range(total.count):
-                pixel = i * apart + tap * wide
-                if pixel not in pixels:
-                    pixels[pixel] = _load(b, x_, _along(b, at_, c_, pixel), kind)
-                sums[i] = _fma(b, pixels[pixel], weight, sums[i])
-        return cgutils.pack_array(b, sums)
-
-    return total(total, x, types.intp, w, types.intp, types.intp, k, stride, dilation), emit
-
-
-@intrinsic
-def plus_row(context: Any, x: Any, y: Any) -> Any:
-    """The sums of two rows."""
-
-    def emit(_: Any, b: Any, signature: Any, given: Any) -> Any:
-        pairs = [(b.extract_value(given[0], i), b.extract_value(given[1], i)) for i in range(x.count)]
-        return cgutils.pack_array(b, [b.fadd(*pair) for pair in pairs])
-
-    return x(x, y), emit
-
-
-@intrinsic
-def where_positive_row(context: Any, x: Any, y: Any) -> Any:
-    """y where x is not 0 or less, else 0, vector by vector."""
-
-    def emit(_: Any, b: Any, signature: Any, given: Any) -> Any:
-        pairs = [(b.extract_value(given[0], i), b.extract_value(given[1], i)) for i in range(x.count)]
-        return cgutils.pack_array(b, [b.select(_positive(b, u), v, _zero(v.type)) for u, v in pairs])
-
-    return x(x, y), emit

@@ -76,14 +76,17 @@ class Plan:
     def _places(self) -> tuple[int, ...]:
         return tuple(term.edge * self.ops + term.column for group in self.groups for term in group)
 
+    @cached_property
+    def _kinds(self) -> list[str]:
+        return [str(kind_of(group[0].op)) for group in self.groups]
+
     def parts(self) -> list[FusedOp]:
         """A fresh part for each group."""
-        kinds = [str(kind_of(group[0].op)) for group in self.groups]
         return [
             Native(group, self.stride, self.layouts)
             if self.native and kind != "halving"
             else _PARTS[kind](group, self.stride, self.width)
-            for kind, group in zip(kinds, self.groups, strict=True)
+            for kind, group in zip(self._kinds, self.groups, strict=True)
         ]
 
 

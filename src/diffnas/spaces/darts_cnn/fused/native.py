@@ -6,13 +6,14 @@ state is computed from it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from diffnas.kernels import native
+from diffnas.kernels.native.terms import Pair, Term
 from diffnas.kernels.pointwise import cast
 from diffnas.spaces.darts_cnn.fused.buffers import (
     EdgeGradients,
@@ -28,37 +29,32 @@ from diffnas.spaces.darts_cnn.fused.buffers import (
 from diffnas.spaces.darts_cnn.ops import FactorizedReduce
 
 if TYPE_CHECKING:
-    from diffnas.kernels.native.table import Layout, Term
+    from diffnas.kernels.native.table import Layout
 
 SIDES = (3, 5, 7)
 Layouts = dict[tuple[object, ...], "Layout"]
 
 
-def fits(x: Tensor, terms: Sequence[EdgeOp]) -> bool:
-    """Whether there are kernels for these numbers and terms (halvings aside) on this machine."""
+def known(terms: Iterable[EdgeOp]) -> bool:
+    """Whether there are kernels for the layers of all terms (halvings aside), whatever their numbers."""
+    mine = [term for term in terms if not isinstance(term.op, FactorizedReduce)]
+    depthwise = [layer for term in mine for layer in term.convolutions[::2]]
+    return all(
+        layer.kernel_size[0] in SIDES and layer.kernel_size[0] == layer.kernel_size[1] and layer.dilation[0] in (1, 2)
+        for layer in depthwise
+    ) and all(norm.momentum is not None and norm.running_var is not None for term in mine for norm in term.norms)
+
+
+def fits(x: Tensor, terms: Iterable[EdgeOp]) -> bool:
+    """Whether this machine has kernels for these numbers; the layers of `terms` are `known`."""
+    dtype = x.dtype
     return (
         x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.float64)
+        and dtype in (torch.float32, torch.float64)
         and x.shape[1] % 4 == 0
         and x.numel() > 0
         and native.usable()
-        and all(_known(term, x.dtype) for term in terms if not isinstance(term.op, FactorizedReduce))
-    )
-
-
-def _known(term: EdgeOp, dtype: torch.dtype) -> bool:
-    return (
-        all(weight.dtype == dtype and weight.is_contiguous() for weight in term.weights)
-        and all(
-            layer.kernel_size[0] in SIDES
-            and layer.kernel_size[0] == layer.kernel_size[1]
-            and layer.dilation[0] in (1, 2)
-            for layer in term.convolutions[::2]
-        )
-        and all(
-            norm.momentum is not None and norm.running_var is not None and norm.running_var.dtype == dtype
-            for norm in term.norms
-        )
+        and all(w.dtype == dtype and w.is_contiguous() for term in terms for w in term.weights)
     )
 
 
@@ -99,17 +95,13 @@ class Native:
         threads, tracked = torch.get_num_threads(), [n.track_running_stats for term in self.terms for n in term.norms]
         key = (x.shape, x.dtype, edges, self.training, threads, *tracked)
         if key not in self.layouts:
-            from diffnas.kernels.native.table import Layout
-
             terms = [described(term) for term in self.terms]
-            self.layouts[key] = Layout(x.shape, x.dtype, self.stride, terms, edges, self.training, threads)
+            self.layouts[key] = native.layout(x.shape, x.dtype, self.stride, terms, edges, self.training, threads)
         return self.layouts[key]
 
 
 def described(term: EdgeOp) -> Term:
     """A term as kernels see it."""
-    from diffnas.kernels.native.table import Pair, Term
-
     is_max = any(isinstance(layer, nn.MaxPool2d) for layer in term.op.modules())
     layers = zip(term.convolutions[::2], term.convolutions[1::2], term.norms, strict=True) if term.convolutions else ()
     pairs = tuple(Pair(*pair) for pair in layers)

@@ -46,6 +46,7 @@ class FusedCell(MixedCell):
             ]
             for edges in self.leaving
         ]
+        self.known = [native.known(terms) for terms in self.terms]
         self.foreign = [
             [name for name, op in edge.ops.items() if kind_of(op) is None]
             for edge in map(self.edge, range(len(self.edges)))
@@ -93,7 +94,7 @@ class FusedCell(MixedCell):
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         x = x.contiguous(memory_format=torch.channels_last)
-        plan = self._plan(state, width, mix, native.fits(x, self.terms[state]))
+        plan = self._plan(state, width, mix, self.known[state] and native.fits(x, self.terms[state]))
         with torch.autocast(x.device.type, enabled=False):
             flows = FusedEdges.apply(plan, shares_EO, x, *plan.weights) if plan.terms else [None] * len(edges)
         found = []
