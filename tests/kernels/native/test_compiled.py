@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -16,8 +17,10 @@ from diffnas.kernels.native import compiled
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The cache folder of a fresh user."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[Path]:
+    """The cache folder of a fresh user; what is said can be read."""
+    monkeypatch.setattr(logging.getLogger("diffnas"), "propagate", True)
+    caplog.set_level("INFO", logger="diffnas")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for cached in (compiled.kernel, compiled.cache_folder, compiled._say_that_it_compiles):
         cached.cache_clear()
@@ -37,7 +40,6 @@ def compiles(caplog: pytest.LogCaptureFixture) -> bool:
 
 
 def test_what_is_compiled_is_kept(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
     assert compiles(caplog) and str(folder) in caplog.text
     (kept,) = folder.iterdir()
     assert folder.stat().st_mode & 0o777 == 0o700 and kept.stat().st_mode & 0o077 == 0
@@ -46,7 +48,6 @@ def test_what_is_compiled_is_kept(folder: Path, caplog: pytest.LogCaptureFixture
 
 @pytest.mark.parametrize("content", [b"", b"not a pickle", b"\x80\x04N."])
 def test_a_damaged_file_is_made_anew(content: bytes, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
     compiles(caplog)
     (kept,) = folder.iterdir()
     kept.write_bytes(content)
@@ -54,7 +55,6 @@ def test_a_damaged_file_is_made_anew(content: bytes, folder: Path, caplog: pytes
 
 
 def test_what_others_may_write_to_is_not_read(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
     compiles(caplog)
     (kept,) = folder.iterdir()
     kept.chmod(0o622)
@@ -70,7 +70,6 @@ def test_what_others_may_write_to_is_not_read(folder: Path, caplog: pytest.LogCa
 def test_a_cache_that_cannot_be_made_is_no_failure(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
     (tmp_path / "diffnas").write_text("a file in its place")
     assert compiles(caplog) and "in memory only" in caplog.text
 
