@@ -58,20 +58,31 @@ def _openmp() -> tuple[ctypes._CFunctionType, int, int] | None:
         lines = MAPPED.read_text().splitlines()
     except OSError:
         return None
-    paths = {line.split(maxsplit=5)[5] for line in lines if "/libgomp" in line}
-    own = {path for path in paths if path.startswith(str(Path(torch.__file__).parents[1] / "torch"))}
-    if len(own or paths) != 1:
+    library = _torchs({line.split(maxsplit=5)[5] for line in lines if "/libgomp" in line}, torch.__file__)
+    if library is None:
         return None
-    library: Any = ctypes.CDLL((own or paths).pop())
+    loaded: Any = ctypes.CDLL(library)
     try:
-        parallel = library.GOMP_parallel
-        number, count = library.omp_get_thread_num, library.omp_get_num_threads
+        parallel = loaded.GOMP_parallel
+        number, count = loaded.omp_get_thread_num, loaded.omp_get_num_threads
     except AttributeError:
         return None
     parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
     parallel.restype = None
     number_at, count_at = (ctypes.cast(function, ctypes.c_void_p).value for function in (number, count))
     return (parallel, number_at, count_at) if number_at and count_at else None
+
+
+def _torchs(paths: set[str], torch_file: str) -> str | None:
+    """The library among `paths` that torch uses: its own copy, or the system's; None where that is not clear.
+
+    Other packages bring copies of their own, in folders called NAME.libs.
+    """
+    beside = Path(torch_file).resolve().parents[1]
+    own = {path for path in paths if path.startswith((f"{beside}/torch/", f"{beside}/torch.libs/"))}
+    systems = {path for path in paths if not Path(path).parent.name.endswith(".libs")}
+    found = own or systems
+    return found.pop() if len(found) == 1 else None
 
 
 @functools.cache
