@@ -51,7 +51,7 @@ format: $(VENV)/.dev
 INSTALL = $(VENV)/bin/uv pip install -q --python $(PY) $(1) || $(PY) -m pip install -q $(1)
 
 # Compiled kernels, where there is a wheel for them; nothing else is changed for their sake.
-FAST = $(VENV)/bin/uv pip install -q --no-build-package numba --no-build-package llvmlite --python $(PY) "$(TORCH)" -e ".[fast]" 2> $(VENV)/fast.log || \
+FAST = $(VENV)/bin/uv pip install -q --only-binary numba --only-binary llvmlite --python $(PY) "$(TORCH)" -e ".[fast]" 2> $(VENV)/fast.log || \
 	$(PY) -m pip install -q --only-binary numba,llvmlite "$(TORCH)" -e ".[fast]" 2>> $(VENV)/fast.log || \
 	echo "numba cannot be had for this Python: searches on the CPU take twice as long ($(VENV)/fast.log)"
 
