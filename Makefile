@@ -50,11 +50,17 @@ format: $(VENV)/.dev
 # uv installs several times faster than pip; where it cannot be had, pip does the same.
 INSTALL = $(VENV)/bin/uv pip install -q --python $(PY) $(1) || $(PY) -m pip install -q $(1)
 
+# Compiled kernels, where there is a wheel for them; nothing else is changed for their sake.
+FAST = $(VENV)/bin/uv pip install -q --only-binary numba --only-binary llvmlite --python $(PY) "$(TORCH)" -e ".[fast]" 2> $(VENV)/fast.log || \
+	$(PY) -m pip install -q --only-binary numba,llvmlite "$(TORCH)" -e ".[fast]" 2>> $(VENV)/fast.log || \
+	echo "numba cannot be had for this Python: searches on the CPU take twice as long ($(VENV)/fast.log)"
+
 $(VENV)/.core: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "diffnas needs Python 3.11 or newer"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install -q uv || true
 	$(call INSTALL,"$(TORCH)" -e .)
+	$(call FAST)
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from diffnas.kernels import native
 from diffnas.pipeline.environment import version_of
 from diffnas.runtime.device import pick_device
 
@@ -268,6 +269,7 @@ def environment(device: torch.device) -> dict[str, str]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "diffnas": version_of("diffnas"),
+        "kernels": native.described() if device.type == "cpu" else "torch",
         "commit": _commit(),
     }
 

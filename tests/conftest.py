@@ -22,6 +22,8 @@ from diffnas.tasks.images import ImageTask
 
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("DIFFNAS_SHARED", HERE.parents[1] / "shared"))
+# Each process compiles kernels anew where none are kept; the tests of the kernels, and of runs with them, ask for them.
+os.environ.setdefault("DIFFNAS_KERNELS", "torch")
 torch.set_num_threads(int(os.environ.get("DIFFNAS_TEST_THREADS", "1")))
 
 

@@ -43,9 +43,10 @@ ARROWS = {
         "draw",
         "interop",
         "runtime",
+        "kernels",
         "core",
     },
-    "checkup": {"pipeline", "recipe", "engine", "tasks", "runtime", "core", "__init__"},
+    "checkup": {"pipeline", "kernels", "recipe", "engine", "tasks", "runtime", "core", "__init__"},
     "api": {"checkup", "pipeline", "recipe", "plugins", "registry", "spaces", "interop", "runtime", "core"},
     "cli": {
         "api",

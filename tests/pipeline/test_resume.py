@@ -18,6 +18,7 @@ from diffnas.cli.main import main
 from diffnas.engine.search import Search
 from diffnas.engine.stage import Transition
 from diffnas.errors import Interrupted, RecipeError, RunError
+from diffnas.kernels import native
 from diffnas.methods.darts import DARTS
 from diffnas.methods.dsnas import DSNAS
 from diffnas.pipeline.environment import as_begun
@@ -314,6 +315,34 @@ def test_another_version_of_torch_is_said(
         diffnas.search(tiny("search.epochs=2"), run, resume=True)
     lines = [line for line in caplog.messages if line.startswith("torch: ")]
     assert len(lines) == 1 and "goes on with 9.9" in lines[0]
+
+
+def test_compiled_kernels_go_on_bit_by_bit_and_another_form_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if native.lack() is not None:
+        pytest.skip(str(native.lack()))
+    sizes = ("space.channels=4", "data.side=8")
+    monkeypatch.setenv("DIFFNAS_KERNELS", "numba")
+    whole = diffnas.search(tiny("search.epochs=2", *sizes), tmp_path / "whole").search
+    attempts = json.loads((whole.path / "environment.json").read_text())["attempts"]
+    assert [attempt["kernels"] for attempt in attempts] == ["numba"]
+    halves = []
+    for form in ("numba", "torch"):
+        monkeypatch.setenv("DIFFNAS_KERNELS", "numba")
+        run = interrupted(tmp_path / form, monkeypatch, 3, *sizes)
+        monkeypatch.setenv("DIFFNAS_KERNELS", form)
+        diffnas.search(None, run, resume=True)
+        halves.append(load_checkpoint(Part(run / "search").checkpoints)["state"]["search"]["weights"])
+    expected = load_checkpoint(whole.checkpoints)["state"]["search"]["weights"]
+    for name, tensor in expected.items():
+        same, other = (half[name] for half in halves)
+        assert torch.equal(same, tensor), name
+        assert torch.allclose(other.double(), tensor.double(), rtol=1e-3, atol=1e-4), name
+    lines = [line for line in caplog.messages if line.startswith("kernels: ")]
+    assert lines == [
+        "kernels: the run comes from numba and goes on with torch; its last digits may differ from here on"
+    ]
 
 
 def test_another_device_is_said_and_so_is_what_an_old_checkpoint_cannot_tell(

@@ -14,6 +14,7 @@ from diffnas.checkup.finding import Finding
 from diffnas.core.batch import Batch
 from diffnas.core.space import Shape
 from diffnas.engine.stage import Clock
+from diffnas.kernels import native
 from diffnas.pipeline.stages import build
 from diffnas.pipeline.supernet_weights import CosineSGD
 from diffnas.recipe.recipe import read_recipe
@@ -30,6 +31,8 @@ def findings() -> Iterator[Finding | str]:
     """Yields the name of each check, then its finding, so that a crash can be attributed to a check."""
     yield "torch"
     yield processor_form()
+    yield "kernels"
+    yield compiled_kernels()
     for device in devices():
         if device.type == "cuda":
             yield f"{device}"
@@ -58,6 +61,14 @@ def processor_form() -> Finding:
     return Finding(
         "torch", "ok", f"{facts['torch']}, {facts['threads']} threads, {facts['capability']} instructions", facts=facts
     )
+
+
+def compiled_kernels() -> Finding:
+    """Whether supernets are computed by compiled kernels."""
+    said = f"convolutional supernets are computed by {native.described()}"
+    facts = {"form": native.form()}
+    remedy = "" if native.usable() or native.lack() is None else 'pip install "diffnas[fast]"'
+    return Finding("kernels", "ok" if native.usable() else "note", said, remedy, facts)
 
 
 def gpu(device: torch.device) -> Finding:

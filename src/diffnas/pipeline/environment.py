@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from diffnas.errors import RunError
+from diffnas.kernels import native
 from diffnas.recipe.plugins_used import changed_since
 from diffnas.recipe.recipe import Recipe
 from diffnas.runtime.console import log
@@ -38,6 +39,7 @@ def makers(device: torch.device) -> dict[str, Any]:
         "torch": str(torch.__version__),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
+        "kernels": native.form() if device.type == "cpu" else "torch",
     }
 
 
@@ -114,7 +116,8 @@ def as_begun(part: Part, checkpoint: Mapping[str, Any] | None, device: torch.dev
     Says in a line where another number is asked for, and where another version of torch or device goes on with `checkpoint`.
     """
     made, now = _makers_then(part, checkpoint), makers(device)
-    for name in ("torch", "device"):
+    made = {"kernels": "torch", **made}  # what earlier versions had
+    for name in ("torch", "device", "kernels") if part.path.name == "search" else ("torch", "device"):
         if made.get(name, now[name]) != now[name]:
             text = "%s: the run comes from %s and goes on with %s; its last digits may differ from here on"
             log.warning(text, name, made[name], now[name])

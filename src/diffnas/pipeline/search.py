@@ -10,6 +10,7 @@ import torch
 
 from diffnas.engine.search import Feed
 from diffnas.errors import Diverged, RecipeError, ResourceError
+from diffnas.kernels import native
 from diffnas.pipeline.environment import as_begun, record_divergence
 from diffnas.pipeline.finished import epochs_done, has_finished, unmark_finished
 from diffnas.pipeline.origin import readable, warn_unless_found
@@ -29,6 +30,7 @@ from diffnas.runtime.lock import Held, only_one
 from diffnas.runtime.run_folder import Run, claim, new_run, require_empty, unclaim
 from diffnas.runtime.sharing import fitted_threads, sharing
 from diffnas.runtime.stop import Stop
+from diffnas.spaces.darts_cnn.space import DartsCNN
 
 
 def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = False) -> Run:
@@ -90,6 +92,7 @@ def _run(
     assert resumption.recipe.search is not None
     log.info("run folder: %s", where.path)
     source.say()
+    _say_form(resumption.recipe, device)
     go_on = _go_on(where)
     with Stop(resumption.recipe.search.checkpoint_every) as stop, sharing():
         task = source.search_task()
@@ -103,6 +106,13 @@ def _run(
         except Diverged as error:
             record_divergence(where.search, str(error))
             raise
+
+
+def _say_form(recipe: Recipe, device: torch.device) -> None:
+    """Says what computes the supernet, where it may be compiled kernels."""
+    assert recipe.search is not None
+    if device.type == "cpu" and recipe.search.supernet == "fast" and isinstance(recipe.space, DartsCNN):
+        log.info("the supernet is computed by %s", native.described())
 
 
 def _begin(resumption: Resumed, state: SearchState, session: Session) -> None:

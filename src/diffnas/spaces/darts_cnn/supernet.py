@@ -111,7 +111,8 @@ class MixedCell(nn.Module):
         """Splits state `source` into the channels that its edges' ops see and those that bypass them (None: none)."""
         if self.partial == 1:
             return x, None
-        seen, passed = x.tensor_split([x.shape[1] // self.partial], dim=1)
+        few = x.shape[1] // self.partial
+        seen, passed = x.split([few, x.shape[1] - few], dim=1)
         stride = self.stride_of(source)
         return seen, passed if stride == 1 else nn.functional.max_pool2d(passed, stride, stride)
 

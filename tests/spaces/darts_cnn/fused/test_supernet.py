@@ -18,6 +18,7 @@ from diffnas.core.cell import Cell
 from diffnas.core.mixture import Mix, Mixture
 from diffnas.core.space import Form, Shape, Size
 from diffnas.engine import Search
+from diffnas.kernels import native
 from diffnas.methods.darts import DARTS
 from diffnas.spaces.darts_cnn.fused import ops as parts
 from diffnas.spaces.darts_cnn.fused import supernet as fused
@@ -113,6 +114,19 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
         monkeypatch.setattr(fused, "CHANNELS", edges * channels)
 
     return limit
+
+
+@pytest.fixture(params=["torch", "numba"], autouse=True)
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Runs a test by torch alone, and by compiled kernels."""
+    if request.param == "numba" and native.lack() is not None:
+        pytest.skip(str(native.lack()))
+    monkeypatch.setenv("DIFFNAS_KERNELS", request.param)
+    if request.param == "numba":
+        from diffnas.kernels.native import table
+
+        monkeypatch.setattr(table, "lanes", lambda channels, size: 4)  # one set of kernels is enough to compile
+    return str(request.param)
 
 
 # ---- cells
@@ -213,7 +227,7 @@ def test_the_layout_of_the_input_does_not_matter() -> None:
         assert not disagreement(outcome(copy.deepcopy(quick), inputs, mix, [mix.op]), expected, 1e-12)
 
 
-def test_only_what_is_asked_for_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_is_asked_for_is_computed(kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights that are numbers cost no gradient and change none of the others; nor does a mixture that is."""
     cell, plan = Cell.dense(SEARCHED, 2, 1), CellPlan("normal", 4, ((4, 0), (4, 0)))
     _, quick = cells(cell, plan)
@@ -233,8 +247,20 @@ def test_only_what_is_asked_for_is_computed(monkeypatch: pytest.MonkeyPatch) -> 
 
         return count
 
-    monkeypatch.setattr(parts, "kernel_gradient", counted("kernel", parts.kernel_gradient))
-    monkeypatch.setattr(parts, "input_gradient", counted("input", parts.input_gradient))
+    if kernels == "torch":
+        monkeypatch.setattr(parts, "kernel_gradient", counted("kernel", parts.kernel_gradient))
+        monkeypatch.setattr(parts, "input_gradient", counted("input", parts.input_gradient))
+    else:
+        from diffnas.kernels.native.table import Layout
+
+        back = Layout.backward
+
+        def asked(layout: Layout, *given: Any) -> Any:
+            calls["input"] += given[-2]
+            calls["kernel"] += given[-1]
+            return back(layout, *given)
+
+        monkeypatch.setattr(Layout, "backward", asked)
     quick.requires_grad_(False)
     (slope,) = torch.autograd.grad(quick(x, mix), [mix.op], push)
     assert torch.equal(slope, expected["slope mixture 0"]) and calls == {"kernel": 0, "input": 0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import torch
@@ -68,6 +69,12 @@ def chunked(terms: Terms, width: int) -> tuple[Chunk, ...]:
     return tuple(found)
 
 
+def require_statistics(count: int) -> None:
+    """Raises `ValueError` where one pixel is all there is, as `nn.BatchNorm2d` does."""
+    if count < 2:
+        raise ValueError("a batch of one image of one pixel has no statistics to normalise by")
+
+
 class RunningStatsUpdates:
     """Steps of running statistics, taken all at once at the end of a pass."""
 
@@ -77,12 +84,8 @@ class RunningStatsUpdates:
         self.variances: list[Tensor] = []
 
     def add(self, layers: Sequence[nn.BatchNorm2d], mean: Tensor, var: Tensor, count: int) -> None:
-        """Notes the batch's `mean` and `var` [w, C] over `count` pixels, where the layers keep running statistics.
-
-        Raises `ValueError` where one pixel is all there is, as `nn.BatchNorm2d` does.
-        """
-        if count < 2:
-            raise ValueError("a batch of one image of one pixel has no statistics to normalise by")
+        """Notes the batch's `mean` and `var` [w, C] over `count` pixels, where the layers keep running statistics."""
+        require_statistics(count)
         if layers[0].track_running_stats:
             self.layers += layers
             self.means += mean.unbind()
@@ -103,11 +106,18 @@ class State:
     """The state that edges leave, [N, C, H, W], and what several parts need of it."""
 
     def __init__(self, x: Tensor) -> None:
-        self.x, self.relu = x, x.relu()
-        self._wide = {1: Source(self.relu)}
+        self.x = x
+        self._wide: dict[int, Source] = {}
+
+    @cached_property
+    def relu(self) -> Tensor:
+        """Its ReLU."""
+        return self.x.relu()
 
     def wide(self, width: int) -> Source:
         """Its ReLU `width` times side by side, [N, width * C, H, W]."""
+        if width == 1:
+            return self._wide.setdefault(1, Source(self.relu))
         if width not in self._wide:
             repeated = torch.cat([rows(self.relu)] * width, dim=1)
             self._wide[width] = Source(image(repeated, self.relu))

@@ -12,7 +12,7 @@ state on a GPU, where launches cost more than arithmetic.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -32,6 +32,7 @@ from diffnas.spaces.darts_cnn.fused.buffers import (
     State,
     Terms,
 )
+from diffnas.spaces.darts_cnn.fused.native import Layouts, Native
 from diffnas.spaces.darts_cnn.fused.ops import Dilated, Halving, Identity, Pool, Separable
 from diffnas.spaces.darts_cnn.ops import FactorizedReduce
 
@@ -45,6 +46,8 @@ class Plan:
     ops: int
     stride: int
     width: int
+    native: bool = False
+    layouts: Layouts = field(default_factory=dict)
 
     @cached_property
     def groups(self) -> tuple[Terms, ...]:
@@ -53,7 +56,12 @@ class Plan:
         for term in sorted(self.terms, key=lambda term: (term.column, term.edge)):
             kind = str(kind_of(term.op))
             alike.setdefault((list(_PARTS).index(kind), term.column if kind in _EVEN else -1), []).append(term)
-        return tuple(tuple(alike[key]) for key in sorted(alike))
+        groups = [tuple(alike[key]) for key in sorted(alike)]
+        if not self.native:
+            return tuple(groups)
+        halvings = [group for group in groups if kind_of(group[0].op) == "halving"]
+        others = tuple(term for group in groups if group not in halvings for term in group)
+        return tuple(group for group in (others, *halvings) if group)
 
     @property
     def weights(self) -> tuple[Tensor, ...]:
@@ -68,9 +76,18 @@ class Plan:
     def _places(self) -> tuple[int, ...]:
         return tuple(term.edge * self.ops + term.column for group in self.groups for term in group)
 
+    @cached_property
+    def _kinds(self) -> list[str]:
+        return [str(kind_of(group[0].op)) for group in self.groups]
+
     def parts(self) -> list[FusedOp]:
         """A fresh part for each group."""
-        return [_PARTS[str(kind_of(group[0].op))](group, self.stride, self.width) for group in self.groups]
+        return [
+            Native(group, self.stride, self.layouts)
+            if self.native and kind != "halving"
+            else _PARTS[kind](group, self.stride, self.width)
+            for kind, group in zip(self._kinds, self.groups, strict=True)
+        ]
 
 
 _PARTS: dict[str, Callable[[Terms, int, int], FusedOp]] = {
@@ -109,7 +126,11 @@ class FusedEdges(torch.autograd.Function):
         """Keeps small matrices in the parts and images among the saved tensors."""
         n, c, h, w = x.shape
         h, w = -(-h // plan.stride), -(-w // plan.stride)
-        state, sums, moves = State(x), EdgeSums(x, n * h * w, plan.edges, plan.width == 1), RunningStatsUpdates()
+        state, sums, moves = (
+            State(x),
+            EdgeSums(x, n * h * w, plan.edges, plan.native or plan.width == 1),
+            RunningStatsUpdates(),
+        )
         ctx.plan, ctx.parts = plan, plan.parts()
         ctx.shares = s.detach().flatten()[plan.places(s.device)].split([len(part.terms) for part in ctx.parts])
         saved = [part.forward(state, share, sums, moves) for part, share in zip(ctx.parts, ctx.shares, strict=True)]

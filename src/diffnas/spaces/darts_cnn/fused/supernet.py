@@ -6,6 +6,7 @@ It overrides only how a cell is computed: state by state (see `outflow`) instead
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from diffnas.core.mixture import Mix
 from diffnas.core.space import Shape, Size
 from diffnas.kernels.memory import keep_freed_memory
 from diffnas.spaces.channels import interleave
+from diffnas.spaces.darts_cnn.fused import native
 from diffnas.spaces.darts_cnn.fused.buffers import EdgeOp
 from diffnas.spaces.darts_cnn.fused.edges import FusedEdges, Plan, kind_of
 from diffnas.spaces.darts_cnn.layout import CellPlan
@@ -44,11 +46,16 @@ class FusedCell(MixedCell):
             ]
             for edges in self.leaving
         ]
+        self.known = [native.known(terms) for terms in self.terms]
         self.foreign = [
             [name for name, op in edge.ops.items() if kind_of(op) is None]
             for edge in map(self.edge, range(len(self.edges)))
         ]
-        self._plans: dict[tuple[int, int], Plan] = {}
+        self._plans: dict[tuple[int, int, bool], Plan] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without plans, which hold addresses of this process and of this cell's weights."""
+        return {**self.__dict__, "_plans": {}}
 
     def forward(self, inputs: list[Tensor], mix: Mix, kept_EN: Tensor | None = None) -> Tensor:
         """`inputs`: the outputs of the cells before, oldest first -> [N, len(concat) * C, H', W']."""
@@ -84,10 +91,10 @@ class FusedCell(MixedCell):
         """What flows along each edge that leaves `state`, whose ops see `x`."""
         edges = self.leaving[state]
         width = max(1, CHANNELS // x.shape[1], CACHE // x.numel()) if x.device.type == "cpu" else len(edges)
-        plan = self._plan(state, width, mix)
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         x = x.contiguous(memory_format=torch.channels_last)
+        plan = self._plan(state, width, mix, self.known[state] and native.fits(x, self.terms[state]))
         with torch.autocast(x.device.type, enabled=False):
             flows = FusedEdges.apply(plan, shares_EO, x, *plan.weights) if plan.terms else [None] * len(edges)
         found = []
@@ -99,18 +106,18 @@ class FusedCell(MixedCell):
             found.append(sum(parts[1:], parts[0]) if parts else x[:, :, :: edge.stride, :: edge.stride] * 0.0)
         return found
 
-    def _plan(self, state: int, width: int, mix: Mix) -> Plan:
+    def _plan(self, state: int, width: int, mix: Mix, native: bool) -> Plan:
         """The terms of `state` that are live; the plan of a mixture in which all are is made once."""
-        if mix.live is None and (state, width) in self._plans:
-            return self._plans[state, width]
+        if mix.live is None and (state, width, native) in self._plans:
+            return self._plans[state, width, native]
         terms = [
             term
             for term in self.terms[state]
             if mix.live is None or mix.live[self.leaving[state][term.edge]][term.column]
         ]
-        plan = Plan(tuple(terms), len(self.leaving[state]), len(self.cell.ops), self.stride_of(state), width)
+        plan = Plan(tuple(terms), len(self.leaving[state]), len(self.cell.ops), self.stride_of(state), width, native)
         if mix.live is None:
-            self._plans[state, width] = plan
+            self._plans[state, width, native] = plan
         return plan
 
 

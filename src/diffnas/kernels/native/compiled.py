@@ -1,0 +1,159 @@
+"""Kernels as addresses of machine code: compiled when they are first asked for, and kept for the next process.
+
+Compiled code is kept in a folder of the user's, in files that say in their name what they were made from.  It is read only
+from a folder that nobody else can write to; where there is none, or a file cannot be used, a kernel is compiled again.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+import pickle
+import stat
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+from numba.core import config, types
+from numba.core.ccallback import CFunc
+from numba.core.compiler import CompileResult
+from numba.core.registry import cpu_target
+from numba.core.serialize import dumps
+
+from diffnas.kernels.native import algebra, loops, phases, pixels, pool_algebra, pools
+
+REALS = {4: numba.float32, 8: numba.float64}
+"""The number types by their bytes."""
+MODULES = (loops, pixels, pools, algebra, pool_algebra)
+OPTIONS = {"nopython": True, "error_model": "numpy", "boundscheck": False}
+
+
+@functools.cache
+def register_bytes() -> int:
+    """How many bytes a vector register has (where there are shorter ones, two of them do)."""
+    features = cpu_target.target_context.codegen()._get_host_cpu_features()
+    return 64 if "+avx512f" in features.split(",") else 32
+
+
+def lanes(channels: int, size: int) -> int:
+    """How many numbers of `size` bytes are worked on at a time, of `channels` (a multiple of 4)."""
+    most = register_bytes() // size
+    return next(n for n in (16, 8, 4) if n <= most and channels % n == 0)
+
+
+@functools.cache
+def kernel(name: str, size: int, lanes: int, *constants: int) -> int:
+    """The address of a function of one of `MODULES`, made for numbers of `size` bytes."""
+    module = next(each for each in MODULES if hasattr(each, name))
+    made: Callable[..., None] = getattr(module, name)(REALS[size], lanes, *constants)
+    return _compiled("-".join(map(str, (name, size, lanes, *constants))), made)
+
+
+@functools.cache
+def phase(name: str) -> int:
+    """The address of `phases.<name>`."""
+    return _compiled(name, getattr(phases, name))
+
+
+def _compiled(name: str, function: Callable[..., None]) -> int:
+    signature = types.void(*[types.intp] * function.__code__.co_argcount)
+    made: Any = CFunc(function, (signature.args, signature.return_type), {}, OPTIONS)
+    made._cache = _Kept(name)
+    made.compile()
+    _ALIVE.append(made)
+    return int(made.address)
+
+
+_ALIVE: list[Any] = []  # the code is freed with its object
+
+
+@functools.cache
+def _say_that_it_compiles() -> None:
+    kept = cache_folder()
+    where = (
+        "in memory only: there is no folder for them that only this user can write to"
+        if kept is None
+        else f"kept in {kept}"
+    )
+    logging.getLogger("diffnas").info("compiling kernels for this machine, which takes some seconds (%s)", where)
+
+
+class _Kept:
+    """What numba asks for compiled code: one file for each kernel."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def load_overload(self, signature: Any, context: Any) -> Any:
+        """The code; None where there is none of use."""
+        found = self._read(context)
+        if found is None:
+            _say_that_it_compiles()
+        return found
+
+    def _read(self, context: Any) -> Any:
+        folder = cache_folder()
+        if folder is None:
+            return None
+        context.refresh()
+        try:
+            path = folder / self._file(context.codegen())
+            if not _only_mine(path.stat()):
+                return None
+            return CompileResult._rebuild(context, *pickle.loads(path.read_bytes()))
+        except Exception:  # noqa: BLE001 (a file that is damaged in any way is as good as none)
+            return None
+
+    def save_overload(self, signature: Any, result: Any) -> None:
+        """Writes the code, whole or not at all."""
+        folder = cache_folder()
+        if folder is None:
+            return
+        try:
+            handle, written = tempfile.mkstemp(dir=folder)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(dumps(result._reduce()))
+                os.replace(written, folder / self._file(result.library.codegen))
+            except BaseException:
+                Path(written).unlink(missing_ok=True)
+                raise
+        except OSError:  # a full disk, say
+            return
+
+    def _file(self, codegen: Any) -> str:
+        return f"{self.name}-{_made_from(codegen.magic_tuple())}.code"
+
+
+@functools.cache
+def _made_from(machine: tuple[Any, ...]) -> str:
+    """A digest of what machine code depends on: source, versions, machine."""
+    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    versions = (numba.__version__, llvmlite.__version__, sys.version, config.OPT, machine)
+    return hashlib.sha256(b"\0".join([*sources, repr(versions).encode()])).hexdigest()[:24]
+
+
+@functools.cache
+def cache_folder() -> Path | None:
+    """Where compiled code is kept; None where no folder is to be had that only this user can write to."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    folder = Path(base) / "diffnas" / "kernels"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return None
+    return folder if stat.S_ISDIR(found.st_mode) and _only_mine(found) and os.access(folder, os.W_OK) else None
+
+
+def _only_mine(found: os.stat_result) -> bool:
+    """Whether a file or folder is this user's, and no one else may write to it."""
+    if not hasattr(os, "getuid"):  # Windows: a profile is its user's
+        return True
+    return found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
