@@ -14,9 +14,8 @@ from diffnas.cli.main import app
 from diffnas.recipe.keys import recipe_keys
 
 PAGE = (Path(__file__).parents[1] / "docs" / "glossary.md").read_text(encoding="utf-8")
-ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| ")][
-    1:
-]
+_, *LINES = [line for line in PAGE.splitlines() if line.startswith("| ")]  # without the head of the table
+ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in LINES]
 TERMS = {word for row in ROWS for word in re.split(r"[ ,]+", row[0])}
 REPLACED = {word for row in ROWS for word in re.split(r"[ ,]+", row[2]) if word}
 REPLACED |= set(re.split(r"[ ,]+", PAGE.rpartition("names: ")[2].strip(" .\n")))

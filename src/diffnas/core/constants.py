@@ -11,7 +11,7 @@ from torch import Tensor
 
 @lru_cache(maxsize=4096)
 def constant(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The tensor of `values`, numbers or tuples of them; kept, so never write to it.
+    """Returns the tensor of `values`, numbers or tuples of them; it is cached, so never write to it.
 
     A tensor that is made from numbers in every step is copied to a GPU in every step.
     """
@@ -20,5 +20,5 @@ def constant(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) 
 
 
 def to_device(made: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """`made`, a tensor of the host, on `device`; a GPU takes it without waiting for what it has yet to do."""
+    """Moves `made`, a tensor of the host, to `device`, without waiting for the work that a GPU has queued."""
     return made.to(device, dtype, non_blocking=True)

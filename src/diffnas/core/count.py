@@ -45,7 +45,7 @@ class Counts:
 
 
 def count(network: nn.Module, shape: Shape | TextShape | Sequence[int]) -> Counts:
-    """The size of `network` for one input of `shape`, [C, H, W] or [1, C, H, W] as numbers; the network is left untouched.
+    """Counts parameters and multiply-adds of `network` for one input of `shape`, [C, H, W] or [1, C, H, W].
 
     Of a language model it is the size for one word.  Raises `UserError` where the network cannot read such an input.
     """
@@ -74,7 +74,7 @@ class Resources(NamedTuple):
 
 
 def resources(op: nn.Module, shape: Sequence[int]) -> Resources:
-    """The costs of `op` for one input of `shape` [C, H, W]; what a stride passes over is read as well."""
+    """Returns the costs of `op` for one input of `shape` [C, H, W]; pixels that a stride skips count as read."""
     rows = _layer_by_layer(op, shape, _snas)
     return Resources(*map(sum, zip(*rows, strict=True))) if rows else Resources(0, 0, 0)
 

@@ -114,7 +114,7 @@ def _problems(kind: str, nodes: Nodes) -> list[str]:
 
 @contextmanager
 def named(where: str) -> Iterator[None]:
-    """Lets every `GenotypeError` raised within begin with `where`, the file or name the genotype came from."""
+    """Prefixes every `GenotypeError` raised in a block with `where`, the file or name of the genotype."""
     try:
         yield
     except GenotypeError as error:
@@ -166,7 +166,7 @@ def _read_cell(at: str, cell: Any) -> Nodes:
 
 
 def _get(data: Any, at: str, key: str, kind: type) -> Any:
-    """`data[key]`, which must be of type `kind`."""
+    """Returns `data[key]`, which must be of type `kind`."""
     if not isinstance(data, dict):
         raise GenotypeError(f"genotype: {at or 'the file'} must hold keys and values; got {json.dumps(data)[:60]}")
     dotted = f"{at}.{key}".lstrip(".")
@@ -179,14 +179,14 @@ def _get(data: Any, at: str, key: str, kind: type) -> Any:
 
 
 def op_name(value: Any) -> str:
-    """`value`, an op or a kind of cell: `GenotypeError` unless it is a word, so that it can be printed and drawn."""
+    """Returns `value`, an op or a kind of cell; raises `GenotypeError` unless it is a word that can be printed and drawn."""
     if not isinstance(value, str) or not re.fullmatch(r"[\w.~+-]{1,60}", value, re.ASCII):
         raise GenotypeError(f"genotype: {value!r:.60} is not a name (letters, digits, underscores)")
     return value
 
 
 def state_index(value: Any) -> int:
-    """`value`, the index of a state; `TypeError` unless it is a whole number."""
+    """Returns `value`, the index of a state; raises `TypeError` unless it is a whole number."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{value!r:.60} is not an index")
     return value

@@ -263,7 +263,7 @@ ALIASES = {
 
 
 def published_name(name: str) -> str | None:
-    """The name in `PUBLISHED` of what the authors call `name`, in any case; None where nothing is called so."""
+    """Returns the name in `PUBLISHED` of the authors' `name`, in any case; None for an unknown name."""
     plain = re.sub(r"[\s_]+", "-", name.strip().lower())
     known = ALIASES.get(plain, plain)
     return known if known in PUBLISHED else None

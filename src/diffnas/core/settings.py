@@ -42,14 +42,14 @@ def choice(section: str, default: Any, about: str, about_settings: str) -> Any:
 
 
 class Settings(BaseModel):
-    """The checking form of a dataclass of settings: unknown keys are refused, types are strict, and numbers are finite."""
+    """The model that checks a dataclass of settings: unknown keys are refused, types are strict, numbers are finite."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 
     @field_validator("*", mode="before")
     @classmethod
     def _as_yaml_means_it(cls, value: Any, info: ValidationInfo) -> Any:
-        """A list for a tuple, and 3.0 for a whole number: YAML knows no tuples, and 1e3 is a float to it."""
+        """Accepts a list for a tuple, and 3.0 for a whole number: YAML has no tuples, and reads 1e3 as a float."""
         limit = largest(value)
         if limit is not None:
             raise ValueError(f"above {limit:g}")
@@ -63,7 +63,7 @@ class Settings(BaseModel):
 
 @cache
 def settings_model(cls: Any) -> type[Settings]:
-    """The checking form of a dataclass of settings, and of those that its fields hold."""
+    """Builds the model that checks a dataclass of settings, and of those that its fields hold."""
     hints = get_type_hints(cls)
     fields: dict[str, Any] = {}
     for entry in dataclasses.fields(cls):
@@ -86,7 +86,7 @@ def settings_model(cls: Any) -> type[Settings]:
 
 
 def settings_from(cls: type[T], checked: BaseModel) -> T:
-    """The dataclass `cls` of `checked`, values of its checking form."""
+    """Builds the dataclass `cls` from `checked`, an instance of its model."""
     hints = get_type_hints(cls)
     values = {
         name: settings_from(hints[name], value) if isinstance(value, BaseModel) else value
@@ -108,7 +108,7 @@ def settings_of(thing: Any) -> dict[str, Any]:
 
 
 def largest(value: Any) -> float | None:
-    """The limit in size that `value` is above, or a number in a list of it; None where it is above none."""
+    """Returns the size limit that `value`, or a number in it, exceeds; None if it exceeds none."""
     if isinstance(value, list | tuple):
         return next(filter(None, map(largest, value)), None)
     if not isinstance(value, int | float):

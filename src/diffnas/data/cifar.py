@@ -191,7 +191,7 @@ def _read_hub(name: str) -> tuple[Split, Split]:
 
 @contextmanager
 def _quiet(datasets: Any) -> Iterator[None]:
-    """No progress bars of the library unless a person is watching."""
+    """Disables the library's progress bars unless the output is a terminal."""
     silence = not sys.stderr.isatty() and not datasets.utils.are_progress_bars_disabled()
     if silence:
         datasets.utils.disable_progress_bars()

@@ -39,7 +39,7 @@ class Scale:
     floats: tuple[float, float] | None = None
 
     def holding(self, ranges: Iterable[Range]) -> Scale:
-        """This scale, completed for the kinds of values that it knows nothing of by `ranges`, those of a set of files."""
+        """Returns this scale, completed from the `ranges` of a set of files for value types that it lacks."""
         scale = self
         for kind, choose in (("integers", _integer_scale), ("floats", _float_scale)):
             seen = [one for one in ranges if one.kind == kind]

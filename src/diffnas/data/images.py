@@ -223,7 +223,7 @@ def _limit_lines(split: str, listed: Split, limit: int | None) -> list[str]:
 
 
 def _missing(labels: Tensor, names: tuple[str, ...]) -> str:
-    """The classes without an image, in words; empty when there are none."""
+    """Names the classes without an image; empty if there are none."""
     counts = torch.bincount(labels, minlength=len(names)).tolist()
     absent = [name for name, count in zip(names, counts, strict=True) if not count]
     return f"class{'es' if len(absent) > 1 else ''} {few(absent, 5)}" if absent else ""

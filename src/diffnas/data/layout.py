@@ -136,7 +136,7 @@ def _serving(path: Path, folders: Sequence[Path], whole_test: bool) -> dict[str,
 
 
 def _inner(folder: Path) -> Path:
-    """`folder`, or the only folder in it that has its meaning again (train/train), as archives are unpacked."""
+    """Returns `folder`, or the only folder in it with the same role (train/train), as archives often unpack."""
     inside = _folders(folder)
     return _inner(inside[0]) if len(inside) == 1 and roles(inside[0].name) == roles(folder.name) else folder
 

@@ -42,7 +42,7 @@ WHITE_IS_ZERO, UNSIGNED = 0, 1
 
 
 class NotShownError(ValueError):
-    """Values that mean no brightness."""
+    """Pixel values that have no brightness."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from diffnas.engine.stage import Clock, Stage, Transition, Use
 
 @dataclass(frozen=True)
 class Method:
-    """First-order DARTS, hook by hook."""
+    """The hooks of a method; the defaults are first-order DARTS."""
 
     name: ClassVar[str] = "method"
 

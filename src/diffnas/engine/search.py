@@ -118,7 +118,7 @@ class Search:
         return self.method.penalty(self, mixture)
 
     def derive(self) -> Genotype | None:
-        """The method's genotype as things stand."""
+        """Returns the method's current genotype."""
         return self.method.derive(self)
 
     # -- randomness and precision

@@ -14,7 +14,7 @@ import torch
 
 
 class TFAdam(torch.optim.Adam):
-    """Adam whose `epsilon` is added to the root of the running mean of squares before that is corrected."""
+    """Adam that adds `epsilon` to the root of the running mean of squares before the bias correction."""
 
     def __init__(self, params: Any, lr: float, betas: tuple[float, float], epsilon: float, weight_decay: float) -> None:
         super().__init__(params, lr, betas, epsilon, weight_decay)

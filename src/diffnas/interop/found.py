@@ -26,7 +26,7 @@ _CELL_KEYS = re.compile(
 
 @dataclass(frozen=True)
 class Found:
-    """A genotype at a place of a text, perhaps under a name, or why what stands there cannot be read."""
+    """A genotype at a place of a text, perhaps under a name, or the error in reading it."""
 
     at: int
     name: str | None
@@ -35,7 +35,7 @@ class Found:
 
 
 def find_genotypes(text: str) -> list[Found]:
-    """All that looks like a genotype in `text`, in the order of the text."""
+    """Finds everything that looks like a genotype in `text`, in order."""
     items, line, at = [], 1, 0
     for item in sorted([*_values(text), *_strings(text)], key=lambda item: item.at):
         line, at = line + text.count("\n", at, item.at), item.at
@@ -80,7 +80,7 @@ def _word_start(text: str, at: int) -> int:
 
 
 def _assigned(text: str, at: int) -> str | None:
-    """The name that what stands at `at` is assigned to, where nothing else is before it on its line."""
+    """Returns the name that the value at `at` is assigned to, if nothing else precedes it on its line."""
     before = re.search(r"(?:^|\n)[ \t]*['\"]?(\w{1,80})['\"]?\s*[=:]\s*['\"]?\Z", text[max(0, at - 160) : at])
     return before[1] if before else None
 

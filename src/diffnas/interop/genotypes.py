@@ -88,7 +88,7 @@ def cell_text(text: str) -> str | int | None:
 
 
 def cleaned(text: str) -> str:
-    """`text` without colours, and with quotes as they were before a page or a string put them otherwise."""
+    """Returns `text` without colours, and with typographic or escaped quotes made plain."""
     text = _ESCAPE.sub("", text.removeprefix("\ufeff"))
     for theirs, ours in _REPLACED.items():
         text = text.replace(theirs, ours)

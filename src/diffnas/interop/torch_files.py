@@ -132,7 +132,7 @@ class Inert:
     state: object
 
     def __new__(cls, *_: object, **__: object) -> Inert:
-        """An object, whatever it is made from."""
+        """Builds the object from any arguments."""
         made = object.__new__(cls)
         made.state = None
         return made
@@ -145,12 +145,12 @@ class Inert:
     def __setitem__(self, key: object, value: object) -> None: ...
 
     def append(self, item: object) -> None:
-        """Passes `item` over."""
+        """Ignores `item`."""
 
     extend = add = append
 
     def __call__(self, *_: object, **__: object) -> Inert:
-        """Another object like this one."""
+        """Returns another inert object."""
         return Inert()
 
 

@@ -99,7 +99,7 @@ def _zipped_pickle(data: bytes, where: str, limit: int | None) -> bytes:
 
 @contextmanager
 def one_line(where: str) -> Iterator[None]:
-    """Turns whatever a broken pickle ends in into one line."""
+    """Turns any error from a broken pickle into one line."""
     try:
         yield
     except DataError:
@@ -112,14 +112,14 @@ class Whole(io.BytesIO):
     """Bytes in memory that end in `EOFError`, where a file would give less than what was asked for."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """`size` bytes, not fewer."""
+        """Reads `size` bytes, not fewer."""
         data = super().read(size)
         if size is not None and len(data) < size:
             raise EOFError("it ends within a value")
         return data
 
     def readline(self, size: int | None = -1, /) -> bytes:
-        """A line with its end."""
+        """Reads a line with its end."""
         line = super().readline(size)
         if not line.endswith(b"\n"):
             raise EOFError("it ends within a line")

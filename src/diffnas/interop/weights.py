@@ -193,7 +193,7 @@ COUNTERS = r"(.*\.)?total_(ops|params)"
 
 
 def _unwrapped(key: str) -> str:
-    """A name without what wrappers put before it, or, where they wrap a part of a module, into it."""
+    """Returns a name without the prefixes of wrappers, also within it."""
     key = re.sub(r"(^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.", r"\1", key)
     return re.sub(r"^((module|model|network|net|architecture|student)\.)+", "", key)
 
@@ -241,7 +241,7 @@ def load_weights(
 
 
 def summed_up(problems: Mapping[str, list[str]]) -> list[str]:
-    """All lines where they are ten or fewer, else two of each kind and how many more there are."""
+    """Returns up to ten lines, else two of each kind and the number of others."""
     lines = [line for listed in problems.values() for line in listed]
     if len(lines) <= 10:
         return lines

@@ -31,7 +31,7 @@ from diffnas.methods.wrapper import Wrapper
 
 @dataclass(frozen=True)
 class DARTSPT(Wrapper):
-    """Search by another method, then decide edge after edge by how much the supernet misses what is taken out."""
+    """Search by another method, then decide edge after edge by the supernet's loss of accuracy without each op."""
 
     name: ClassVar[str] = "darts-pt"
 
@@ -175,7 +175,7 @@ def left(search: Search) -> dict[str, Tensor]:
 
 
 def decided(search: Search, mixture: Mixture) -> Mixture:
-    """`mixture` with a share of 1 for the op of every decided edge, and of 0 for all others that are not left."""
+    """Returns `mixture` with a share of 1 for the op of every decided edge, and 0 for all ops that were removed."""
     mixes = {}
     for kind, left_EO in left(search).items():
         mix, undecided = mixture[kind], _choice(search, kind)[:, None] == OPEN
@@ -186,7 +186,7 @@ def decided(search: Search, mixture: Mixture) -> Mixture:
 
 
 def decide_once(search: Search, criterion: Criterion, among: Among) -> None:
-    """Decides what is next for every kind of cell, one after the other, unless this was done at this epoch already."""
+    """Makes the next decision for every kind of cell in turn, unless this epoch's was made already."""
     decided_at, draw = search.arch.get_buffer("decided_at"), search.fork("decision")
     if int(decided_at) == search.clock.total:
         return
@@ -204,7 +204,7 @@ def decide_once(search: Search, criterion: Criterion, among: Among) -> None:
 
 
 def decide_edge(search: Search, kind: str, edge: int, criterion: Criterion) -> None:
-    """Gives `edge` the op that is missed most: without it the supernet is worth least.  Of equals the first counts."""
+    """Decides `edge` for the op without which the supernet is worst.  Of equals the first counts."""
     ops = search.space.cells[kind].eligible(edge)
     worths = worth_without(search, kind, [(edge, o) for o in ops], criterion)
     _choice(search, kind)[edge] = ops[worths.index(min(worths))]
@@ -213,7 +213,7 @@ def decide_edge(search: Search, kind: str, edge: int, criterion: Criterion) -> N
 def decide_node(
     search: Search, kind: str, edges: list[int], degree: int, criterion: Criterion, among: Among = "all"
 ) -> None:
-    """Deletes those of a node's `edges` that are missed least, until `degree` are left.
+    """Deletes the `edges` of a node without which the supernet is best, until `degree` are left.
 
     Every edge is measured `among` all of them, and of equals the last is deleted first; or among those that are left, anew
     after every deletion, and of equals the first is deleted.
@@ -278,7 +278,7 @@ def due(epoch: int, interval: int, tuning: int) -> bool:
 
 
 def before_tuning(clock: Clock) -> Clock:
-    """`clock`; in the tuning stage, the end of the stage before: what has grown or fallen over its epochs is done."""
+    """Returns `clock`; in the tuning stage, the end of the stage before, where schedules have reached their end."""
     if not clock.selecting:
         return clock
     epochs = max(1, clock.total - clock.stage_epoch)

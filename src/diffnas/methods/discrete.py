@@ -14,7 +14,7 @@ from diffnas.core.mixture import Mix, Mixture, allowed_mask, softmax_allowed
 
 
 def mixture_of(genotype: Genotype, cells: Mapping[str, Cell], like: Tensor) -> Mixture:
-    """The mixture that runs the ops of `genotype` and no others: how often each is chosen, in the precision of `like`."""
+    """Returns the mixture that runs only the ops of `genotype`: how often each is chosen, in the precision of `like`."""
     mixes = {}
     for kind, cell in cells.items():
         shares = torch.zeros(len(cell.edges), len(cell.ops))
@@ -26,7 +26,7 @@ def mixture_of(genotype: Genotype, cells: Mapping[str, Cell], like: Tensor) -> M
 
 
 def discrete(counts_EO: Tensor) -> Mix:
-    """The mix that runs the ops counted; edges without one pass nothing."""
+    """Returns the mix that runs the counted ops; edges without one pass nothing."""
     active = counts_EO > 0
     return Mix(counts_EO, active.any(-1).to(counts_EO), active)
 
@@ -89,12 +89,12 @@ class TopK(nn.Module):
 
 
 class Rounds(nn.Module):
-    """Rounds of selection: the finalists of the round at hand and the winner of those before."""
+    """Rounds of selection: the finalists of the current round and the winner of earlier ones."""
 
     def __init__(self, cells: Mapping[str, Cell], places: int) -> None:
         super().__init__()
         self.finalists, self.winner = TopK(cells, places), TopK(cells)
 
     def best(self) -> Mixture | None:
-        """The winner, before there is one the first of the finalists, None before there are any."""
+        """Returns the winner; before there is one, the first finalist; None before there are any."""
         return self.winner.best() or self.finalists.best()

@@ -89,11 +89,11 @@ class RobustDARTS(Wrapper):
 
     @property
     def _lag(self) -> int:
-        """Epochs from the middle of the older average to the newest eigenvalue."""
+        """The number of epochs from the middle of the older average to the newest eigenvalue."""
         return self.every * (self.window // 2 + self.delta)
 
     def _eigenvalues(self, search: Search) -> list[float]:
-        """The last ones, with that of now; a search that resumes asks again, and gets the same."""
+        """Returns the last eigenvalues including the current one; a resumed search asks again and gets the same."""
         series, evaluated_at = search.arch.get_buffer("eigenvalues"), search.arch.get_buffer("evaluated_at")
         if int(evaluated_at) != search.clock.total:
             decay = search.arch_optimizer.param_groups[0]["weight_decay"]

@@ -95,7 +95,7 @@ class RSWS(Method):
         return {"train": engine.weight_step(search, search.relax("weights", batch), batch)}
 
     def _select(self, search: Search, seen: list[Batch]) -> None:
-        """Step k of a round: the k-th candidate on the batches that are `seen`; after them, each finalist on all there are."""
+        """Takes step k of a round: scores the k-th candidate on the batches `seen`, then each finalist on all batches."""
         rounds, batches, k = _rounds(search), score_batches(search), search.clock.step
         if k == 0:
             rounds.finalists.clear()

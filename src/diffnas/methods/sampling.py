@@ -15,7 +15,7 @@ from diffnas.engine.stage import Use
 
 
 def gumbel(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard Gumbel noise -log(-log U) in the shape, precision and place of `like`."""
+    """Draws standard Gumbel noise -log(-log U) with the shape, dtype and device of `like`."""
     uniform = torch.rand(like.shape, generator=generator, dtype=torch.float64)
     exponential = -torch.log(uniform.clamp_min(torch.finfo(torch.float64).tiny))
     noise = -torch.log(exponential.clamp_min(torch.finfo(torch.float64).tiny))
@@ -74,7 +74,7 @@ Sample = Callable[[Tensor, Tensor, torch.Generator], Mix]
 
 
 def sampled_mixture(search: Search, use: Use, evaluate: Evaluate, sample: Sample) -> Mixture:
-    """A sample of every kind of cell; for use "eval" by `evaluate` that sample, the softmax of alpha or its largest entries.
+    """Samples every kind of cell; for "eval", `evaluate` chooses a sample, the softmax of alpha or its argmax.
 
     Evaluations draw from a generator of their own: with or without them a search goes the same way.
     """

@@ -26,7 +26,7 @@ from diffnas.engine.stage import Transition
 
 @dataclass(frozen=True)
 class SGAS(Method):
-    """Fix one edge of every kind of cell every few epochs, the clearest first, and drop what its node no longer needs."""
+    """Fix one edge of every kind of cell every few epochs, the clearest first, and drop the edges its node no longer needs."""
 
     name: ClassVar[str] = "sgas"
 

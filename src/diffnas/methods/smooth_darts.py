@@ -95,7 +95,7 @@ def projected(moved_EO: Tensor, before_EO: Tensor, allowed: Tensor) -> Tensor:
 
 
 def _moved(search: Search, clean: Mixture, at: Mixture, by: Mapping[str, Tensor], epsilon: float) -> Mixture:
-    """`at` moved `by` [E, O] per kind, within `epsilon` of `clean`, and projected; edges are left alone."""
+    """Moves `at` `by` [E, O] per kind, within `epsilon` of `clean`, and projects it; weights of edges stay."""
     mixes = {}
     for kind, cell in search.space.cells.items():
         mix, centre = at[kind], clean[kind].op
@@ -113,12 +113,12 @@ def _by_kind(mixture: Mixture, tensors: list[Tensor]) -> dict[str, Tensor]:
 
 
 def _chosen(first: Tensor, one: Mixture, other: Mixture) -> Mixture:
-    """`one` where `first` [] bool is true, `other` elsewhere; nobody waits to see which."""
+    """Returns `one` if `first` [] bool is true, else `other`, without waiting for the device."""
     mixes = {k: Mix(torch.where(first, mix.op, other[k].op), mix.edge, mix.active) for k, mix in one.items()}
     return Mixture(mixes)
 
 
 def _uniform(like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
-    """U(-epsilon, epsilon) in the shape, precision and place of `like`, the same numbers everywhere."""
+    """Draws U(-epsilon, epsilon) with the shape, dtype and device of `like`; the numbers are the same on every device."""
     noise = (2.0 * torch.rand(like.shape, generator=generator, dtype=torch.float64) - 1.0) * epsilon
     return to_device(noise, like.device, like.dtype)

@@ -1,4 +1,4 @@
-"""A method around another method: it passes every hook on and overrides what its paper changes."""
+"""A method around another method: it passes every hook on, and its subclasses override what their papers change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from diffnas.methods.darts import DARTS
 
 @dataclass(frozen=True)
 class Wrapper(Method):
-    """Every hook as `base` has it.  Hooks call one another through `search`, so what a wrapper overrides reaches them."""
+    """A method that passes every hook on to `base`.  Hooks call each other through `search`, so they see overrides."""
 
     base: Method = choice(
         "method",

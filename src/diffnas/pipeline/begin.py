@@ -56,7 +56,7 @@ def facts_of(start: Start | None) -> dict[str, Any]:
 
 
 def start_of(init: str | Path | None, genotype: Genotype, folders: list[Path]) -> Start | None:
-    """The weights that `init` names: "search" those of the first of `folders` that has one, else a file's; None for None.
+    """Returns the weights that `init` names: "search" for the first of `folders` with a search, else a file; None for None.
 
     Raises `RunError` where there is no such search or file, `WeightsError` where the file cannot be read.
     """

@@ -56,7 +56,7 @@ def recorded(part: Part) -> dict[str, Any]:
 
 
 def changed_plugins(part: Part, recipe: Recipe) -> list[str]:
-    """A line for each plug-in of `recipe` whose file is not what it was when `part` was begun."""
+    """Yields a line for each plug-in of `recipe` whose file has changed since `part` was begun."""
     return list(changed_since(recipe, recorded(part).get("plugins") or []))
 
 
@@ -66,7 +66,7 @@ def record(part: Part, **facts: Any) -> None:
 
 
 def record_attempt(part: Part, device: torch.device, seed: int, at: str, facts: Mapping[str, Any], **kept: Any) -> None:
-    """Adds this attempt (a start, or a resumption `at` some place) to environment.json, with `facts` of its own.
+    """Adds this attempt (a start, or a resumption `at` some place) to environment.json, with its `facts`.
 
     What is `kept`, and was recorded besides the last attempt, stays; but for the digest of the weights, which this attempt
     may write anew.

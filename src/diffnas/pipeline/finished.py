@@ -71,7 +71,7 @@ def epochs_asked(recipe: Recipe) -> int:
 
 
 def unfinished(path: Path) -> tuple[int, int] | None:
-    """The epochs done, and those asked for, of a search in the run at `path` that has not ended; None where it has.
+    """Returns the epochs done and requested of an unfinished search in the run at `path`; None if it has finished.
 
     Raises `UserError` where that cannot be told.
     """

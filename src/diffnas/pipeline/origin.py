@@ -27,7 +27,7 @@ def origin_of(genotype: Genotype, given: Genotype | Run | str | Path | None) -> 
 
 
 def folder_of(given: Genotype | Run | str | Path | None) -> Path | None:
-    """The run folder that `given` is or names, None where it is something else."""
+    """Returns the run folder that `given` is or names, or None."""
     given = given.path if isinstance(given, Run) else given
     if given is None or isinstance(given, Genotype) or given in PUBLISHED:
         return None

@@ -1,4 +1,4 @@
-"""`predict`: what a trained network makes of files that nobody labelled."""
+"""`predict`: the outputs of a trained network for unlabelled files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def predict(
 
 
 def described(prediction: dict[str, Any]) -> str:
-    """A line that says what `predict` found in one file, and nothing of what it could not read."""
+    """Yields a line with the prediction for one file, and none for a file that could not be read."""
     key = "word" if "word" in prediction else "class"
     likeliest = ", ".join(f"{entry[key]} {100 * entry['probability']:.1f} %" for entry in prediction["top"])
     if key == "class":

@@ -27,7 +27,7 @@ USUAL = {"channels": 256, "units": 4096, "layers": 100}
 
 @contextmanager
 def explained(part: Part, recipe: Recipe, command: Command, go_on: str) -> Iterator[None]:
-    """Raises `ResourceError` where disk or memory run out within: the keys to lower, and the command that goes on."""
+    """Raises `ResourceError` if disk or memory run out in a block: it names the keys to lower and the command to resume."""
     try:
         yield
     except (OSError, MemoryError, RuntimeError, SystemError) as error:

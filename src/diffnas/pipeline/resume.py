@@ -1,4 +1,4 @@
-"""Going on with a run: its recipe lies in the folder, and only limits may have changed since its checkpoint was written."""
+"""Resuming a run: its recipe is in the folder, and only limits may have changed since its checkpoint was written."""
 
 from __future__ import annotations
 

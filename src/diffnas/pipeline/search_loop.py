@@ -23,7 +23,7 @@ from diffnas.runtime.files import write_text
 
 
 class SearchLoop:
-    """Walks the epochs of a search from where `state` stands to its end."""
+    """The loop over the epochs of a search, from the position of `state` to its end."""
 
     def __init__(self, state: SearchState, session: Session) -> None:
         self.state, self.session = state, session
@@ -35,7 +35,7 @@ class SearchLoop:
             )
 
     def run(self) -> None:
-        """Every stage from where the clock stands; then the pictures of what was found."""
+        """Runs every stage from the clock's position, then draws the resulting cell."""
         state = self.state
         self._keep()
         while True:
@@ -59,7 +59,7 @@ class SearchLoop:
         mark_finished(part, state.recipe, state.search.clock.total, self.transition.reason)
 
     def _ends_stage(self) -> bool:
-        """Asks the method what to do between two epochs; whether the stage is over."""
+        """Carries out the method's transition between two epochs; returns whether the stage is over."""
         state, search = self.state, self.state.search
         if state.within_epoch:  # it was asked before the epoch at hand
             return state.beyond
@@ -131,7 +131,7 @@ class SearchLoop:
         self.session.leave()
 
     def _set_buffers(self) -> None:
-        """Gives the supernet the numbers that the method sets each epoch, and how far the search is."""
+        """Sets the supernet's buffers that the method changes each epoch, and the progress of the search."""
         search, clock = self.state.search, self.state.search.clock
         buffers = dict(search.supernet.named_buffers(recurse=False))
         for name, value in self.state.method.supernet_buffers(clock).items():
@@ -143,7 +143,7 @@ class SearchLoop:
             buffers["progress"].fill_(clock.epoch / max(1, clock.epochs - 1))
 
     def _phase(self, phase: Phase, started: float) -> None:
-        """The steps of one phase from where the clock stands."""
+        """Runs the steps of one phase from the clock's position."""
         state, search, clock, meter = self.state, self.state.search, self.state.search.clock, self.session.meter
         warm = clock.stage_epoch < state.stage.warmup
         names = [name for name in phase.feeds if not (warm and name == "valid")]

@@ -70,7 +70,7 @@ def facts(search: Search, genotype: Genotype) -> dict[str, Any]:
 
 
 def warned(genotype: Genotype, epoch: int, before: bool) -> bool:
-    """Warns, once, of a cell in which skip connections have taken over; whether they have."""
+    """Warns once of a cell dominated by skip connections; returns whether it is."""
     reason = collapsed(genotype)
     if reason is not None and not before:
         log.warning("collapse: after epoch %d %s; %s", epoch, reason, ADVICE)
@@ -78,7 +78,7 @@ def warned(genotype: Genotype, epoch: int, before: bool) -> bool:
 
 
 def early_stop(search: Search, stages: Sequence[Stage]) -> Transition | None:
-    """The end of the search, or of its stage, where the cell has just collapsed; a stage that selects comes to its own end."""
+    """Returns a stop of the search or its stage if the cell has just collapsed; selection stages are never stopped early."""
     clock = search.clock
     genotype = search.derive() if clock.stage_epoch and not stages[clock.stage].selects else None
     reason = None if genotype is None else collapsed(genotype)
@@ -91,7 +91,7 @@ def early_stop(search: Search, stages: Sequence[Stage]) -> Transition | None:
 
 
 def write_genotype(search: Search, recipe: Recipe, part: Part) -> Genotype | None:
-    """Writes the genotype as things stand, with where it is from; None where the method has none yet."""
+    """Writes the current genotype with its provenance; returns None if the method has none yet."""
     genotype = search.derive()
     if genotype is None:
         return None
@@ -122,7 +122,7 @@ def say_table(space: Space, genotype: Genotype, part: Part) -> None:
 
 
 def line(row: dict[str, Any], clock: Clock, stages: Sequence[Stage], task: Task) -> str:
-    """An epoch's row in a line."""
+    """Formats an epoch's row as a log line."""
     total = sum(stage.epochs for stage in stages)
     parts = [f"search epoch {clock.total}/{total}"]
     parts += [task.format_metrics(name, row) for name in ("train", "valid", "score") if f"{name}_loss" in row]

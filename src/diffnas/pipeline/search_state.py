@@ -23,7 +23,7 @@ from diffnas.runtime.run_folder import Part
 
 
 class SearchState:
-    """The search of the stage at hand, and what outlives a stage.
+    """The search of the current stage, and the state that outlives a stage.
 
     `seconds` were spent on the epoch at hand in earlier attempts, `decay` is the weights' decay as a multiple of the recipe's,
     and `carries` are the hidden states of the feeds of a recurrent search.
@@ -45,7 +45,7 @@ class SearchState:
 
     @property
     def stage(self) -> Stage:
-        """The stage at hand."""
+        """The current stage."""
         return self.stages[self.search.clock.stage]
 
     @property

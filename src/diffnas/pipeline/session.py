@@ -73,7 +73,7 @@ def misfit(part: Part) -> CheckpointError:
 
 
 class Meter:
-    """Sums of losses and right answers by name, kept on the device and read only when someone looks."""
+    """Sums of losses and right answers by name, kept on the device and read only on demand."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -185,7 +185,7 @@ class Session:
             raise misfit(self.part) from error
 
     def means(self, epoch: int, state: Stateful) -> dict[str, float]:
-        """The means of `epoch`, and the sums begin anew; raises `Diverged` where one of them, or a quantity of `state`, is
+        """Returns the means of `epoch` and resets the sums; raises `Diverged` where one of them, or a quantity of `state`, is
         not finite, before anything of the epoch is written."""
         self.held.require()
         means, self.meter = self.meter.means(), Meter(self.meter.task)
@@ -200,7 +200,7 @@ class Session:
                 raise self._diverged(f"the {name.replace('_', ' ')} of epoch {epoch + 1} is not finite")
 
     def check(self, position: int, done: str, state: Stateful) -> None:
-        """Between two steps, of which one is `done`: writes a checkpoint where it is due, and stops where a signal asked to."""
+        """Writes a checkpoint if one is due after a step is `done`, and stops if a signal requested it."""
         if self.stop.due():
             self._require_sound(done, state)
             self.save(position, state)

@@ -1,4 +1,4 @@
-"""The stages of a search: what each is built from, and what the next one takes over from the one before."""
+"""The stages of a search: how each is built, and what it inherits from the one before."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def arch_optimizer(arch: nn.Module, settings: Arch) -> torch.optim.Optimizer:
 
 
 def inherited(before: Search, after: Search, restart: bool) -> dict[str, Any]:
-    """The state of `before` as `after` goes on from it: without what was pruned, widened where it is wider.
+    """Returns the state of `before` as `after` continues from it: without pruned ops, and widened where it is wider.
 
     With `restart` the weights' optimizer begins empty.
     """
@@ -107,12 +107,12 @@ def inherited(before: Search, after: Search, restart: bool) -> dict[str, Any]:
 
 
 def strongest_ops(space: Space, strength: Mapping[str, Tensor], keep: int) -> Space:
-    """`space` narrowed to the `keep` strongest ops of every edge, by `strength` [E, O] per kind."""
+    """Narrows `space` to the `keep` strongest ops of every edge, by `strength` [E, O] per kind."""
     return space.narrow({kind: top(strength_EO, keep) for kind, strength_EO in strength.items()})
 
 
 def narrowed(space: Space, allowed: Mapping[str, list[list[bool]]]) -> Space:
-    """`space` with only the saved entries, itself where nothing was pruned."""
+    """Returns `space` with only the saved entries, or itself if nothing was pruned."""
     if all(space.cells[kind].allowed == tuple(map(tuple, rows)) for kind, rows in allowed.items()):
         return space
     return space.narrow({kind: torch.tensor(rows) for kind, rows in allowed.items()})

@@ -44,7 +44,7 @@ class CosineSGD(SupernetWeights):
 
     @override
     def optimizer(self, parameters: Iterable[nn.Parameter], decay: float) -> torch.optim.Optimizer:
-        """SGD with the recipe's momentum."""
+        """Builds SGD with the recipe's momentum."""
         settings = self.settings
         return torch.optim.SGD(
             parameters,
@@ -57,7 +57,7 @@ class CosineSGD(SupernetWeights):
 
     @override
     def rate(self, stage: Stage, clock: Clock, done: float = 0.0) -> float:
-        """The cosine's, after the warm-up; that of its beginning throughout a stage whose rate is constant."""
+        """Returns the cosine's rate after the warm-up, or its first rate throughout a stage of constant rate."""
         settings, first = self.settings, self.settings.lr * stage.rate
         if stage.constant:
             return first
@@ -86,10 +86,10 @@ class ConstantSGD(SupernetWeights):
 
     @override
     def optimizer(self, parameters: Iterable[nn.Parameter], decay: float) -> torch.optim.Optimizer:
-        """SGD without momentum."""
+        """Builds SGD without momentum."""
         return torch.optim.SGD(parameters, self.settings.lr, weight_decay=decay, foreach=True)
 
     @override
     def rate(self, stage: Stage, clock: Clock, done: float = 0.0) -> float:
-        """The recipe's, times the stage's factor."""
+        """Returns the recipe's rate times the stage's factor."""
         return self.settings.lr * stage.rate

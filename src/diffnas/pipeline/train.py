@@ -130,7 +130,7 @@ def _require_train(recipe: Recipe | None) -> ImageTrain | TextTrain:
 
 
 def _go_on(where: Run, part: Part) -> str:
-    """The command that goes on with a training."""
+    """Returns the command that resumes a training."""
     which = ["--train", part.path.name] if len(where.trainings()) > 1 else []
     return shlex.join(["diffnas", "train", "--resume", str(where.path), *which])
 
@@ -150,7 +150,7 @@ def _require_same(part: Part, genotype: Genotype, resumption: Resumed) -> None:
 
 
 def _with_what_is_begun(resumption: Resumed) -> Resumed:
-    """`found`, its recipe with as many epochs as were begun where fewer are asked for: none can be taken back."""
+    """Returns `resumption` with at least as many epochs as were begun: none can be undone."""
     epoch, step = _begun(resumption)
     train, begun = resumption.recipe.train, epoch + (step > 0)
     if train is None or train.epochs >= begun:

@@ -57,7 +57,7 @@ class Trainer:
         self._begin(resumption, facts)
 
     def _begin(self, resumption: Resumed, facts: Mapping[str, Any]) -> None:
-        """Writes what tells of this attempt, now that nothing stands in its way."""
+        """Records this attempt now that nothing can refuse it."""
         self.session.part.write_recipe(self.recipe.to_yaml())
         _set_aside(self.session.part, self.epoch)
         if resumption.lowered and resumption.checkpoint is not None:
@@ -69,7 +69,7 @@ class Trainer:
             log.info("resumed at %s", at)
 
     def run(self) -> None:
-        """Every epoch from where the clock stands."""
+        """Runs every epoch from the current one on."""
         while self.epoch < self.settings.epochs:
             self._epoch()
 

@@ -27,7 +27,7 @@ LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "min_
 
 @dataclass(frozen=True)
 class Key:
-    """A key of recipes, for listings: `choice` is the space, method or kind of data that has it, empty where all have it."""
+    """A key of recipes, for listings: `choice` is the space, method or modality that has it, empty if all have it."""
 
     name: str
     must: str
@@ -37,7 +37,7 @@ class Key:
 
 
 def recipe_keys() -> list[Key]:
-    """Every key a recipe may have."""
+    """Returns every key a recipe may have."""
     keys = model_keys(settings_model(Head), "", "")
     seen = Counter(dataclasses.replace(key, choice="") for modality in SECTIONS for key in modality_keys(modality))
     keys += [key for key, count in seen.items() if count == len(SECTIONS)]
@@ -56,18 +56,18 @@ def recipe_keys() -> list[Key]:
 
 
 def modality_keys(kind: str) -> list[Key]:
-    """Every key of the sections that a recipe for that kind of data has."""
+    """Returns every key of the sections of a recipe of that modality."""
     models = {name: settings_model(section) for name, section in SECTIONS[kind].items()}
     return [key for name, model in models.items() for key in model_keys(model, f"{name}.", f"for {kind}")]
 
 
 def choice_model(section: str, name: str) -> type[Settings]:
-    """The fields of a space's or method's dataclass as a section that checks them."""
+    """Returns the model that checks the settings of a space or method."""
     return settings_model(choice_class(section, name))
 
 
 def model_keys(model: type[BaseModel], prefix: str, choice: str = "") -> list[Key]:
-    """The keys of a section, those of the sections within it included."""
+    """Returns the keys of a section, including those of nested sections."""
     keys = []
     for name, info in model.model_fields.items():
         inner = section_of(info)
@@ -79,7 +79,7 @@ def model_keys(model: type[BaseModel], prefix: str, choice: str = "") -> list[Ke
 
 
 def section_of(info: FieldInfo) -> type[Settings] | None:
-    """The section that a field holds, None where it holds a value."""
+    """Returns the model of a nested section, or None if the field holds a value."""
     kind = info.annotation
     return kind if isinstance(kind, type) and issubclass(kind, Settings) else None
 
@@ -142,7 +142,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def leaf_of(model: type[BaseModel], path: tuple[Any, ...]) -> tuple[tuple[str, ...], FieldInfo | None]:
-    """The key that `path` leads to or into, and its field; None where there is no such key."""
+    """Finds the key that `path` leads to or into, and its field; None if there is no such key."""
     fields: Mapping[str, FieldInfo] = model.model_fields
     for depth, part in enumerate(path, 1):
         info = fields.get(str(part))

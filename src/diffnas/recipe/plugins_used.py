@@ -29,7 +29,7 @@ def record_of(recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def changed_since(recipe: Recipe, record: list[dict[str, Any]]) -> Iterator[str]:
-    """A line for each plug-in of `recipe` whose file is not what it was when a run made its `record`."""
+    """Yields a line for each plug-in of `recipe` whose file has changed since the run's `record`."""
     before = {(entry.get("kind"), entry.get("name")): entry for entry in record if isinstance(entry, dict)}
     for (kind, name), owner in used_by(recipe).items():
         then = before.get((kind, name), {}).get("digest")
@@ -56,7 +56,7 @@ def require_named(recipe: Recipe) -> None:
 
 
 def _methods(recipe: Recipe) -> Iterator[Any]:
-    """The recipe's method, and those within it."""
+    """Yields the recipe's method, its base, and so on."""
     method: Any = recipe.method
     while method is not None:
         yield method

@@ -100,7 +100,7 @@ def recipe_names() -> list[str]:
 
 
 def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = (), plugins: Sequence[str | Path] = ()) -> Recipe:
-    """The recipe of that name or at that path, with `overrides` ("section.key=value") on top.
+    """Reads the recipe of that name or at that path, with `overrides` ("section.key=value") on top.
 
     `plugins` are files or modules of methods, spaces, data sets and ops of one's own, loaded first (docs/plugins.md).
     Raises `RecipeError` with one line per mistake, all of them at once, and `PluginError`.
@@ -126,7 +126,7 @@ def recipe_summary(name: str) -> tuple[str, str, tuple[str, ...]]:
 
 
 def changed_keys(old: Recipe, new: Recipe) -> list[str]:
-    """The dotted keys whose values differ and may not differ when a run is resumed."""
+    """Returns the dotted keys whose values differ although a resumed run may not change them."""
     before, after = flat_values(old), flat_values(new)
     return sorted(key for key in {**before, **after} if before.get(key) != after.get(key) and not is_limit(key))
 
@@ -230,7 +230,7 @@ def _add_what_was_done_before(method: dict[str, Any]) -> None:
 
 
 def _base_name(name: str, path: Path, base: Any) -> str:
-    """The recipe extended: a file beside this one, or the name or path as it stands."""
+    """Returns the recipe that is extended: a file beside this one, or the given name or path."""
     if not isinstance(base, str) or not base or "\0" in base or len(base) > 200:
         raise RecipeError(f"recipe {name}: extends: must be the name or file of one recipe; got {quote_value(base)}")
     beside = path.parent / base

@@ -57,7 +57,7 @@ class Check:
             self._refuse(key, reason)
 
     def _named(self) -> Iterator[tuple[Kind, Any]]:
-        """(kind, name) of everything that the recipe names and plug-ins may have registered."""
+        """Yields (kind, name) of everything that the recipe names and plug-ins may have registered."""
         sections: tuple[Kind, ...] = ("data", "space", "method")
         for section in sections:
             values = self.values.get(section)
@@ -78,7 +78,7 @@ class Check:
         return modality_of(name)
 
     def _models(self) -> dict[str, type[BaseModel]]:
-        """The checking form of every section; which ones depends on what data, space and method the recipe names."""
+        """Returns the model of every section; the data, space and method that the recipe names decide which."""
         models: dict[str, type[BaseModel]] = {
             name: settings_model(cls) for name, cls in SECTIONS[self.modality].items()
         }
@@ -118,7 +118,7 @@ class Check:
                 self.parts[section] = make(section, name, dict(checked))
 
     def _sound(self, model: type[BaseModel], values: Mapping[str, Any], at: str) -> BaseModel | None:
-        """`values` as `model` reads them, None where there is a mistake."""
+        """Checks `values` by `model` and returns them, or None if there is a mistake."""
         checked, mistakes = read_settings(model, values, self.keys, at)
         elsewhere = {key.name: kind for kind in SECTIONS if kind != self.modality for key in modality_keys(kind)}
         for key, reason in mistakes:
@@ -148,7 +148,7 @@ class Check:
 
 
 def _known(kind: Kind, name: Any) -> bool:
-    """Whether something of that kind has that name; what is no name is not asked for."""
+    """Whether a registered thing of that kind has that name; values that are not names pass."""
     return not isinstance(name, str) or name in names_of(kind)
 
 
@@ -177,7 +177,7 @@ def sentence(key: str, reason: str) -> str:
 def read_settings(
     model: type[BaseModel], values: Mapping[str, Any], known: Iterable[str], at: str = ""
 ) -> tuple[BaseModel | None, Refusals]:
-    """`values` as `model` reads them, None where there are mistakes, and the mistakes; `known` are the keys to hint at."""
+    """Checks `values` by `model` and returns them, None if there are mistakes, and the mistakes; `known` are keys for hints."""
     try:
         return model.model_validate(values), []
     except ValidationError as error:
@@ -187,7 +187,7 @@ def read_settings(
 
 
 def _hint(number: int, word: str, known: Iterable[str]) -> str:
-    """`nearest`, for the first mistakes only: looking for it takes a while, and no more are listed."""
+    """Returns `nearest` for the first mistakes only: it is slow, and no more are listed."""
     return nearest(word, known) if number < MOST else ""
 
 
@@ -336,7 +336,7 @@ def _nesterov(weights: schema.Weights, method: Any) -> Refusals:
 
 
 def _schedule(weights: schema.Weights, epochs: int) -> Refusals:
-    """Keys of the learning rate that say nothing without another, and a warm-up that leaves no schedule."""
+    """Refuses keys of the learning rate that have no effect without another, and a warm-up that leaves no schedule."""
     problems, at, length = [], "search.weights", weights.cosine_epochs or epochs
     if weights.warmup_lr and weights.rate_per == "epoch":
         problems.append((f"{at}.warmup_lr", f"needs {at}.rate_per=step; by epochs a warm-up begins above 0 by itself"))

@@ -64,7 +64,7 @@ def checkpoint_path(folder: Path, position: int) -> Path:
 
 
 def load_checkpoint(folder: Path, device: str | torch.device = "cpu") -> dict[str, Any] | None:
-    """The newest state in `folder` that is whole, None where there is none at all.
+    """Loads the newest undamaged state in `folder`; None if there is no checkpoint.
 
     A damaged file is passed over with a warning that names it; raises `CheckpointError` where all are damaged.
     """

@@ -28,7 +28,7 @@ _console: Console | None = None
 
 
 class OneLine(logging.Formatter):
-    """The message alone, on one line, with nothing in it that a terminal acts on."""
+    """Formats a record as its message alone, on one line, without control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of `record`."""

@@ -25,7 +25,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def place(module: nn.Module, device: torch.device) -> nn.Module:
-    """`module` on `device`, its kernels channels last: depthwise convolutions on a CPU run several times faster so.
+    """Moves `module` to `device` with channels-last kernels: depthwise convolutions on a CPU run several times faster.
 
     Strided 1x1 convolutions that are not sound in that layout, the ops of users among them, are made so.
     """
@@ -34,7 +34,7 @@ def place(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def compiled(module: nn.Module) -> nn.Module:
-    """`module`, compiled by torch.compile as it runs; as it is, with one line of warning, where that cannot be."""
+    """Compiles `module` by torch.compile as it runs; where that is impossible, warns and returns it unchanged."""
     reason = no_compiler(next(module.parameters()).device)
     if reason is not None:
         log.warning("search.compile: %s; the search goes on without", reason)

@@ -79,7 +79,7 @@ def add_text(path: Path, text: str) -> None:
 
 
 def _named(error: OSError, path: Path) -> OSError:
-    """`error`, naming `path`: a full disk names no file, and that of a file in the making says nothing to anyone."""
+    """Returns `error` with `path` as its file: a full disk names no file, and the temporary file's name would not help."""
     return OSError(error.errno, error.strerror, str(path)) if error.errno else error
 
 
@@ -92,7 +92,7 @@ def sweep(folder: Path) -> None:
 
 
 def _umask() -> int:
-    """The bits the caller wants cleared; it can only be read by setting it."""
+    """Returns the process's umask, which can only be read by setting it."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

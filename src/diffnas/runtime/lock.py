@@ -34,7 +34,7 @@ class Held:
 
 @contextmanager
 def only_one(folder: Path) -> Iterator[Held]:
-    """Holds `folder`, which is there, for this process; raises `RunError` where another one works in it.
+    """Locks the existing `folder` for this process; raises `RunError` if another process works in it.
 
     The hold ends with the process, however it ends.  Where the system (Windows) or the file system has no such locks nothing
     is held.  An `OSError` within becomes a `RunError` where its cause is that the folder is no longer there.
@@ -67,7 +67,7 @@ def only_one(folder: Path) -> Iterator[Held]:
 
 
 def _lock_file(folder: Path, place: int) -> int:
-    """A descriptor of `.lock` in the folder, made where it is not there; what is in it stays, and no link is followed."""
+    """Opens `.lock` in the folder, creating it if needed; its contents stay, and no link is followed."""
     try:
         return os.open(".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666, dir_fd=place)
     except OSError as error:

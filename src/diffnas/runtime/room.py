@@ -63,7 +63,7 @@ def in_words(size: float) -> str:
 
 
 def free_memory() -> int | None:
-    """The bytes of memory that a process may still take, by the machine or its container; None where nothing tells."""
+    """Returns the bytes of memory still available on the machine or in its container; None if unknown."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         free = 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(("MemAvailable:", "SwapFree:")))

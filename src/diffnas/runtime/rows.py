@@ -16,12 +16,12 @@ log = logging.getLogger("diffnas")
 
 
 def plain_json(value: Any, indent: int | None = None) -> str:
-    """`value` as JSON, null for a number that is not finite: JSON has none."""
+    """Formats `value` as JSON, with null for numbers that are not finite."""
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows at `path`, without those that are damaged; none where there is no file.
+    """Reads the undamaged rows at `path`; none if there is no file.
 
     Raises `RunError` where it cannot be read at all.
     """
@@ -74,7 +74,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _row(line: str) -> dict[str, Any] | None:
-    """The row in a line, None where it is damaged."""
+    """Parses the row in a line; None if it is damaged."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):

@@ -47,11 +47,11 @@ class Part:
 
     @property
     def genotype(self) -> Path:
-        """The genotype found, or trained."""
+        """The path of the genotype that was found or trained."""
         return self.path / "genotype.json"
 
     def genotypes(self, epoch: int) -> Path:
-        """The genotype that a search had found after so many epochs."""
+        """Returns the path of a search's genotype after `epoch` epochs."""
         return self.path / "genotypes" / f"epoch-{epoch:03d}.json"
 
     @property
@@ -100,7 +100,7 @@ class Part:
         return head[len(SEAL) :].decode(errors="replace") == hashlib.sha256(text).hexdigest()
 
     def warn_of_recipe(self) -> None:
-        """A line where the recipe is not what was written, for who reads it as it is."""
+        """Warns if the recipe was edited since it was written."""
         if self.recipe.is_file() and (self.recipe_is_changed() or self._noted() not in (None, self.recipe_digest())):
             log.warning("%s: has changed since the run wrote it; it is read as it is now", self.recipe)
 
@@ -124,7 +124,7 @@ class Part:
         keep_rows(self.path / METRICS, epoch)
 
     def folder(self, name: str) -> Path:
-        """The folder `name` within it, made where it is not there."""
+        """Returns the subfolder `name`, creating it if needed."""
         path = self.path / name
         path.mkdir(exist_ok=True)
         return path
@@ -168,19 +168,19 @@ class Run:
         return self.search if searched else self.training()
 
     def train(self, name: str) -> Part:
-        """The folder of the training called `name`; raises `RunError` for a name that would lead elsewhere."""
+        """Returns the folder of the training `name`; raises `RunError` for a name that leads outside."""
         if not FOLDER_NAME.fullmatch(name):
             raise RunError(f"--train {name}: must be letters, digits, dots, dashes and underscores; it names a folder")
         return Part(self.path / "train" / name)
 
     def trainings(self) -> list[str]:
-        """The names of its trainings, without those that were cut short in their first moments."""
+        """Returns the names of the trainings, without those that were interrupted in their first moments."""
         folder = self.path / "train"
         folders = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
         return sorted(name for name in folders if FOLDER_NAME.fullmatch(name) and self.train(name).begun)
 
     def training(self, name: str | None = None) -> Part:
-        """The training called `name`, or the only one; raises `RunError` that lists them where that is not clear."""
+        """Returns the training `name`, or the only one; raises `RunError` listing them if there are several."""
         names = self.trainings()
         if name is None and len(names) == 1:
             return self.train(names[0])
@@ -193,7 +193,7 @@ class Run:
 
 
 def open_run(path: str | Path) -> Run:
-    """The run folder at `path`; raises `RunError` where there is none."""
+    """Opens the run folder at `path`; raises `RunError` if there is none."""
     run = Run(Path(path))
     if is_folder(run.search.path) or (is_folder(path) and any((run.path / "train").glob("*/*.*"))):
         return run
@@ -205,7 +205,7 @@ def open_run(path: str | Path) -> Run:
 
 
 def _whole(part: Path) -> Path | None:
-    """The run that the folder `part` is a part of, None where it is none."""
+    """Returns the run that contains `part`, or None."""
     if not (part / "recipe.yaml").is_file():
         return None
     return part.parent if part.name == "search" else part.parents[1] if part.parent.name == "train" else None
@@ -233,7 +233,7 @@ def unclaim(part: Part) -> None:
 
 
 def claim(part: Part, command: str) -> None:
-    """Makes the folder of `part`; raises `RunError` where that cannot be or it holds something already."""
+    """Creates the folder of `part`; raises `RunError` if that fails or the folder is not empty."""
     run = part.path.parent if command == "search" else part.path.parent.parent
     if is_file(run):
         raise RunError(f"--run {run}: is a file; name a folder")

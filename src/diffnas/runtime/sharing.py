@@ -38,7 +38,7 @@ class Usage:
 
 
 def usage(statistics: Path = STATISTICS) -> Usage | None:
-    """The usage of the CPUs that this process may run on; None where the system does not tell."""
+    """Measures the use of the CPUs that this process may run on; None if the system does not tell."""
     try:
         mine = {f"cpu{number}" for number in os.sched_getaffinity(0)}
         rows = [line.split() for line in statistics.read_text(encoding="ascii").splitlines()]
@@ -132,7 +132,7 @@ def _watch(ended: threading.Event) -> None:
 
 
 class Crowd:
-    """A second team of threads, which does nothing until it is told to `leave`.
+    """A second team of threads, idle until it is told to `leave`.
 
     While there are more threads than CPUs, the library below torch (libgomp) lets those that wait sleep at once instead of
     spinning for milliseconds: its variable `gomp_throttled_spin_count_var`.  What is computed stays the same.

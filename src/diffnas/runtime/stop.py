@@ -37,7 +37,7 @@ class Stop:
         return self.requested is not None or time.monotonic() - self._saved >= self._seconds
 
     def saved(self) -> None:
-        """A checkpoint was written now."""
+        """Notes that a checkpoint was written now."""
         self._saved = time.monotonic()
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
@@ -49,7 +49,7 @@ class Stop:
 
 
 def _asking() -> list[int]:
-    """The signals that ask for a stop: a hang-up, too, unless the command shall outlive its terminal (nohup)."""
+    """Returns the signals that request a stop; SIGHUP is one unless the command should outlive its terminal (nohup)."""
     asking: list[int] = [signal.SIGTERM, signal.SIGINT]
     if HANGUP is not None and signal.getsignal(HANGUP) != signal.SIG_IGN:
         asking.append(HANGUP)

@@ -45,11 +45,11 @@ class Steady:
         return len(text)
 
     def flush(self) -> None:
-        """Flushes the stream, or not."""
+        """Flushes the stream; errors are kept in `lost`."""
         self._try(self.stream.flush)
 
     def close(self) -> None:
-        """Flushes for the last time; what cannot be written is dropped, or Python would complain of it when it ends."""
+        """Flushes for the last time and drops what cannot be written, so that Python does not report it on exit."""
         self.flush()
         if self.lost is not None:
             with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nothing:

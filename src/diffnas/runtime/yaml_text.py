@@ -58,7 +58,7 @@ for kind in (RecipeLoader, RecipeDumper):
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """The value of YAML `text`; raises `RecipeError` in one line that begins with `where`."""
+    """Parses YAML `text`; raises `RecipeError` in one line that begins with `where`."""
     try:
         return yaml.load(text, RecipeLoader)  # noqa: S506 (a SafeLoader)
     except RecursionError:
@@ -71,7 +71,7 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def yaml_lines(tree: Mapping[str, Any], origins: Mapping[str, str], at: str = "", indent: str = "") -> Iterator[str]:
-    """The lines of nested values, sections as blocks and leaves in flow style, each with its origin as a comment."""
+    """Yields the lines of nested values: sections as blocks, leaves in flow style with their origins as comments."""
     for key, value in tree.items():
         dotted = f"{at}{key}"
         if isinstance(value, Mapping) and value and at.count(".") < 2:
@@ -83,14 +83,14 @@ def yaml_lines(tree: Mapping[str, Any], origins: Mapping[str, str], at: str = ""
 
 
 def to_flow_yaml(value: Any) -> str:
-    """`value` as YAML on one line."""
+    """Formats `value` as YAML on one line."""
     style = '"' if isinstance(value, str) and len(value.splitlines()) > 1 else None
     text = yaml.dump(value, Dumper=RecipeDumper, default_style=style, default_flow_style=True, width=10**9)
     return str(text).strip().removesuffix("...").strip()
 
 
 def quote_value(value: Any) -> str:
-    """`value` for a message: short, and text in quotes."""
+    """Formats `value` for a message: short, with text in quotes."""
     text = repr(value[:60]) if isinstance(value, str) else to_flow_yaml(_beginning(value))
     return text if len(text) <= 60 else f"{text[:56]} ..."
 

@@ -31,7 +31,7 @@ Costs = dict[str, list[list[float]]]
 
 @dataclass(frozen=True)
 class Budget(Wrapper):
-    """Make another method mind what its networks cost: multiply-adds, parameters, or a latency from a table."""
+    """Add a cost to another method's search: multiply-adds, parameters, or a latency from a table."""
 
     name: ClassVar[str] = "budget"
 
@@ -137,7 +137,7 @@ class Budget(Wrapper):
         return {kind: kept[f"budget_{kind}"] for kind in cells}, kept["budget_fixed"]
 
     def _costs(self, search: Search) -> tuple[Costs, float]:
-        """The costs of ops, and what every network costs besides (of which a table says nothing)."""
+        """Returns the costs of ops, and the fixed cost of a network (0 with a table)."""
         space = search.space
         if self.table is not None:
             return read_cost_table(self.table).rows(space.cells), 0.0

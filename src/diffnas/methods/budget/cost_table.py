@@ -33,12 +33,12 @@ class CostTable:
     costs: Mapping[Place, float]
 
     def cost(self, kind: str, edge: int, op: str) -> float | None:
-        """The cost in the row that names this place most closely, None where there is none."""
+        """Returns the cost in the most specific row for this place, or None."""
         places: tuple[Place, ...] = ((kind, edge, op), (kind, None, op), (None, edge, op), (None, None, op))
         return next((self.costs[place] for place in places if place in self.costs), None)
 
     def missing(self, cells: Mapping[str, Cell]) -> list[str]:
-        """Ops that may be derived somewhere and have no cost there."""
+        """Returns the ops that may be derived on some edge but have no cost there."""
         return sorted(
             {
                 op

@@ -29,7 +29,7 @@ class Choice(NamedTuple):
 def affordable(
     cells: Mapping[str, Cell], strength: Mapping[str, Rows], costs: Mapping[str, Rows], limit: float
 ) -> dict[str, Nodes]:
-    """The strongest nodes that cost at most `limit` together, or the cheapest there are where all cost more.
+    """Returns the strongest nodes whose total cost is at most `limit`, or the cheapest if all cost more.
 
     A node has its `in_degree` edges (all, for None), or as many as may carry an op; its inputs are listed strongest first.
     """

@@ -106,7 +106,7 @@ class Supernet(nn.Module):
         self.classifier = nn.Linear(chain[-1].outputs, shape.classes)
 
     def forward(self, x: Tensor, mixture: Mapping[str, Mix]) -> Tensor:
-        """Spends `mixture`, a `Mix` for each kind of cell."""
+        """Computes the logits with `mixture`, a `Mix` for each kind of cell."""
         history = [self.stem(x)] * INPUTS
         for kind, cell in zip(self.kinds, self.cells, strict=True):
             history = [history[-1], cell(history, mixture[kind])]

@@ -98,7 +98,7 @@ class MixedCell(nn.Module):
         return torch.cat([states[i] for i in self.cell.concat], dim=1)
 
     def edge(self, e: int) -> MixedEdge:
-        """Edge `e`."""
+        """Returns edge `e`."""
         edge = self.edges[e]
         assert isinstance(edge, MixedEdge)
         return edge
@@ -167,7 +167,7 @@ class Supernet(nn.Module):
             self.auxiliary = head.requires_grad_(extras.auxiliary == "trained")
 
     def forward(self, x: Tensor, mixture: Mapping[str, Mix]) -> Tensor | tuple[Tensor, Tensor]:
-        """Spends `mixture`, a `Mix` for `normal` and one for `reduce`."""
+        """Computes the logits with `mixture`, a `Mix` for `normal` and one for `reduce`."""
         for skip in self.skips:
             skip.rate = self.get_buffer("skip_dropout")
         history, extra = [self.stem(x)] * self.inputs, None

@@ -138,7 +138,7 @@ class _Flows:
         return torch.addcmul(level, c, rest).sum(0)
 
     def back(self, t: int, grad: Tensor, source: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """From the node's gradient [N, H] those of its states, directly and by way of its product, [k, N, H] each."""
+        """[k, N, H] twice: from the node's gradient [N, H] those of its states, directly and through its product."""
         gates = self.gates[t]
         c, g = gates.chunk(2, dim=-1)
         flow = c * grad
@@ -177,7 +177,7 @@ class _Scaling:
         return centred.mul_(torch.add(self.var[t, i], self.norm.eps, out=self.scale[t, i]).rsqrt_())
 
     def back(self, t: int, i: int, grad: Tensor, found: Tensor) -> Tensor:
-        """The gradient before normalising, from that after and what was `found`."""
+        """Returns the gradient before normalising from that after it and the normalised values."""
         if self.norm is None:
             return grad
         if self.given is not None:

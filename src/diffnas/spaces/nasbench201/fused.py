@@ -166,5 +166,5 @@ class FusedSupernet(Supernet):
         keep_freed_memory()
 
     def forward(self, x: Tensor, mixture: Mapping[str, Mix]) -> Tensor:
-        """Spends `mixture`, a `Mix` for `cell`."""
+        """Computes the logits with `mixture`, a `Mix` for `cell`."""
         return super().forward(x.contiguous(memory_format=torch.channels_last), mixture)

@@ -69,7 +69,7 @@ class MixedCell(nn.Module):
         return states[-1]
 
     def edge(self, e: int) -> MixedEdge:
-        """Edge `e`."""
+        """Returns edge `e`."""
         edge = self.edges[e]
         assert isinstance(edge, MixedEdge)
         return edge
@@ -96,5 +96,5 @@ class Supernet(Trunk):
         )
 
     def forward(self, x: Tensor, mixture: Mapping[str, Mix]) -> Tensor:
-        """Spends `mixture`, a `Mix` for `cell`."""
+        """Computes the logits with `mixture`, a `Mix` for `cell`."""
         return self.walk(x, mixture[KIND])
