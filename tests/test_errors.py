@@ -83,7 +83,7 @@ def test_a_list_of_wrong_items_is_one_mistake_shown_once(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[object] = []
-    monkeypatch.setattr("diffnas.recipe.validate.shown", lambda value: shown.append(value) or "it")
+    monkeypatch.setattr("diffnas.recipe.validate.quote_value", lambda value: shown.append(value) or "it")
     (line,) = mistakes(tmp_path, text)
     assert line.endswith("; got it") and len(shown) == 1
 

@@ -137,7 +137,7 @@ def _recipe(recipe: Recipe | str | Path | None) -> Recipe | None:
 
 
 def _folder(genotype: Genotype | Run | str | Path) -> Path | None:
-    """The run folder that a genotype comes from, None where it comes from elsewhere."""
+    """Returns the run folder that a genotype comes from, or None."""
     path = _path(None if isinstance(genotype, Genotype) else genotype)
     return Path(path) if path is not None and path not in PUBLISHED and is_folder(path) else None
 
@@ -147,7 +147,7 @@ def _path(run: Run | str | Path | None) -> str | Path | None:
 
 
 def load_genotype(text: str | Path | Run | Genotype) -> Genotype:
-    """The genotype that `text` names or holds.
+    """Returns the genotype that `text` names or contains.
 
     A published name (`darts-v2`, or as its authors write it, `DARTS_V2`), a run folder, a file, or a text: our JSON, or what
     other programs print (`docs/other-programs.md`).  Of several in a file, `FILE:NAME` or `FILE:LINE` names one.  A genotype is
@@ -201,7 +201,7 @@ def convert(source: str | Path | Run | Genotype, out: str | Path, to: str | None
 
 
 def file_choice(text: str | Path) -> tuple[Path | None, str | None]:
-    """The file that `text` names, as FILE, FILE:NAME or FILE#NAME, and the name; None where there is no such file."""
+    """Parses `text` as FILE, FILE:NAME or FILE#NAME: the file and the name; None if there is no such file."""
     if is_file(text):
         return Path(text), None
     parts = re.fullmatch(r"(.+)[:#](\w[\w.-]*)", str(text))
@@ -241,7 +241,7 @@ def lookup(genotype: Genotype | Run | str | Path | int, table: str | Path | None
 
 
 def _cell_of(genotype: Genotype | Run | str | Path | int) -> Genotype | str | int:
-    """A cell for the table: strings are held to all six edges there, and a number alone is an index."""
+    """Returns a cell for the table: strings must have all six edges, and a bare number is an index."""
     if isinstance(genotype, int | Genotype | Run) or is_folder(genotype):
         return genotype if isinstance(genotype, int) else load_genotype(genotype)
     file, choice = file_choice(genotype)
@@ -322,7 +322,7 @@ def build_network(
 
 
 def _size_of_run(genotype: Genotype | Run | str | Path, loaded: Genotype) -> tuple[Space, dict[str, Any]]:
-    """The space of `found`, and what the run that it is from (if it is) says of the size of its networks."""
+    """Returns the space of `loaded`, and the network size recorded in its run, if it is from a run."""
     path = _folder(genotype)
     if path is None:
         return space_of(loaded), {}

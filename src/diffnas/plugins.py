@@ -1,4 +1,4 @@
-"""Plug-ins: modules of others that call `diffnas.register`, loaded where a person named or installed them.
+"""Plug-ins: modules that call `diffnas.register`, loaded because the user named or installed them.
 
 A file or module is named on the command line (`--plugin`) or in `read_recipe(..., plugins=[...])`.  An installed package may
 name a module in its entry points, group `diffnas.plugins`; who installed it has agreed.  torch is loaded only by plug-ins
@@ -68,7 +68,7 @@ def plugin_hint(kind: str, name: Any, recipe: str) -> str:
 
 
 def _of_run(recipe: str) -> list[dict[str, Any]]:
-    """The plug-ins that the run folder of a recipe's file notes, if it is in one."""
+    """Returns the plug-ins recorded in the run folder of a recipe's file, if it is in one."""
     try:
         read = json.loads(read_bytes(Path(recipe).with_name("environment.json"), 2**20))
     except (OSError, ValueError, RecursionError):
@@ -127,7 +127,7 @@ def _load_file(name: str) -> bool:
 
 
 class Uncached(SourceFileLoader):
-    """Compiles the file as it is: a file of bytecode beside it may be older, and goes by whole seconds."""
+    """A loader that always compiles the source: cached bytecode may be stale within a second."""
 
     def get_code(self, fullname: str) -> CodeType:
         """The code of the module."""
@@ -136,7 +136,7 @@ class Uncached(SourceFileLoader):
 
 
 def _module(name: str, path: Path) -> ModuleType:
-    """A fresh module for the file; a file named after a module of others does not take its place."""
+    """Creates a module for the file, under a name that cannot replace another module."""
     module_name = f"diffnas_plugin_{path.stem}"
     spec = spec_from_file_location(module_name, path, loader=Uncached(module_name, str(path)))
     if spec is None:
@@ -147,7 +147,7 @@ def _module(name: str, path: Path) -> ModuleType:
 
 
 def _said(error: BaseException, file: str | None = None) -> str:
-    """The error on one line, with the last line of `file` that led to it."""
+    """Formats the error on one line, with the last line of `file` that led to it."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == file]
     at = f" (line {lines[-1]})" if lines else ""

@@ -85,7 +85,7 @@ def python() -> Iterator[Finding]:
 
 
 def packages() -> Iterator[Finding]:
-    """Every package that is needed, in one finding where nothing is wrong with any."""
+    """Checks the required packages; yields one finding if all are sound."""
     versions = {name: _version(name) for name in NEEDED}
     lacking = [name for name, least in NEEDED.items() if (_numbers(versions[name]) < _numbers(least))]
     broken = {name: said for name in NEEDED if name not in ("torch", *lacking) and (said := _broken(name))}

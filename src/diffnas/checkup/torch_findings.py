@@ -115,7 +115,7 @@ def search_step(device: torch.device) -> Finding:
 
 
 def _step(form: str, device: torch.device) -> tuple[float, float]:
-    """The loss after a step of a tiny search, on random images, and the seconds of the second step."""
+    """Runs two steps of a tiny search on random images; returns the loss and the seconds of the second step."""
     recipe = read_recipe("darts-digits-tiny", [*SIZE, f"search.supernet={form}"])
     assert recipe.method is not None and recipe.space is not None and isinstance(recipe.search, ImageSearch)
     shape = Shape(10, 3, 8)
@@ -143,7 +143,7 @@ def compiler(device: torch.device) -> Finding:
 
 
 def main(tell: Callable[[str], None]) -> None:
-    """Tells every finding, and what is looked at next, as JSON."""
+    """Sends every finding, and the name of each check before it, as JSON."""
     for finding in findings():
         tell(json.dumps({"begins": finding} if isinstance(finding, str) else asdict(finding)))
 

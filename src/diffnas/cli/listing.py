@@ -23,7 +23,7 @@ Rows = list[tuple[str, ...]]
 
 
 def listing(what: str) -> Iterator[str]:
-    """The lines of one list: methods, spaces, data, recipes, genotypes or keys."""
+    """Yields the lines of one list: methods, spaces, data, recipes, genotypes or keys."""
     lists: dict[str, Callable[[], Rows]] = {
         "methods": _methods,
         "spaces": lambda: [(name, _line(choice_class("space", name))) for name in SPACES],
@@ -41,7 +41,7 @@ def listing(what: str) -> Iterator[str]:
 
 
 def _wrapped(head: str, text: str) -> list[str]:
-    """`head` and `text` on one line for a program, on as many as it takes on a terminal, `text` in its own column."""
+    """Formats `head` and `text` on one line for a program, or wrapped in two columns on a terminal."""
     width = min(shutil.get_terminal_size().columns, 120) if sys.stdout.isatty() else 0
     if not width:
         return [f"{head}{text}".rstrip()]
@@ -51,7 +51,7 @@ def _wrapped(head: str, text: str) -> list[str]:
 
 
 def _methods() -> Rows:
-    """Name, what it does, its paper, and its settings with their defaults."""
+    """Yields the lines of each method: name, description, paper, and settings with their defaults."""
     rows: Rows = []
     for name in METHODS:
         cls = choice_class("method", name)

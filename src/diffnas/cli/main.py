@@ -240,7 +240,7 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print a list of JSON objects instead of lines.")] = False,
     plugins: Plugins = None,
 ) -> None:
-    """Say what a trained network makes of your files.
+    """Predict classes or next words for your files with a trained network.
 
     A line for each image with its likeliest classes and their probabilities; for a text its perplexity and the words that
     are likeliest next. A file that cannot be read is named and left out; the exit code is 2 then.
@@ -399,7 +399,7 @@ def lookup(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     plugins: Plugins = None,
 ) -> None:
-    """Look up how good a cell of NAS-Bench-201 is, without training it.
+    """Look up the accuracy of a cell of NAS-Bench-201, without training it.
 
     Accuracies on three data sets, ranks among the 15,625 cells, distance to the best, parameters and multiply-adds.
 
@@ -489,7 +489,7 @@ def list_(
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
 ) -> None:
-    """Say what is installed, what computes here, and what is missing for what.
+    """Check what is installed, whether each device computes, and which features lack a package.
 
     Runs a tiny step of a search on every device. The exit code is 1 where something needed does not work.
     """
@@ -552,7 +552,7 @@ def _exit_code(arguments: list[str] | None) -> int:
 
 
 def _unforeseen(error: Exception) -> int:
-    """The exit code of an error that nobody turned into a line: no room, a place that cannot be used, or our own fault."""
+    """Returns the exit code of an unexpected error: no space, an unusable path, or a bug in diffnas."""
     lack = lack_of_room(error)
     if lack is not None:
         return _refused([f"{lack.said}; {lack.remedy} and start again"])
@@ -591,7 +591,7 @@ def _failed(error: Exception) -> int:
 
 
 def _plugin_place(error: Exception) -> str | None:
-    """`FILE line N`, the last line of a plug-in that led to `error`; None where none did."""
+    """Returns `FILE line N`, the last line of a plug-in that led to `error`, or None."""
     from diffnas.registry import OWNERS
 
     files = {owner.file for owner in OWNERS.values()}
@@ -613,7 +613,7 @@ def _written(error: Exception) -> str:
 
 
 def _print(*lines: object, kept: str = "") -> None:
-    """Prints results; where that fails, says which file or folder has them, and raises `UserError` where none has."""
+    """Prints results; if that fails, names the file or folder that has them, or raises `UserError` if there is none."""
     say(*lines)
     lost = lost_output()
     if lost is not None and not kept:
@@ -696,7 +696,7 @@ def _resumable(recipe: Path, command: str) -> Path:
 
 
 def _recipe_of(run: Path | None) -> str:
-    """The recipe in a run folder."""
+    """Reads the recipe in a run folder."""
     if run is None:
         raise UserError("name a recipe to train by: --recipe cifar10-train (diffnas list recipes)")
     from diffnas.recipe.recipe import read_recipe
@@ -709,7 +709,7 @@ def _recipe_of(run: Path | None) -> str:
 
 
 def _say_unfinished(genotype: str) -> None:
-    """A line where a genotype is that of a search which has not ended."""
+    """Prints a line if the search of a genotype has not finished."""
     from diffnas.pipeline.finished import unfinished
     from diffnas.runtime.files import is_folder
 
@@ -720,7 +720,7 @@ def _say_unfinished(genotype: str) -> None:
 
 
 def _say_changed_plugins(genotype: str) -> None:
-    """A line for each plug-in of a run whose file is not what it was."""
+    """Prints a line for each plug-in of a run whose file has changed."""
     from diffnas.pipeline.environment import changed_plugins
     from diffnas.recipe.recipe import read_recipe
     from diffnas.runtime.files import is_folder
@@ -734,7 +734,7 @@ def _say_changed_plugins(genotype: str) -> None:
 
 
 def _after_search(recipe: Recipe, run: Run) -> str:
-    """The command that makes use of a search's genotype."""
+    """Returns the command that uses the genotype of a search."""
     from diffnas.core.genotype import read_genotype_file
 
     genotype = read_genotype_file(run.search.genotype) if run.search.genotype.is_file() else None

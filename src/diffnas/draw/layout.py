@@ -79,7 +79,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Layout:
-    """All there is to draw of one cell, in units; the next cell may begin at `height`."""
+    """The drawing of one cell, in units; the next cell may begin at `height`."""
 
     width: float
     height: float
@@ -128,7 +128,7 @@ def family(op: str) -> str:
 
 
 def text_width(text: str, size: float) -> float:
-    """At least the width of `text` in DejaVu Sans of that size."""
+    """Returns an upper bound of the width of `text` in DejaVu Sans of that size."""
     return sum(ADVANCE.get(char, 0.64 if char.isascii() else 1.75) for char in text) * size
 
 
@@ -156,12 +156,12 @@ def layout(
 
 
 def clean(text: str) -> str:
-    """`text` without what XML cannot hold."""
+    """Returns `text` without characters that XML forbids."""
     return "".join(char if char.isprintable() else "\ufffd" for char in text)
 
 
 def _lines(nodes: Nodes, names: list[str], output: str) -> list[_Line]:
-    """The cell in as few lines as fit, with as equal numbers of columns as can be."""
+    """Lays the cell out in as few lines as fit, with columns spread as evenly as possible."""
     depth = dict.fromkeys(range(nodes.first), 0)
     for k, node in enumerate(nodes.inputs):
         depth[nodes.first + k] = 1 + max((depth[source] for _, source in node), default=0)
@@ -294,7 +294,7 @@ def _spread(column: list[_Item], wishes: list[Point]) -> None:
 
 
 def _with_line(drawn: Layout, line: _Line, lefts: list[float], repeated: bool) -> Layout:
-    """`drawn` with one more line below, whose columns begin at `lefts`."""
+    """Returns `drawn` with one more line below, whose columns begin at `lefts`."""
     boxes, labels, curves = list(drawn.boxes), list(drawn.labels), list(drawn.curves)
     items = [item for column in line.columns for item in column]
     rise = drawn.height - min(item.y - item.height / 2 for item in items)

@@ -109,7 +109,7 @@ def _png_stroke(shape: Curve | Box, width: float, point: float) -> dict[str, Any
 
 
 def write_cells(genotype: Genotype, folder: Path, stem: str = "cells") -> list[Path]:
-    """Write `stem`.svg and `stem`.png into `folder`, which is there, each whole or not at all, and return their paths."""
+    """Writes `stem`.svg and `stem`.png atomically into the existing `folder` and returns their paths."""
     files = {folder / f"{stem}.svg": draw_svg(genotype).encode(), folder / f"{stem}.png": draw_png(genotype)}
     for path, data in files.items():
         write_bytes(path, data)

@@ -115,7 +115,7 @@ def read_weights(part: Part, recipe: Recipe) -> Weights:
 
 
 def own_shape(part: Part, recipe: Recipe) -> Shape | TextShape:
-    """What the network of the training `part`, whose recipe is `recipe`, reads and answers; raises as `read_weights`."""
+    """Returns the shape of the network of the training `part`, whose recipe is `recipe`; raises as `read_weights`."""
     return _described(part.weights, _read_own(part, recipe)[1])[1]
 
 

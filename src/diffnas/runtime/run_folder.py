@@ -163,7 +163,7 @@ class Run:
         return Part(self.path / "search")
 
     def main(self) -> Part:
-        """The part whose recipe is that of the run: its search, or its only training where nothing was searched."""
+        """Returns the part that has the run's recipe: its search, or its only training if nothing was searched."""
         searched = is_folder(self.search.checkpoints) or os.path.lexists(self.search.recipe)
         return self.search if searched else self.training()
 

@@ -32,7 +32,7 @@ def channel_copies(old: Mapping[str, Tensor], new: nn.Module, generator: torch.G
 
 
 def widened(tensor: Tensor, copies: Copies) -> Tensor:
-    """`tensor` with its copies."""
+    """Returns `tensor` with its copied channels."""
     for dim, index in enumerate(copies):
         if index is not None:
             tensor = tensor.index_select(dim, index.to(tensor.device))

@@ -18,7 +18,7 @@ from diffnas.core.batch import Batch, LanguageModelOutput, Loss
 
 @dataclass(frozen=True)
 class LanguageTask:
-    """-mean log p(target); weights alone answer for `alpha` mean(d_t^2) + `beta` mean((h_t+1 - h_t)^2), AR and TAR.
+    """The loss -mean log p(target); for weights alone plus `alpha` mean(d_t^2) + `beta` mean((h_t+1 - h_t)^2), AR and TAR.
 
     h [T, N, H] are the hidden states, d the same after the output's dropout.  The defaults are those of DARTS.
     """
@@ -27,7 +27,7 @@ class LanguageTask:
     beta: float = 1e-3
 
     def loss(self, net: Callable[[tuple[Tensor, Any]], LanguageModelOutput], batch: Batch) -> Loss:
-        """The mean loss over the T N tokens of `batch`; `net` maps (tokens [T, N], carry) to what it says of the next ones.
+        """Returns the mean loss over the T N tokens of `batch`; `net` maps (tokens [T, N], carry) to its predictions.
 
         The carry that goes out is cut from the graph, so the next window's gradient ends where that window begins.
         """
@@ -44,7 +44,7 @@ class LanguageTask:
         return 80.0 * (-loss).exp()
 
     def metrics(self, loss: float, accuracy: float) -> dict[str, float]:
-        """What is recorded: the mean loss of a token, its exponential, and the accuracy (given as a share) in percent."""
+        """Returns the metrics: the mean loss of a token, its exponential, and the accuracy (given as a share) in percent."""
         return {"loss": loss, "perplexity": _exp(min(loss, 700.0)), "accuracy": 100.0 * accuracy}
 
     def format_metrics(self, name: str, row: Mapping[str, float], short: bool = False) -> str:
@@ -89,7 +89,7 @@ def perplexity(losses: Sequence[float], counts: Sequence[int]) -> Perplexity:
 
 
 def _exp(x: float) -> float:
-    """e^x, infinite where that is too large for a number."""
+    """Returns e^x, or infinity if that is too large for a float."""
     try:
         return math.exp(x)
     except OverflowError:

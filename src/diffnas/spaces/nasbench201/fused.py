@@ -30,14 +30,14 @@ Shares = Sequence[Sequence[Tensor]]
 
 
 class State:
-    """What ops read of a state [N, C, H, W]."""
+    """The inputs that ops read from a state [N, C, H, W]."""
 
     def __init__(self, x: Tensor) -> None:
         self.x = x.contiguous(memory_format=torch.channels_last)
 
     @cached_property
     def relu(self) -> Tensor:
-        """Its ReLU."""
+        """The ReLU of the state."""
         return self.x.relu()
 
     @cached_property
@@ -58,7 +58,7 @@ def window_weights(height: int, width: int, dtype: torch.dtype) -> Tensor:
 
 
 class Arriving:
-    """The sums of what arrives at each node."""
+    """The sums of the flows that arrive at each node."""
 
     def __init__(self) -> None:
         self.sums: dict[int, Tensor] = {}
@@ -119,17 +119,17 @@ class FusedCell(MixedCell):
 
 
 def width(x: Tensor) -> int:
-    """How many convolutions of `x` run side by side: few at a time on a CPU; all on a GPU, where launches cost more."""
+    """Returns how many convolutions of `x` run together: few on a CPU; all on a GPU, where launches cost more."""
     return max(1, CHANNELS // x.shape[1], CACHE // x.numel()) if x.device.type == "cpu" else CHANNELS
 
 
 def chunked(edges: Sequence[int], size: int) -> list[Sequence[int]]:
-    """`edges`, `size` at a time."""
+    """Yields `edges` in chunks of `size`."""
     return [edges[i : i + size] for i in range(0, len(edges), size)]
 
 
 def convolved(relu: Tensor, layers: Sequence[nn.Module], shares: Sequence[Tensor]) -> Sequence[Tensor]:
-    """What each of `layers` (ReLU, convolution, normalisation), of one kernel size, makes of a state, times its share."""
+    """Computes the outputs of `layers` (ReLU, convolution, normalisation), of one kernel size, times their shares."""
     norms = [norm for layer in layers for norm in layer.children() if isinstance(norm, nn.BatchNorm2d)]
     kernels: list[Tensor] = [layer.get_parameter("1.weight") for layer in layers]
     kernel = kernels[0] if len(kernels) == 1 else torch.cat(kernels)

@@ -169,7 +169,7 @@ def format_cell(ops: Sequence[str]) -> str:
 
 
 def ops_of(genotype: Genotype) -> tuple[str, ...]:
-    """The six ops of a genotype, `none` where an edge is missing; `GenotypeError` where it is no cell of the grid."""
+    """Returns the six ops of a genotype, `none` for a missing edge; raises `GenotypeError` for a cell outside the grid."""
     if set(genotype.cells) != {KIND}:
         raise GenotypeError(
             f"genotype: is of the space {genotype.space} (cells {', '.join(genotype.cells)}); the table holds nasbench201's"
@@ -253,7 +253,7 @@ def size(ops: Sequence[str], data: str) -> tuple[int, int]:
 
 
 def same_function(index: int) -> tuple[int, ...]:
-    """The other cells that compute the same, by official index: what parts their accuracies is chance."""
+    """Returns the other cells that compute the same, by official index: their accuracies differ by chance only."""
     formulas = _formulas()
     return tuple(int(i) for i in np.flatnonzero(formulas == formulas[index]) if i != index)
 

@@ -36,7 +36,7 @@ class Trunk(nn.Module):
         self.classifier = nn.Linear(channels, shape.classes)
 
     def walk(self, x: Tensor, *given: Any) -> Tensor:
-        """The logits; every cell is called with what comes from before and `given`."""
+        """Returns the logits; every cell is called with the value before it and `given`."""
         x = self.stem(x)
         for cell in self.cells:
             x = cell(x) if isinstance(cell, Residual) else cell(x, *given)
