@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from diffnas.spaces.nasbench201.table import Entry
 
 WEIGHTS = {".pt", ".pth", ".tar", ".safetensors"}
-"""What a file of weights ends in."""
+"""Suffixes of files of weights."""
 
 
 def search(recipe: Recipe | str | Path | None, run: Run | str | Path | None = None, resume: bool = False) -> Run:
     """Searches as `recipe` (or the recipe of that name or file) says and returns the run folder: `diffnas search`.
 
-    The genotype found is `RUN/search/genotype.json`.  With `resume`, goes on in the folder `run`; `recipe` may then be None,
-    or differ in limits (epochs, minutes) only.  Raises `UserError` for input that cannot be used and `Interrupted` after a
+    The genotype is written to `RUN/search/genotype.json`.  With `resume`, continues the search in `run`; `recipe` may then be
+    None, or differ in limits (epochs, minutes) only.  Raises `UserError` for invalid input, and `Interrupted` after a
     signal, with a checkpoint written.
     """
     from diffnas.pipeline import search as pipeline
@@ -59,13 +59,13 @@ def train(
 ) -> Run:
     """Trains `genotype` (or what `load_genotype` makes of it) by `recipe` and returns the run folder: `diffnas train`.
 
-    The weights are `RUN/train/NAME/weights.safetensors`; NAME is `name`, or the recipe's name and seed.  With `resume`, goes
-    on in the folder `run` (with the training `name`, or its only one), and the rest is read from there.  Raises as `search`,
-    and `RunError` for a run whose search has not finished, unless `partial` accepts its cell of now.
+    The weights are `RUN/train/NAME/weights.safetensors`; NAME is `name`, or the recipe's name and seed.  With `resume`,
+    continues the training `name` of `run` (or its only one) and reads the rest from there.  Raises as `search`, and
+    `RunError` for a run whose search has not finished, unless `partial` accepts its current cell.
 
-    Weights begin fresh, or as `init` says: "search" for those of the supernet (of the run that `genotype` is, or of `run`), or
+    Weights are fresh, unless `init` names others: "search" for those of the supernet (of the run `genotype`, or of `run`), or
     a file: `weights.safetensors` of another training, or a checkpoint that `interop.load_weights` reads.  Raises
-    `WeightsError` by name where they do not fit the network.
+    `WeightsError` naming the weights that do not fit the network.
     """
     from diffnas.pipeline import train as pipeline
     from diffnas.pipeline.finished import require_finished
@@ -112,8 +112,8 @@ def predict(
 ) -> list[dict[str, Any]]:
     """Returns the predictions of the training `name` of `run` for files, or folders of images: `diffnas predict`.
 
-    Of images {file, class, probability, top: [{class, probability}, ...]}, of text {file, perplexity, tokens, word,
-    probability, top: [{word, probability}, ...]} with the words that are likeliest next, of a file that cannot be read
+    For images {file, class, probability, top: [{class, probability}, ...]}; for text {file, perplexity, tokens, word,
+    probability, top: [{word, probability}, ...]} with the likeliest next words; for a file that cannot be read
     {file, error}.  `overrides` may choose the device.  Raises as `load_network`.
     """
     from diffnas.pipeline.predict import predict as pipeline

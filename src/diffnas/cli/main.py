@@ -1,7 +1,7 @@
 """The command line.  Each command is a thin function: read what was typed, call the library, print the result.
 
-Results go to standard output, everything said on the way to standard error.  The exit codes are those of
-docs/errors.md: 0 done, 1 failed or diverged, 2 not possible as things are, 130 stopped by a signal.
+Results go to standard output, all other output to standard error.  The exit codes are those of
+docs/errors.md: 0 done, 1 failed or diverged, 2 wrong input, 130 stopped by a signal.
 torch is loaded only by commands that compute, so that help and refusals are immediate.
 """
 
@@ -49,16 +49,14 @@ Set = Annotated[
         "--set",
         "-s",
         metavar="KEY=VALUE",
-        help="Set a recipe key, e.g. search.epochs=10; may be given again. `diffnas list keys` shows all.",
+        help="Set a recipe key, e.g. search.epochs=10; may be repeated. `diffnas list keys` shows all.",
     ),
 ]
 RunPath = Annotated[
     Path | None, typer.Option("--run", metavar="FOLDER", help="The run folder (default: runs/RECIPE-DATE-TIME).")
 ]
-Resume = Annotated[
-    Path | None, typer.Option("--resume", metavar="RUN", help="Go on with this run after a stop or a kill.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only warnings and the result.")]
+Resume = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Resume this run after a stop or a kill.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and the result.")]
 
 
 def _load_plugins(names: list[str] | None) -> list[str] | None:
@@ -80,7 +78,7 @@ Plugins = Annotated[
     ),
 ]
 TrainName = Annotated[
-    str | None, typer.Option("--train", metavar="NAME", help="Which training of the run, where it holds several.")
+    str | None, typer.Option("--train", metavar="NAME", help="The training of the run, if it has several.")
 ]
 
 
@@ -95,13 +93,13 @@ def search(
 ) -> None:
     """Search for a cell: which operations a network is built of, and how they are joined.
 
-    RUN/search will hold the genotype after every epoch (the cell, as JSON), pictures, and checkpoints.
+    Writes to RUN/search the genotype after every epoch (the cell, as JSON), pictures, and checkpoints.
 
     [bold]diffnas search darts-digits[/bold]  two minutes on a CPU, nothing to download
 
     [bold]diffnas search darts-cifar10 -s data.path=FOLDER --run runs/first[/bold]
 
-    [bold]diffnas search --resume runs/first -s search.epochs=60[/bold]  go on, further than planned
+    [bold]diffnas search --resume runs/first -s search.epochs=60[/bold]  resume, with more epochs
     """
     from diffnas.recipe.recipe import read_recipe
     from diffnas.runtime.console import start_console
@@ -140,32 +138,32 @@ def train(
         typer.Option(
             "--train",
             metavar="NAME",
-            help="Folder of this training in RUN/train (default: RECIPE-seedSEED); with --resume, which one to go on with.",
+            help="Folder of this training in RUN/train (default: RECIPE-seedSEED); with --resume, the one to resume.",
         ),
     ] = None,
     init: Annotated[
         str | None,
         typer.Option(
             metavar="search|FILE",
-            help="Begin with the weights of the run's search, or those in a file (default: fresh).",
+            help="Start from the weights of the run's search, or from a file (default: fresh).",
         ),
     ] = None,
     partial: Annotated[
-        bool, typer.Option("--partial", help="Train the cell of a search that has not finished, as it is now.")
+        bool, typer.Option("--partial", help="Train the current cell of a search that has not finished.")
     ] = False,
     overrides: Set = None,
     quiet: Quiet = False,
     plugins: Plugins = None,
 ) -> None:
-    """Train the network of a cell from scratch: of one that a search found, or of a published one.
+    """Train the network of a cell from scratch: the cell of a search, or a published one.
 
-    Leaves in RUN/train/NAME the weights, a row of metrics per epoch, and checkpoints to go on from.
+    Writes to RUN/train/NAME the weights, a row of metrics per epoch, and checkpoints.
 
-    [bold]diffnas train runs/first[/bold]  what the search in that run found, by the run's recipe
+    [bold]diffnas train runs/first[/bold]  the cell of that run's search, by its recipe
 
     [bold]diffnas train darts-v2 --recipe cifar10-train -s data.path=FOLDER[/bold]  a published cell
 
-    [bold]diffnas train --resume runs/first[/bold]  go on after a stop or a kill
+    [bold]diffnas train --resume runs/first[/bold]  resume after a stop or a kill
     """
     from diffnas import api
     from diffnas.recipe.recipe import read_recipe
@@ -207,10 +205,10 @@ def test(
         list[str] | None,
         typer.Option("--set", "-s", metavar="KEY=VALUE", help="Set data.path or device; nothing else may change."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print test.json instead of sentences.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print test.json instead of text.")] = False,
     plugins: Plugins = None,
 ) -> None:
-    """Test a trained network on the images or the text held out.
+    """Test a trained network on held-out images or text.
 
     Prints accuracy or perplexity, its 95 % interval, loss and size, and writes them to RUN/train/NAME/test.json.
 
@@ -232,18 +230,18 @@ def test(
 def predict(
     run: Annotated[Path, typer.Argument(help="A run folder with a finished training.")],
     files: Annotated[
-        list[str], typer.Argument(help="Images, or folders of them; for a language model text files, or -.")
+        list[str], typer.Argument(help="Images, or folders of images; for a language model, text files or -.")
     ],
     name: TrainName = None,
-    top: Annotated[int, typer.Option(metavar="N", help="How many classes or words to name.")] = 5,
+    top: Annotated[int, typer.Option(metavar="N", help="Number of classes or words to list.")] = 5,
     overrides: Set = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a list of JSON objects instead of lines.")] = False,
     plugins: Plugins = None,
 ) -> None:
     """Predict classes or next words for your files with a trained network.
 
-    A line for each image with its likeliest classes and their probabilities; for a text its perplexity and the words that
-    are likeliest next. A file that cannot be read is named and left out; the exit code is 2 then.
+    Prints a line per image with its likeliest classes and their probabilities; for a text, its perplexity and the likeliest
+    next words. A file that cannot be read is named and left out; the exit code is then 2.
 
     [bold]diffnas predict runs/first photos/ cat.png[/bold]
 
@@ -295,7 +293,7 @@ def show(
 
     [bold]diffnas show darts-v2 --stats --out pictures[/bold]
 
-    [bold]diffnas show log.txt[/bold]  the last genotype that a search of another program printed
+    [bold]diffnas show log.txt[/bold]  the last genotype in another program's log
     """
     from diffnas.core.genotype import named
     from diffnas.runtime.console import start_console
@@ -341,7 +339,7 @@ def convert(
             help="A published name, a run folder, a genotype file or text, -, or a file of weights (.pt, .pth).",
         ),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write; its suffix says the form.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write; its suffix determines the form.")],
     to: Annotated[
         str | None,
         typer.Option("--to", metavar="FORM", help="diffnas, darts, mmrazor or nasbench201, whatever the suffix."),
@@ -385,16 +383,18 @@ def lookup(
         typer.Option(
             "--by",
             metavar="MEASURE",
-            help="With --best: test (the default) or valid; test_200, valid_12, ... say when.",
+            help="With --best: test (the default), valid, or a column such as test_200 or valid_12.",
         ),
     ] = None,
     table: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Look in this table (diffnas data nasbench201) and not in the packaged one."),
+        typer.Option(metavar="FILE", help="Use this table (see diffnas data nasbench201) instead of the packaged one."),
     ] = None,
     latency: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Latencies besides: csv or parquet, columns arch_str, latency_ms_DEVICE."),
+        typer.Option(
+            metavar="FILE", help="Also print latencies from a csv or parquet file (arch_str, latency_ms_DEVICE)."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     plugins: Plugins = None,
@@ -403,7 +403,7 @@ def lookup(
 
     Accuracies on three data sets, ranks among the 15,625 cells, distance to the best, parameters and multiply-adds.
 
-    [bold]diffnas lookup runs/first[/bold]  what the search in that run found
+    [bold]diffnas lookup runs/first[/bold]  the cell of that run's search
 
     [bold]diffnas lookup --best 10 --data cifar100[/bold]  the ten best of all cells
     """
@@ -438,7 +438,7 @@ def _list_best(count: int, data: str, by: str, table: Path | None, as_json: bool
     _print(*(_json_lines(best_as_json(ranked, source)) if as_json else describe_best(ranked, source)))
 
 
-data_app = typer.Typer(help="Prepare data that others publish.", no_args_is_help=True, rich_markup_mode="rich")
+data_app = typer.Typer(help="Prepare published data.", no_args_is_help=True, rich_markup_mode="rich")
 app.add_typer(data_app, name="data")
 
 
@@ -451,7 +451,7 @@ def nasbench201(
     """Build a table for `diffnas lookup --table` from the official files of NAS-Bench-201 or NATS-Bench.
 
     Means, deviations and seeds of test and validation accuracies, after 200 and after 12 epochs.
-    Nothing in the files is run. A damaged file is named and left out; the exit code is 2 then.
+    Nothing in the files is executed. A damaged file is named and left out; the exit code is then 2.
     """
     from diffnas.pipeline.nasbench201 import build_table
     from diffnas.runtime.console import start_console
@@ -491,7 +491,7 @@ def doctor(
 ) -> None:
     """Check what is installed, whether each device computes, and which features lack a package.
 
-    Runs a tiny step of a search on every device. The exit code is 1 where something needed does not work.
+    Runs a tiny step of a search on every device. The exit code is 1 if something required does not work.
     """
     from diffnas.checkup.findings import check_all, described
 
@@ -583,7 +583,7 @@ def _mistyped(error: Any) -> int:
 
 
 def _failed(error: Exception) -> int:
-    """Writes the traceback of a failure of ours to a file and names it."""
+    """Writes the traceback of a bug to a file and names it."""
     reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     own = _plugin_place(error)
     say(f"diffnas: {f'plug-in {own}' if own else 'failed'}: {reason}; {_written(error)}", error=True)
@@ -627,7 +627,7 @@ def _json_lines(result: Any) -> list[str]:
 
 
 def _genotype(typed: str) -> Genotype:
-    """The genotype that was typed, named, or written to standard input."""
+    """Reads the genotype that was typed, named, or written to standard input."""
     from diffnas.api import load_genotype
     from diffnas.core.genotype import named
     from diffnas.interop.genotypes import is_text, read_genotype

@@ -20,11 +20,11 @@ LARGEST_NUMBER = 1e36  # a multiple of it still fits into float32, whose largest
 def setting(
     default: Any, about: str, *, must: str | None = None, before: Any = dataclasses.MISSING, **limits: Any
 ) -> Any:
-    """A dataclass field with `default`; `about` says what it changes and where the default comes from.
+    """Declares a setting: a dataclass field with `default`; `about` says what it changes and where the default comes from.
 
-    `limits` are bounds in pydantic's words: `ge`, `gt`, `le`, `lt`, `min_length`, `max_length`, `pattern`; `must` says what a
-    value must be where type and bounds do not say it all.  `before` is what was done before there was such a setting, where
-    that is not the default: run folders of then go on with it.
+    `limits` are pydantic's bounds: `ge`, `gt`, `le`, `lt`, `min_length`, `max_length`, `pattern`; `must` describes valid
+    values if type and bounds do not suffice.  `before` is the value that run folders older than the setting continue with,
+    if it is not the default.
     """
     metadata = {"about": about, "limits": limits, "must": must}
     if before is not dataclasses.MISSING:
@@ -33,7 +33,7 @@ def setting(
 
 
 def choice(section: str, default: Any, about: str, about_settings: str) -> Any:
-    """A dataclass field that holds an object of the registry of `section`, `default` where a recipe names none.
+    """Declares a dataclass field that holds an object of the registry of `section`, `default` if a recipe names none.
 
     In a recipe it is two keys: NAME, the object's name, and NAME_settings, its own settings.
     """

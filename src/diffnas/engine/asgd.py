@@ -26,7 +26,7 @@ class Trigger:
     def fires(self, loss: float) -> bool:
         """Whether SGD gives way after an epoch whose validation loss is `loss`; never asked twice for an epoch.
 
-        `losses` are those of earlier epochs: the loss at hand is compared before it joins them.
+        `losses` are those of earlier epochs: the current loss is compared before it joins them.
         """
         if self.fired:
             return False

@@ -64,13 +64,13 @@ class Alphas(nn.Module):
 
 
 class Search:
-    """A search at one moment.
+    """The state of a search.
 
-    `supernet(inputs, mixture)` spends mixtures, `arch` is what the method learns, `weights_optimizer` and `arch_optimizer`
-    move the two.  `feeds` are the batches there are: `train`, `valid`, and `score`, the architecture's half as it is, in
-    order; `shape` is what they hold.  `clip` and `arch_clip` bound the gradient norms (None: no bound), `ahead_clip` those
-    within a look-ahead.  Random numbers come from `shared` (architecture draws), from `fork(name)` (side work that must not
-    shift the search) and from torch's global generator (dropout), which the loop reseeds every epoch.
+    `supernet(inputs, mixture)` computes with mixtures, and `arch` holds the architecture's parameters; `weights_optimizer`
+    and `arch_optimizer` update them.  `feeds` are the batches: `train`, `valid`, and `score` (the architecture's half,
+    unaugmented and in order); `shape` is their shape.  `clip` and `arch_clip` bound the gradient norms (None: no bound),
+    `ahead_clip` those within a lookahead.  Random numbers come from `shared` (architecture draws), from `fork(name)` (side
+    work that must not shift the search) and from torch's global generator (dropout), which is reseeded every epoch.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Search:
         return generator(self.seed, name, self.clock.stage, self.clock.epoch)
 
     def reseed(self) -> None:
-        """Seeds torch's global generator for the epoch at hand."""
+        """Seeds torch's global generator for the current epoch."""
         torch.manual_seed(stream_seed(self.seed, "noise", self.clock.stage, self.clock.epoch))
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:

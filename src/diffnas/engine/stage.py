@@ -54,8 +54,8 @@ class Transition:
     """A request of a method between two epochs: to end the stage (`next_stage`) or the search (`stop`), or to go back.
 
     With `stop`, `genotype_epoch` names the epoch whose genotype is the result (1: that after the first; None: the last).
-    `rewind` takes everything back to the end of that epoch, which the method's `max_rewind` must reach; the weights' decay is
-    then what it was now times `decay_factor`.  `reason` says why, in a few words.
+    `rewind` restores the state at the end of that epoch, which the method's `max_rewind` must reach; the weight decay is
+    then the current one times `decay_factor`.  `reason` says why, in a few words.
     """
 
     stop: bool = False

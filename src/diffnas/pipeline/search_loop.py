@@ -61,7 +61,7 @@ class SearchLoop:
     def _ends_stage(self) -> bool:
         """Carries out the method's transition between two epochs; returns whether the stage is over."""
         state, search = self.state, self.state.search
-        if state.within_epoch:  # it was asked before the epoch at hand
+        if state.within_epoch:  # it was asked before the current epoch
             return state.beyond
         early = None
         if isinstance(state.settings, ImageSearch) and state.settings.early_stop:

@@ -25,7 +25,7 @@ from diffnas.runtime.run_folder import Part
 class SearchState:
     """The search of the current stage, and the state that outlives a stage.
 
-    `seconds` were spent on the epoch at hand in earlier attempts, `decay` is the weights' decay as a multiple of the recipe's,
+    `seconds` were spent on the current epoch in earlier attempts, `decay` is the weights' decay as a multiple of the recipe's,
     and `carries` are the hidden states of the feeds of a recurrent search.
     """
 

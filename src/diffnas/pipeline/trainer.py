@@ -51,7 +51,7 @@ class Trainer:
         self.weights = [p for p in job.network.parameters() if p.requires_grad]
         self.epoch = self.step = 0
         self.carry: Tensor | None = None
-        self.seconds = 0.0  # spent on the epoch at hand in earlier attempts
+        self.seconds = 0.0  # spent on the current epoch in earlier attempts
         if resumption.checkpoint is not None:
             session.restore(resumption.checkpoint, self)
         self._begin(resumption, facts)

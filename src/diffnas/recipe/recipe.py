@@ -102,7 +102,7 @@ def recipe_names() -> list[str]:
 def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = (), plugins: Sequence[str | Path] = ()) -> Recipe:
     """Reads the recipe of that name or at that path, with `overrides` ("section.key=value") on top.
 
-    `plugins` are files or modules of methods, spaces, data sets and ops of one's own, loaded first (docs/plugins.md).
+    `plugins` are files or modules that register methods, spaces, data sets or ops; they are loaded first (docs/plugins.md).
     Raises `RecipeError` with one line per mistake, all of them at once, and `PluginError`.
     """
     load_plugins(plugins)

@@ -247,7 +247,7 @@ def shape_of(data: ImageData) -> Shape:
 
 
 def augmentation(recipe: Recipe, data: ImageData, cutout: int) -> Augment:
-    """Crop and flip as the recipe says or the data set usually has, and the cutout of the section at hand."""
+    """Crop and flip as the recipe says or the data set usually has, and the cutout of the current section."""
     section = _section(recipe)
     info = DATA[section.name]
     crop = info.crop if section.crop is None else section.crop
