@@ -103,5 +103,5 @@ def toy() -> Callable[..., Search]:
 
 @pytest.fixture
 def table() -> Batch:
-    """What every op of every edge is worth."""
+    """The reward of every op of every edge."""
     return Batch(torch.tensor([[0.1, 0.5, 0.9], [0.7, 0.2, 0.3]], dtype=torch.float64), torch.zeros(1))

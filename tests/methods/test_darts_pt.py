@@ -34,7 +34,7 @@ from diffnas.methods.darts_pt import (
     decide_node,
     decisions,
     due,
-    worth_without,
+    score_without,
 )
 from diffnas.methods.pdarts import PDARTS
 from diffnas.methods.smooth_darts import SmoothDARTS
@@ -114,10 +114,10 @@ def advance(search: Search, epoch: int) -> None:
 
 
 @pytest.mark.parametrize("criterion", ["accuracy", "loss"])
-def test_what_the_supernet_is_worth_without_an_op(criterion: Any) -> None:
+def test_the_score_without_an_op(criterion: Any) -> None:
     search = build(DARTSPT(criterion=criterion))
     before = {name: t.clone() for name, t in search.supernet.state_dict().items()}
-    found = worth_without(search, "reduce", [(2, o) for o in range(4)], criterion)
+    found = score_without(search, "reduce", [(2, o) for o in range(4)], criterion)
     for o in range(4):
         accuracy, loss = measured(search, "reduce", zero(2, o))
         assert found[o] == pytest.approx(accuracy if criterion == "accuracy" else -loss, rel=1e-5)  # sums are float32
@@ -170,7 +170,7 @@ def test_edges_are_deleted_as_by_the_original(
         asked.append(list(entries))
         return [told[entry] * (1.0 if criterion == "accuracy" else -1.0) for entry in entries]
 
-    monkeypatch.setattr("diffnas.methods.darts_pt.worth_without", given)
+    monkeypatch.setattr("diffnas.methods.darts_pt.score_without", given)
     search.arch.get_buffer("choice_normal")[: len(told)] = 1
     decide_node(search, "normal", list(range(len(told))), 2, criterion)
     assert [e for e in range(len(told)) if choices(search)["normal"][e] == 1] == kept

@@ -193,8 +193,8 @@ def test_darts_pt_decisions_on_edges(oracle: Any, close: Any) -> None:
     search.advance(stage=1, epochs=81, selecting=True)
     for k, (kind, edge) in enumerate((kind, e) for kind in KINDS for e in call.given["edges"].tolist()):
         entries = [(edge, o) for o in range(7)]
-        accuracy = decisions.worth_without(search, kind, entries, "accuracy")
-        loss = decisions.worth_without(search, kind, entries, "loss")
+        accuracy = decisions.score_without(search, kind, entries, "accuracy")
+        loss = decisions.score_without(search, kind, entries, "loss")
         close(100 * torch.tensor(accuracy), call.found["accuracy"][k])
         close(-torch.tensor(loss), call.found["loss"][k])
         decisions.decide_edge(search, kind, edge, "accuracy")

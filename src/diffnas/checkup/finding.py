@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of a check: `state` is bad where something needed does not work, note where something is worth knowing."""
+    """The result of a check: `state` is "ok", "bad" (something required does not work) or "note" (information)."""
 
     name: str
     state: Literal["ok", "note", "bad"]

@@ -2,7 +2,7 @@
 
 Results go to standard output, all other output to standard error.  The exit codes are those of
 docs/errors.md: 0 done, 1 failed or diverged, 2 wrong input, 130 stopped by a signal.
-torch is loaded only by commands that compute, so that help and refusals are immediate.
+torch is loaded only by commands that compute, so that help and error messages are immediate.
 """
 
 from __future__ import annotations

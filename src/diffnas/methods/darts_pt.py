@@ -206,8 +206,8 @@ def decide_once(search: Search, criterion: Criterion, among: Among) -> None:
 def decide_edge(search: Search, kind: str, edge: int, criterion: Criterion) -> None:
     """Decides `edge` for the op without which the supernet is worst.  Of equals the first counts."""
     ops = search.space.cells[kind].eligible(edge)
-    worths = worth_without(search, kind, [(edge, o) for o in ops], criterion)
-    _choice(search, kind)[edge] = ops[worths.index(min(worths))]
+    rewards = score_without(search, kind, [(edge, o) for o in ops], criterion)
+    _choice(search, kind)[edge] = ops[rewards.index(min(rewards))]
 
 
 def decide_node(
@@ -220,16 +220,16 @@ def decide_node(
     """
     edges = list(edges)
     if among == "all":
-        worths = worth_without(search, kind, edges, criterion)
-        for i in sorted(range(len(edges)), key=lambda i: (-worths[i], -i))[: len(edges) - degree]:
+        rewards = score_without(search, kind, edges, criterion)
+        for i in sorted(range(len(edges)), key=lambda i: (-rewards[i], -i))[: len(edges) - degree]:
             _choice(search, kind)[edges[i]] = GONE
         return
     while len(edges) > degree:
-        worths = worth_without(search, kind, edges, criterion)
-        _choice(search, kind)[edges.pop(worths.index(max(worths)))] = GONE
+        rewards = score_without(search, kind, edges, criterion)
+        _choice(search, kind)[edges.pop(rewards.index(max(rewards)))] = GONE
 
 
-def worth_without(
+def score_without(
     search: Search, kind: str, entries: Sequence[int | tuple[int, int]], criterion: Criterion
 ) -> list[float]:
     """The supernet's accuracy (text: 80 / perplexity), or its loss times -1, without each of `entries` in turn, which are
@@ -239,18 +239,18 @@ def worth_without(
     where a loss is not finite.
     """
     mixture = search.relax("eval").detach()
-    worths, losses = [], []
+    rewards, losses = [], []
     for entry in entries:
         op = mixture[kind].op.clone()
         op[entry] = 0.0
         scores = score(search, Mixture({**mixture, kind: replace(mixture[kind], op=op)}), score_batches(search))
-        worths.append(scores.reward if criterion == "accuracy" else -scores.loss)
+        rewards.append(scores.reward if criterion == "accuracy" else -scores.loss)
         losses.append(scores.loss)
     if not torch.stack(losses).isfinite().all():
         raise Diverged(
             f"after epoch {search.clock.total} the loss without an op is not finite: the search has diverged"
         )
-    return [float(reward) for reward in torch.stack(worths).tolist()]
+    return [float(reward) for reward in torch.stack(rewards).tolist()]
 
 
 def _choice(search: Search, kind: str) -> Tensor:

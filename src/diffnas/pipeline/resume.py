@@ -73,7 +73,7 @@ def resumed(part: Part, recipe: Recipe | None) -> Resumed:
     lowered = {key: [json.loads(then[key]), json.loads(now[key])] for key in fell}
     refused = [key for key in changed if not is_limit(key) and key not in lowered]
     if refused:
-        raise RecipeError(*_refusals(part, refused, then, now, diverged))
+        raise RecipeError(*_problem_lines(part, refused, then, now, diverged))
     _say_limits(part, changed, then, now)
     origins = _origins(part, earlier) | _new_origins(earlier, recipe)
     return Resumed(replace(recipe, origins=origins), checkpoint, lowered)
@@ -103,7 +103,7 @@ def _is_less(now: str | None, then: str) -> bool:
     return now is not None and float(json.loads(now)) < float(json.loads(then))
 
 
-def _refusals(part: Part, keys: list[str], then: Values, now: Values, diverged: bool) -> Iterator[str]:
+def _problem_lines(part: Part, keys: list[str], then: Values, now: Values, diverged: bool) -> Iterator[str]:
     """A line per key, or per section where all of it is missing."""
     there = {key.partition(".")[0] for key in now}
     gone = {key.partition(".")[0] for key in keys} - there

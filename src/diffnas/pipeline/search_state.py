@@ -15,7 +15,7 @@ from diffnas.engine import Search
 from diffnas.engine.optim import set_learning_rate
 from diffnas.engine.search import Feed
 from diffnas.engine.stage import Clock, Stage
-from diffnas.pipeline.session import misfit, require_counts
+from diffnas.pipeline.session import checkpoint_mismatch, require_counts
 from diffnas.pipeline.sources.base import Source, Task
 from diffnas.pipeline.stages import begins, build, inherited, narrowed, span, strongest_ops
 from diffnas.recipe.recipe import Recipe
@@ -69,7 +69,7 @@ class SearchState:
                 self.stages[clock.stage]  # noqa: B018 (is there such a stage?)
                 space = narrowed(space, checkpoint["state"]["allowed"])
             except (KeyError, TypeError, ValueError, IndexError) as error:
-                raise misfit(part) from error
+                raise checkpoint_mismatch(part) from error
         self._build(space, self.timed(clock))
 
     def next_stage(self) -> None:

@@ -41,7 +41,7 @@ def resumed_source(recipe: Recipe, part: Part, checkpoint: Mapping[str, Any] | N
             part.checkpoints,
         )
     elif stored.data != recipe.data.name:
-        raise misfit(part)
+        raise checkpoint_mismatch(part)
     source = load_source(recipe, stored)
     names = _digest(source.names)
     if checkpoint.get("names", names) != names:
@@ -60,14 +60,14 @@ def stored_inputs(part: Part, checkpoint: Mapping[str, Any]) -> Inputs | None:
     try:
         return inputs_from_plain(checkpoint["inputs"])
     except (KeyError, TypeError, ValueError) as error:
-        raise misfit(part) from error
+        raise checkpoint_mismatch(part) from error
 
 
 def _digest(names: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(names).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def misfit(part: Part) -> CheckpointError:
+def checkpoint_mismatch(part: Part) -> CheckpointError:
     """Returns the error for a checkpoint that is whole but belongs to another run."""
     return CheckpointError(f"{part.checkpoints}: does not fit the recipe beside it; was a file exchanged?")
 
@@ -182,7 +182,7 @@ class Session:
         except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
             if lack_of_room(error) is not None:
                 raise
-            raise misfit(self.part) from error
+            raise checkpoint_mismatch(self.part) from error
 
     def means(self, epoch: int, state: Stateful) -> dict[str, float]:
         """Returns the means of `epoch` and resets the sums; raises `Diverged` where one of them, or a quantity of `state`, is

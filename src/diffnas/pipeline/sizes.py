@@ -14,7 +14,7 @@ from diffnas.core.genotype import Genotype
 from diffnas.core.space import Shape, TextShape
 from diffnas.errors import WeightsError
 from diffnas.pipeline.network import build, require_reads
-from diffnas.pipeline.session import misfit, stored_inputs
+from diffnas.pipeline.session import checkpoint_mismatch, stored_inputs
 from diffnas.pipeline.sources.load import read_shape
 from diffnas.pipeline.weights import own_shape
 from diffnas.recipe.recipe import Recipe, read_recipe
@@ -83,7 +83,7 @@ def _stored_shape(run: Run, part: Part, recipe: Recipe) -> Shape | TextShape | N
     checkpoint = load_checkpoint(part.checkpoints)
     stored = None if checkpoint is None else stored_inputs(part, checkpoint)
     if stored is not None and stored.data != recipe.data.name:
-        raise misfit(part)
+        raise checkpoint_mismatch(part)
     return None if stored is None else stored.shape
 
 

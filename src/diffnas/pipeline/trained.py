@@ -104,7 +104,7 @@ class TrainedLanguageModel(nn.Module):
     model = diffnas.load_network("runs/words")
     model.next_words("the value of the", top=3)   # [("<unk>", 0.2), ...]
     model.perplexity("the value of the object .")
-    spoken = model((model.encode("the value")[:, None], None))  # tokens [T, 1] and a carry; a module like any other
+    outputs = model((model.encode("the value")[:, None], None))  # tokens [T, 1] and a carry; a module like any other
     """
 
     def __init__(self, network: nn.Module, genotype: Genotype, inputs: TextInputs) -> None:
@@ -120,8 +120,8 @@ class TrainedLanguageModel(nn.Module):
 
     def forward(self, inputs: tuple[Tensor, Tensor | None]) -> LanguageModelOutput:
         """Tokens [T, N] and a carry [1, N, units] or None -> log probabilities of the next words [T, N, words], and a carry."""
-        spoken: LanguageModelOutput = self.network(inputs)
-        return spoken
+        outputs: LanguageModelOutput = self.network(inputs)
+        return outputs
 
     def encode(self, text: str, where: str = "text") -> Tensor:
         """The numbers of the words of `text`, each line ended by `<eos>`: [T] int64 on the device of the weights.
@@ -156,10 +156,10 @@ class TrainedLanguageModel(nn.Module):
         carry, losses = None, []
         for start in range(0, len(tokens) - 1, WINDOW):
             rows = tokens[start : start + WINDOW + 1, None]
-            spoken = self((rows[:-1], carry))
-            carry = spoken.carry
-            losses.append(F.nll_loss(spoken.log_probs.flatten(0, 1), rows[1:].flatten(), reduction="none").double())
-        return torch.cat(losses), spoken.log_probs[-1, 0]
+            outputs = self((rows[:-1], carry))
+            carry = outputs.carry
+            losses.append(F.nll_loss(outputs.log_probs.flatten(0, 1), rows[1:].flatten(), reduction="none").double())
+        return torch.cat(losses), outputs.log_probs[-1, 0]
 
     def _likeliest(self, log_probs: Tensor, top: int) -> list[tuple[str, float]]:
         values, places = log_probs.exp().topk(min(top, len(self.words)))

@@ -53,7 +53,7 @@ class Weights:
         try:
             network.load_state_dict(dict(self.tensors))
         except RuntimeError:
-            raise misfit(self.path, "the tensors have other names or shapes") from None
+            raise weights_mismatch(self.path, "the tensors have other names or shapes") from None
         return network
 
 
@@ -239,17 +239,17 @@ def _require_own(part: Part, recipe: Recipe, genotype: Genotype, inside: Mapping
     """Raises `WeightsError` where genotype, recipe or record beside the weights are those of another training."""
     beside = read_genotype(part)
     if beside != genotype:
-        raise misfit(part.weights, "genotype.json is not the one that was trained")
+        raise weights_mismatch(part.weights, "genotype.json is not the one that was trained")
     now, then = _decisive(recipe), inside.get("recipe", {})
     for key in sorted(now.keys() & then.keys()):
         if now[key] != then[key]:
-            raise misfit(part.weights, f"{key} was {then[key]!r:.60}, and is {now[key]!r:.60} in recipe.yaml")
+            raise weights_mismatch(part.weights, f"{key} was {then[key]!r:.60}, and is {now[key]!r:.60} in recipe.yaml")
     noted = recorded(part).get("weights")
     if noted is not None and noted != inside.get("digest"):
-        raise misfit(part.weights, "this training wrote others, as environment.json says")
+        raise weights_mismatch(part.weights, "this training wrote others, as environment.json says")
 
 
-def misfit(path: Path, reason: str) -> WeightsError:
+def weights_mismatch(path: Path, reason: str) -> WeightsError:
     """Returns the error for weights that are whole but not those of the training beside them."""
     return WeightsError(f"{path}: does not fit the genotype and recipe beside it: {reason}; was a file exchanged?")
 

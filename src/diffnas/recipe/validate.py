@@ -22,7 +22,7 @@ from diffnas.registry import REGISTRIES, Kind, choice_class, make, names_of
 from diffnas.runtime.yaml_text import quote_value
 
 HEAD = tuple(entry.name for entry in dataclasses.fields(Head))
-Refusals = list[tuple[str, str]]
+Problems = list[tuple[str, str]]
 """(key, reason) pairs."""
 
 
@@ -53,7 +53,9 @@ class Check:
         self.parts |= dict(head or {})
         for section, model in self.models.items():
             self._section(section, model)
-        for key, reason in refusals(self.parts, [name for name in self.models if values.get(name) is not None], name):
+        for key, reason in contradictions(
+            self.parts, [name for name in self.models if values.get(name) is not None], name
+        ):
             self._refuse(key, reason)
 
     def _named(self) -> Iterator[tuple[Kind, Any]]:
@@ -152,7 +154,7 @@ def _known(kind: Kind, name: Any) -> bool:
     return not isinstance(name, str) or name in names_of(kind)
 
 
-def _base_mistakes(base: str, settings: Mapping[str, Any], at: str) -> Refusals:
+def _base_mistakes(base: str, settings: Mapping[str, Any], at: str) -> Problems:
     """Returns the mistakes in `base` and `base_settings` of a wrapper, and of the wrapper within it."""
     registry = REGISTRIES["method"]
     if base not in registry:
@@ -176,7 +178,7 @@ def sentence(key: str, reason: str) -> str:
 
 def read_settings(
     model: type[BaseModel], values: Mapping[str, Any], known: Iterable[str], at: str = ""
-) -> tuple[BaseModel | None, Refusals]:
+) -> tuple[BaseModel | None, Problems]:
     """Checks `values` by `model` and returns them, None if there are mistakes, and the mistakes; `known` are keys for hints."""
     try:
         return model.model_validate(values), []
@@ -221,9 +223,9 @@ def _image_shape(data: schema.Images) -> Shape:
     return Shape(info.classes or 2, info.channels, data.side or info.side or 32)
 
 
-def refusals(parts: Mapping[str, Any], named: list[str], recipe: str = "") -> Refusals:
+def contradictions(parts: Mapping[str, Any], named: list[str], recipe: str = "") -> Problems:
     """Returns the contradictions in `parts`, the sound sections by name; `named` are the sections that the recipe has."""
-    problems: Refusals = []
+    problems: Problems = []
     data, space, method = parts.get("data"), parts.get("space"), parts.get("method")
     search, train = parts.get("search"), parts.get("train")
     if "search" in named:
@@ -267,11 +269,11 @@ def refusals(parts: Mapping[str, Any], named: list[str], recipe: str = "") -> Re
     return problems
 
 
-def _cutout(key: str, cutout: int, side: int) -> Refusals:
+def _cutout(key: str, cutout: int, side: int) -> Problems:
     return [(key, f"must not exceed the images' side, {side}; got {cutout}")] * (cutout > side)
 
 
-def _searched(search: schema.Search, data: schema.Images | schema.Text, space: Any, method: Any) -> Refusals:
+def _searched(search: schema.Search, data: schema.Images | schema.Text, space: Any, method: Any) -> Problems:
     """Returns the contradictions in a search; a method is asked only about spaces that can be built."""
     problems = [(f"space.{key}", reason) for key, reason in space.check_size(shape_of(data), space.size)]
     if problems or method is None:
@@ -295,7 +297,7 @@ def _searched(search: schema.Search, data: schema.Images | schema.Text, space: A
     return problems
 
 
-def _text(data: schema.Text) -> Refusals:
+def _text(data: schema.Text) -> Problems:
     if data.name == "text" and data.path is None:
         return [("data.path", "must say which folder has your train.txt, valid.txt and test.txt")]
     if data.name == "embedded" and data.path is not None:
@@ -303,8 +305,8 @@ def _text(data: schema.Text) -> Refusals:
     return []
 
 
-def _data(data: schema.Images) -> Refusals:
-    problems: Refusals = []
+def _data(data: schema.Images) -> Problems:
+    problems: Problems = []
     info, side = DATA[data.name], _image_shape(data).side
     if data.name == "folder" and data.path is None:
         problems.append(("data.path", "must say which folder of images to read"))
@@ -320,13 +322,13 @@ def _data(data: schema.Images) -> Refusals:
     return problems
 
 
-def _rates(at: str, settings: schema.Weights | schema.ImageTrain) -> Refusals:
+def _rates(at: str, settings: schema.Weights | schema.ImageTrain) -> Problems:
     if settings.lr_min <= settings.lr:
         return []
     return [(f"{at}.lr_min", f"must not exceed {at}.lr, {settings.lr}; got {settings.lr_min}")]
 
 
-def _nesterov(weights: schema.Weights, method: Any) -> Refusals:
+def _nesterov(weights: schema.Weights, method: Any) -> Problems:
     key = "search.weights.nesterov"
     if weights.nesterov and not weights.momentum:
         return [(key, "needs search.weights.momentum above 0")]
@@ -335,7 +337,7 @@ def _nesterov(weights: schema.Weights, method: Any) -> Refusals:
     return []
 
 
-def _schedule(weights: schema.Weights, epochs: int) -> Refusals:
+def _schedule(weights: schema.Weights, epochs: int) -> Problems:
     """Refuses keys of the learning rate that have no effect without another, and a warm-up that leaves no schedule."""
     problems, at, length = [], "search.weights", weights.cosine_epochs or epochs
     if weights.warmup_lr and weights.rate_per == "epoch":
@@ -347,7 +349,7 @@ def _schedule(weights: schema.Weights, epochs: int) -> Refusals:
     return problems
 
 
-def _betas(betas: tuple[float, float]) -> Refusals:
+def _betas(betas: tuple[float, float]) -> Problems:
     if all(0 <= beta < 1 for beta in betas):
         return []
     return [("search.arch.betas", f"must both be at least 0 and below 1; got {quote_value(betas)}")]

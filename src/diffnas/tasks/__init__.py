@@ -1,1 +1,1 @@
-"""Tasks: what a network's outputs are worth."""
+"""Tasks: losses, rewards and metrics of a network's outputs."""

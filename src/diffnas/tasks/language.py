@@ -31,13 +31,13 @@ class LanguageTask:
 
         The carry that goes out is cut from the graph, so the next window's gradient ends where that window begins.
         """
-        spoken = net((batch.inputs, batch.carry))
-        log_probs, targets = spoken.log_probs.flatten(0, 1), batch.targets.flatten()
+        outputs = net((batch.inputs, batch.carry))
+        log_probs, targets = outputs.log_probs.flatten(0, 1), batch.targets.flatten()
         value = F.nll_loss(log_probs, targets)
         # by the largest value, which is several times faster to find than its place; a tie counts as right
         answers = log_probs.detach()
         correct = (answers.gather(1, targets[:, None])[:, 0] == answers.amax(1)).sum()
-        return Loss(value, correct, len(targets), self._regularisers(spoken), spoken.carry.detach())
+        return Loss(value, correct, len(targets), self._regularisers(outputs), outputs.carry.detach())
 
     def reward(self, loss: Tensor, accuracy: Tensor) -> Tensor:
         """[]: what selections maximise, 80 / perplexity: the reward of ENAS on text (Pham et al., 2018, section 3.1)."""
@@ -51,12 +51,12 @@ class LanguageTask:
         """Formats `{NAME_perplexity}` for a log line."""
         return f"{name} {'' if short else 'perplexity '}{row[f'{name}_perplexity']:.2f}"
 
-    def _regularisers(self, spoken: LanguageModelOutput) -> Tensor | None:
+    def _regularisers(self, outputs: LanguageModelOutput) -> Tensor | None:
         total = None
         if self.alpha:
-            total = self.alpha * spoken.dropped.square().mean()
-        if self.beta and len(spoken.states) > 1:  # a window of one row has no differences
-            slowness = self.beta * (spoken.states[1:] - spoken.states[:-1]).square().mean()
+            total = self.alpha * outputs.dropped.square().mean()
+        if self.beta and len(outputs.states) > 1:  # a window of one row has no differences
+            slowness = self.beta * (outputs.states[1:] - outputs.states[:-1]).square().mean()
             total = slowness if total is None else total + slowness
         return total
 

@@ -26,7 +26,7 @@ from diffnas.spaces.shufflenet_blocks.supernet import Supernet
 SETTINGS = frozenset(
     {"channels", "layers", "stem", "auxiliary", "auxiliary_norm", "pool_norm", "drops", "norm_eps"}
 )  # of a network; what there is none of may be asked for as long as the answer is no
-Refusals = list[tuple[str, str]]
+Problems = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class ShuffleNetBlocks:
         """Returns the cost of stem and head; with one op's cost per block it equals the `count` of the network."""
         return fixed_cost(self._sized(size)._layout, shape, unit)
 
-    def check_size(self, shape: Shape, size: Size | None = None) -> Refusals:
+    def check_size(self, shape: Shape, size: Size | None = None) -> Problems:
         """Returns why a supernet of this size cannot be built, as (setting, reason) pairs."""
         problems = self._chain()
         if problems:
@@ -122,7 +122,7 @@ class ShuffleNetBlocks:
         """Returns nothing: there is no table of this space."""
         return
 
-    def check_network(self, shape: Shape, settings: Mapping[str, Any]) -> Refusals:
+    def check_network(self, shape: Shape, settings: Mapping[str, Any]) -> Problems:
         """Returns why a network cannot be built, as (setting, reason) pairs."""
         problems = self._chain()
         if problems:
@@ -149,7 +149,7 @@ class ShuffleNetBlocks:
         """The space with the stem's channels of `size`."""
         return self if size is None else replace(self, channels=size.channels)
 
-    def _chain(self) -> Refusals:
+    def _chain(self) -> Problems:
         """Checks the stages themselves."""
         if len(self.depths) != len(self.widths):
             return [("depths", f"must hold one number per stage, {len(self.widths)}; got {len(self.depths)}")]
@@ -163,7 +163,7 @@ class ShuffleNetBlocks:
             problems.append(("depths", f"must be at least 1 each and {LARGEST} together; got {list(self.depths)}"))
         return problems
 
-    def _fit(self, shape: Shape, channels: int, layers: int, stem: str) -> Refusals:
+    def _fit(self, shape: Shape, channels: int, layers: int, stem: str) -> Problems:
         """Checks a size, of a supernet or of a network."""
         problems = []
         if channels >= self.widths[0]:
@@ -176,7 +176,7 @@ class ShuffleNetBlocks:
             problems.append(("stem", f"{reason}, not {shape.side}"))
         return problems
 
-    def _ops(self) -> Refusals:
+    def _ops(self) -> Problems:
         """Checks the ops."""
         if self.block_ops is None:
             return []
