@@ -55,10 +55,10 @@ def recipe_keys() -> list[Key]:
     return sorted(keys, key=lambda key: ("." in key.name, key.name))
 
 
-def modality_keys(kind: str) -> list[Key]:
+def modality_keys(modality: str) -> list[Key]:
     """Returns every key of the sections of a recipe of that modality."""
-    models = {name: settings_model(section) for name, section in SECTIONS[kind].items()}
-    return [key for name, model in models.items() for key in model_keys(model, f"{name}.", f"for {kind}")]
+    models = {name: settings_model(section) for name, section in SECTIONS[modality].items()}
+    return [key for name, model in models.items() for key in model_keys(model, f"{name}.", f"for {modality}")]
 
 
 def choice_model(section: str, name: str) -> type[Settings]:

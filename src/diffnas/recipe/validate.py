@@ -122,7 +122,7 @@ class Check:
     def _sound(self, model: type[BaseModel], values: Mapping[str, Any], at: str) -> BaseModel | None:
         """Checks `values` by `model` and returns them, or None if there is a mistake."""
         checked, mistakes = read_settings(model, values, self.keys, at)
-        elsewhere = {key.name: kind for kind in SECTIONS if kind != self.modality for key in modality_keys(kind)}
+        elsewhere = {key.name: name for name in SECTIONS if name != self.modality for key in modality_keys(name)}
         for key, reason in mistakes:
             if key in elsewhere and reason.startswith("is unknown"):
                 reason = f"is a key for {elsewhere[key]}, and the data are {self.modality}; leave it out"
