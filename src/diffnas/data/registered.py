@@ -21,10 +21,10 @@ PARTS = ("train", "valid", "test")
 class ImageSet:
     """An image data set of a plug-in.
 
-    `read(path)` gives `{"train": (images, labels), "test": ...}`, and "valid" where there is one: images uint8
-    [M, channels, side, side], labels int64 [M] that number `classes`; `path` is the recipe's `data.path`, or None.  `mean` and
-    `std` are per channel, of pixels scaled to [0, 1] (None: measured on the training images).  Searches and trainings pad by
-    `crop` and cut at random, and `flip`, unless the recipe says otherwise.
+    `read(path)` returns `{"train": (images, labels), "test": ...}`, optionally with "valid": images uint8
+    [M, channels, side, side], labels int64 [M] as indices of `classes`; `path` is the recipe's `data.path`, or None.  `mean`
+    and `std` are per channel, of pixels scaled to [0, 1] (None: measured on the training images).  By default, searches and
+    trainings pad by `crop` and crop at random, and `flip` horizontally; the recipe may change this.
     """
 
     name: str
