@@ -72,7 +72,7 @@ NEEDED = ("modality", "size", "cells", "supernet", "network", "costs", "check_si
 
 @dataclass(frozen=True)
 class Op:
-    """An op of one's own for the cells of `space`.
+    """An op of a plug-in, for the cells of `space`.
 
     `build(channels, stride, affine)` makes the module [N, channels, H, W] -> [N, channels, H/stride, W/stride]; its
     normalisations have learnt scales where `affine` (in networks; not in supernets).
@@ -133,7 +133,7 @@ def space_of(genotype: Genotype) -> Space:
 
 
 def register(thing: T) -> T:
-    """Makes a method or space (a class), an `Op`, `ImageSet` or `TextSet` known by its name, and returns it: also a decorator.
+    """Registers a method or space (a class), an `Op`, `ImageSet` or `TextSet` under its name and returns it; also a decorator.
 
     The same module may register a name again.  Raises `PluginError` for a name that is taken, and for a thing that commands
     could not use.
@@ -203,7 +203,7 @@ def _called(thing: Any) -> str:
 
 
 def names_of(kind: Kind) -> set[str]:
-    """The names that are taken: ours, and those that plug-ins have registered."""
+    """Returns the names that are taken: built-in ones, and those registered by plug-ins."""
     if kind == "data":
         return {*DATA, *TEXTS}
     return set(SEARCHED_OPS) if kind == "op" else set(REGISTRIES[kind])

@@ -19,12 +19,12 @@ PARTS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A data set of one's own.
+    """An image data set of a plug-in.
 
-    `read(path)` gives `{"train": (images, labels), "test": ...}`, and "valid" where there is one: images uint8
-    [M, channels, side, side], labels int64 [M] that number `classes`; `path` is the recipe's `data.path`, or None.  `mean` and
-    `std` are per channel, of pixels scaled to [0, 1] (None: measured on the training images).  Searches and trainings pad by
-    `crop` and cut at random, and `flip`, unless the recipe says otherwise.
+    `read(path)` returns `{"train": (images, labels), "test": ...}`, optionally with "valid": images uint8
+    [M, channels, side, side], labels int64 [M] as indices of `classes`; `path` is the recipe's `data.path`, or None.  `mean`
+    and `std` are per channel, of pixels scaled to [0, 1] (None: measured on the training images).  By default, searches and
+    trainings pad by `crop` and crop at random, and `flip` horizontally; the recipe may change this.
     """
 
     name: str
@@ -91,7 +91,7 @@ def _text_parts(thing: TextSet, path: Path | None) -> dict[str, list[str]]:
 
 
 def _listed(images: ImageSet, path: Path | None, side: int | None) -> Listed:
-    """The splits of a data set of one's own; raises `DataError` where they are not what the set says of itself."""
+    """Reads the splits of a plug-in's data set; raises `DataError` if they contradict its description."""
     at = f"data set {images.name}"
     if side not in (None, images.side):
         raise DataError(f"data.side {side}: {at} has images of {images.side}; leave it out")
