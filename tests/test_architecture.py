@@ -32,7 +32,9 @@ ARROWS = {
     "registry": {"methods", "spaces", "engine", "data", "core"},
     "plugins": {"registry", "runtime"},
     "recipe": {"registry", "plugins", "engine", "data", "runtime", "core"},
+    "reports": {"recipe", "registry", "draw", "interop", "runtime", "core"},
     "pipeline": {
+        "reports",
         "recipe",
         "plugins",
         "registry",
@@ -47,11 +49,12 @@ ARROWS = {
         "core",
     },
     "checkup": {"pipeline", "kernels", "recipe", "engine", "tasks", "runtime", "core", "__init__"},
-    "api": {"checkup", "pipeline", "recipe", "plugins", "registry", "spaces", "interop", "runtime", "core"},
+    "api": {"checkup", "pipeline", "reports", "recipe", "plugins", "registry", "spaces", "interop", "runtime", "core"},
     "cli": {
         "api",
         "checkup",
         "pipeline",
+        "reports",
         "recipe",
         "plugins",
         "registry",

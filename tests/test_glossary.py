@@ -24,7 +24,7 @@ ENGLISH = set(
         r"\w+",
         """
     about adaptive added advance aggregate allowed among anew at begins best blank boundary build candidate
-    check compile constant convert count decide decided delta dense depth detach dict differencing doctor
+    check compare compile constant convert count decide decided delta dense depth detach dict differencing doctor
     double draw each early end evaluate every exact excluded factor falling favoured finalist first fixed
     fresh from grows growth halving history image in input interval into joint keep kept largest last late
     lead leaves limit list live load log lookup main map max mean min multiplier name nasbench needs next of on

@@ -36,16 +36,21 @@ WEIGHTS = {".pt", ".pth", ".tar", ".safetensors"}
 """Suffixes of files of weights."""
 
 
-def search(recipe: Recipe | str | Path | None, run: Run | str | Path | None = None, resume: bool = False) -> Run:
+def search(
+    recipe: Recipe | str | Path | None,
+    run: Run | str | Path | None = None,
+    resume: bool = False,
+    note: str | None = None,
+) -> Run:
     """Searches as `recipe` (or the recipe of that name or file) says and returns the run folder: `diffnas search`.
 
     The genotype is written to `RUN/search/genotype.json`.  With `resume`, continues the search in `run`; `recipe` may then be
-    None, or differ in limits (epochs, minutes) only.  Raises `UserError` for invalid input, and `Interrupted` after a
-    signal, with a checkpoint written.
+    None, or differ in limits (epochs, minutes) only.  A `note` is kept for the report.  Raises `UserError` for invalid input,
+    and `Interrupted` after a signal, with a checkpoint written.
     """
     from diffnas.pipeline import search as pipeline
 
-    return pipeline.search(_recipe(recipe), _path(run), resume)
+    return pipeline.search(_recipe(recipe), _path(run), resume, note)
 
 
 def train(
@@ -56,12 +61,13 @@ def train(
     name: str | None = None,
     partial: bool = False,
     init: str | Path | None = None,
+    note: str | None = None,
 ) -> Run:
     """Trains `genotype` (or what `load_genotype` makes of it) by `recipe` and returns the run folder: `diffnas train`.
 
     The weights are `RUN/train/NAME/weights.safetensors`; NAME is `name`, or the recipe's name and seed.  With `resume`,
-    continues the training `name` of `run` (or its only one) and reads the rest from there.  Raises as `search`, and
-    `RunError` for a run whose search has not finished, unless `partial` accepts its current cell.
+    continues the training `name` of `run` (or its only one) and reads the rest from there.  A `note` is kept for the report.
+    Raises as `search`, and `RunError` for a run whose search has not finished, unless `partial` accepts its current cell.
 
     Weights are fresh, unless `init` names others: "search" for those of the supernet (of the run `genotype`, or of `run`), or
     a file: `weights.safetensors` of another training, or a checkpoint that `interop.load_weights` reads.  Raises
@@ -73,11 +79,11 @@ def train(
     if genotype is None or resume:
         if init is not None:
             raise RunError("a resumed training goes on with its own weights; leave init out")
-        return pipeline.train(None, _recipe(recipe), _path(run), resume, name)
+        return pipeline.train(None, _recipe(recipe), _path(run), resume, name, note=note)
     loaded = load_genotype(genotype)
     source = _folder(genotype)
     facts = {} if source is None else require_finished(source, partial)
-    return pipeline.train(loaded, _recipe(recipe), _path(run), resume, name, genotype, facts, init)
+    return pipeline.train(loaded, _recipe(recipe), _path(run), resume, name, genotype, facts, init, note)
 
 
 def test(run: Run | str | Path, name: str | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -119,6 +125,43 @@ def predict(
     from diffnas.pipeline.predict import predict as pipeline
 
     return list(pipeline(run, [paths] if isinstance(paths, str | Path) else paths, name, top, overrides))
+
+
+def report(
+    runs: Run | str | Path | Sequence[Run | str | Path],
+    out: str | Path | None = None,
+    figures: str | Path | None = None,
+) -> Path:
+    """Writes the page of a run, or of several beside one another, and returns its path: `diffnas report`.
+
+    It is one HTML file that needs nothing else; of one run it is RUN/report.html where `out` names no other.  A folder of
+    runs stands for those in it.  With `figures`, every chart, heat map and cell is written into that folder too, as SVG and as
+    PDF.  Nothing in a run folder is executed.  Raises `RunError` where there is no run.
+    """
+    from diffnas.reports.page import write_report
+
+    path = write_report(_paths(runs), out)
+    if figures is not None:
+        from diffnas.reports.figures import write_figures
+
+        write_figures(_paths(runs), Path(figures))
+    return path
+
+
+def compare(runs: Run | str | Path | Sequence[Run | str | Path]) -> list[dict[str, Any]]:
+    """What recipes came to over several runs: `diffnas compare`, a mapping for each recipe, its settings and data.
+
+    `n` results have the `mean`, `std` and the 95 % `interval` of the mean (Student's t), and a `best`; `counts` says how many
+    searches or trainings have none, and why; `runs` lists all.  A folder of runs stands for those in it.
+    """
+    from diffnas.reports.compare import compared
+
+    return [group.facts() for group in compared(_paths(runs))]
+
+
+def _paths(runs: Run | str | Path | Sequence[Run | str | Path]) -> list[str | Path]:
+    several = [runs] if isinstance(runs, Run | str | Path) else runs
+    return [run.path if isinstance(run, Run) else run for run in several]
 
 
 def doctor() -> dict[str, Any]:

@@ -13,7 +13,11 @@ from diffnas.cli.main import main
 NAME = "darts-digits-tiny-seed0"
 SMALL = ["space.channels=2", "space.layers=1", "space.nodes=1", "data.train_limit=64", "data.test_limit=64"]
 SMALL += ["search.epochs=1", "train.epochs=1", "train.layers=1", "train.channels=2", "search.validate_every=0"]
-COMMANDS = {"search": [["search", "--resume"], ["show", "--json"]], "train": [["train", "--resume"], ["test"]]}
+COMMANDS = {
+    "search": [["search", "--resume"], ["show", "--json"], ["report"]],
+    "train": [["train", "--resume"], ["test"], ["report"]],
+    "report.html": [["report"]],
+}
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ app = typer.Typer(
     name="diffnas",
     help="Search for a small network by gradient descent, train it from scratch, and test it.",
     epilog="First try: diffnas search darts-digits, which prints its folder RUN; then diffnas train RUN, diffnas test RUN,"
-    " diffnas show RUN --stats. Where something does not work: diffnas doctor.",
+    " diffnas show RUN --stats; RUN/report.html tells all of it. Where something does not work: diffnas doctor.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -56,6 +56,7 @@ RunPath = Annotated[
     Path | None, typer.Option("--run", metavar="FOLDER", help="The run folder (default: runs/RECIPE-DATE-TIME).")
 ]
 Resume = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Resume this run after a stop or a kill.")]
+Note = Annotated[str | None, typer.Option("--note", metavar="TEXT", help="A note about this run, for its report.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and the result.")]
 
 
@@ -88,6 +89,7 @@ def search(
     run: RunPath = None,
     resume: Resume = None,
     overrides: Set = None,
+    note: Note = None,
     quiet: Quiet = False,
     plugins: Plugins = None,
 ) -> None:
@@ -112,7 +114,7 @@ def search(
         chosen = read_recipe(_required(recipe, "recipe"), overrides or ())
     from diffnas.pipeline import search as pipeline
 
-    finished = pipeline.search(chosen, resume or run, resume=resume is not None)
+    finished = pipeline.search(chosen, resume or run, resume=resume is not None, note=note)
     _print(
         f"run folder: {finished.path}",
         f"genotype:   {finished.search.genotype}",
@@ -152,6 +154,7 @@ def train(
         bool, typer.Option("--partial", help="Train the current cell of a search that has not finished.")
     ] = False,
     overrides: Set = None,
+    note: Note = None,
     quiet: Quiet = False,
     plugins: Plugins = None,
 ) -> None:
@@ -176,7 +179,7 @@ def train(
 
         part = open_run(resume).training(name)
         chosen = read_recipe(_resumable(part.recipe, "train"), overrides or ())
-        done = api.train(None, chosen, resume, resume=True, name=part.path.name)
+        done = api.train(None, chosen, resume, resume=True, name=part.path.name, note=note)
     else:
         from diffnas.core.genotype import named
         from diffnas.runtime.files import is_folder
@@ -186,7 +189,7 @@ def train(
         source = Path(text) if is_folder(text) else None
         chosen = read_recipe(recipe or _recipe_of(source), overrides or ())
         with named(_short(text)):
-            done = api.train(loaded if text == "-" else text, chosen, run or source, False, name, partial, init)
+            done = api.train(loaded if text == "-" else text, chosen, run or source, False, name, partial, init, note)
         part = done.train(name or f"{chosen.name}-seed{chosen.seed}")
     which = ["--train", part.path.name] if len(done.trainings()) > 1 else []
     _print(
@@ -328,6 +331,66 @@ def show(
         *lines,
         *(f"picture: {path}" for path in written),
     )
+
+
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders, or folders of runs.")]
+
+
+@app.command()
+def report(
+    runs: Runs,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The HTML file to write (default, for one run: RUN/report.html)."),
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write every figure as SVG and PDF into this folder too.")
+    ] = None,
+) -> None:
+    """Write a page about a run: one HTML file, to be opened in a browser.
+
+    What ran, curves, strengths, the cell epoch by epoch, sizes, tests; of several runs, a comparison first. It needs no
+    network and no other file. Every search, training and test leaves one in its run folder.
+
+    [bold]diffnas report runs/first[/bold]
+
+    [bold]diffnas report runs/seed0 runs/seed1 --out seeds.html[/bold]
+    """
+    from diffnas.reports.page import write_report
+
+    path = write_report(runs, out)
+    _print(f"report: {path}", kept=str(path))
+    if figures is not None:
+        from diffnas.reports.figures import write_figures
+
+        _print(*(f"figure: {each}" for each in write_figures(runs, figures)), kept=str(figures))
+
+
+@app.command()
+def compare(
+    runs: Runs,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the result of every run.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a table in Markdown.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Print a table in LaTeX (booktabs).")] = False,
+) -> None:
+    """Compare runs: per recipe and data the number of results, their mean, deviation, 95 % interval and the best.
+
+    Runs of one recipe whose settings differ stand apart. Searches and trainings without a result are counted.
+
+    [bold]diffnas compare runs/*[/bold]
+    """
+    from diffnas.reports import tables
+    from diffnas.reports.compare import compared
+
+    if as_json + markdown + latex > 1:
+        raise UserError("--json, --markdown, --latex: choose one")
+    groups = compared(runs)
+    if as_json:
+        _print(*_json_lines([group.facts() for group in groups]))
+    elif markdown or latex:
+        _print(*(tables.markdown if markdown else tables.latex)(groups).splitlines())
+    else:
+        _print(*tables.terminal(groups))
 
 
 @app.command()

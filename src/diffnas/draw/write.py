@@ -6,13 +6,18 @@ import io
 import re
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 from diffnas.core.genotype import Genotype
 from diffnas.draw.layout import DASH, FONTS, INK, NAME_SIZE, PAPER, SUBSCRIPT, Box, Curve, Layout, clean, layout
 from diffnas.errors import GenotypeError
 from diffnas.runtime.files import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INCH = 64  # pixels; a power of two keeps their number exact
 
 
 def _cells(genotype: Genotype) -> list[Layout]:
@@ -69,16 +74,35 @@ def _svg_text(box: Box) -> str:
 
 def draw_png(genotype: Genotype, width: int = 1600) -> bytes:
     """The picture of `draw_svg` as a PNG file `width` pixels wide."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    return _saved(_figure(genotype, width), "png", {"Software": None})
+
+
+def draw_pdf(genotype: Genotype, inches: float = 7.0) -> bytes:
+    """The picture of `draw_svg` as a PDF file so many `inches` wide, its text as text."""
+    return _saved(_figure(genotype, round(inches * INCH)), "pdf", {"CreationDate": None})
+
+
+def _saved(figure: Figure, form: str, metadata: dict[str, Any]) -> bytes:
+    """The file that matplotlib writes of `figure`."""
+    from matplotlib import rc_context
+
+    file = io.BytesIO()
+    with rc_context({"pdf.fonttype": 42}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in letters that the font lacks
+        figure.savefig(file, format=form, dpi=INCH, metadata=metadata)
+    return file.getvalue()
+
+
+def _figure(genotype: Genotype, width: int) -> Figure:
+    """The cells as a figure of matplotlib, `width` pixels of 1/`INCH` inch wide."""
     from matplotlib.figure import Figure
     from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
     from matplotlib.path import Path as Outline
 
     cells = _cells(genotype)
     wide, high = max(cell.width for cell in cells), cells[-1].height
-    inch = 64  # pixels; a power of two keeps their number exact
-    point = width / wide * 72 / inch
-    figure = Figure((width / inch, round(high * width / wide) / inch), dpi=inch, facecolor=PAPER)
+    point = width / wide * 72 / INCH
+    figure = Figure((width / INCH, round(high * width / wide) / INCH), dpi=INCH, facecolor=PAPER)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, wide), ylim=(high, 0))
     axes.set_axis_off()
     for cell in cells:
@@ -96,11 +120,7 @@ def draw_png(genotype: Genotype, width: int = 1600) -> bytes:
             text = rf"$\mathregular{{{math}}}$" if math else box.text
             font: dict[str, Any] = {"fontsize": box.size * point, "family": "DejaVu Sans", "color": INK}
             axes.text(x, box.y + box.height / 2 + 0.35 * box.size, text, ha=anchor, parse_math=bool(math), **font)
-    file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in letters that the font lacks
-        FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
-    return file.getvalue()
+    return figure
 
 
 def _png_stroke(shape: Curve | Box, width: float, point: float) -> dict[str, Any]:

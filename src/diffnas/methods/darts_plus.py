@@ -10,9 +10,9 @@ from typing import ClassVar
 
 from typing_extensions import override
 
+from diffnas.core.collapse import skips
 from diffnas.core.settings import setting
 from diffnas.core.space import Space
-from diffnas.engine.collapse import skips
 from diffnas.engine.search import Search
 from diffnas.engine.stage import Transition
 from diffnas.methods.wrapper import Wrapper

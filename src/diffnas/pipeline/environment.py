@@ -65,6 +65,12 @@ def record(part: Part, **facts: Any) -> None:
     part.write_json(NAME, recorded(part) | facts)
 
 
+def record_note(part: Part, note: str | None) -> None:
+    """Adds what a person notes about a run, where that is anything."""
+    if note:
+        record(part, notes=[*(recorded(part).get("notes") or []), note])
+
+
 def record_attempt(part: Part, device: torch.device, seed: int, at: str, facts: Mapping[str, Any], **kept: Any) -> None:
     """Adds this attempt (a start, or a resumption `at` some place) to environment.json, with its `facts`.
 

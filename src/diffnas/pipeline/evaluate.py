@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,15 +14,21 @@ from diffnas.data.windows import TextFeed
 from diffnas.tasks.images import ImageTask
 from diffnas.tasks.language import LanguageTask, Perplexity, perplexity
 
+MOST_CLASSES = 1000  # up to so many a test records which class is taken for which
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean cross-entropy `loss`, the shares of right answers (`accuracy`, and among the best five `top5`), over `n` images."""
+    """Mean cross-entropy `loss`, the shares of right answers (`accuracy`, and among the best five `top5`), over `n` images.
+
+    `confusion[t][p]` counts the images of class t that were taken for class p, where that was asked for.
+    """
 
     loss: float
     accuracy: float
     top5: float
     n: int
+    confusion: tuple[tuple[int, ...], ...] | None = None
 
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of `accuracy` as a share of `n` draws (Wilson, 1927)."""
@@ -30,14 +37,27 @@ class Evaluation:
         half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
         return max(0.0, middle - half), min(1.0, middle + half)
 
+    def per_class(self, classes: tuple[str, ...]) -> dict[str, Any]:
+        """The images of each class, the right answers among them, and `confusion`; nothing where it was not asked for."""
+        if self.confusion is None:
+            return {}
+        return {
+            "classes": list(classes),
+            "class_images": [sum(row) for row in self.confusion],
+            "class_right": [row[k] for k, row in enumerate(self.confusion)],
+            "confusion": [list(row) for row in self.confusion],
+        }
+
 
 @torch.no_grad()
-def evaluate(network: nn.Module, task: ImageTask, feed: Feed, precision: torch.dtype) -> Evaluation:
+def evaluate(
+    network: nn.Module, task: ImageTask, feed: Feed, precision: torch.dtype, confusion: bool = False
+) -> Evaluation:
     """The network's evaluation over one pass of `feed`, in evaluation mode; without label smoothing."""
     training = network.training
     network.eval()
     plain, batches = ImageTask(task.auxiliary), feed.epoch(0)
-    sums = None
+    sums, counts = None, None
     for step in range(feed.steps):
         batch = batches[step]
         outputs: list[torch.Tensor] = []
@@ -52,11 +72,20 @@ def evaluate(network: nn.Module, task: ImageTask, feed: Feed, precision: torch.d
         top5 = (best == batch.targets[:, None]).any(dim=1).sum()
         batch_sums = torch.stack([loss.value.double() * loss.count, loss.correct.double(), top5.double()])
         sums = batch_sums if sums is None else sums + batch_sums
+        if confusion:
+            batch_counts = _confusion(batch.targets, best[:, 0], outputs[0].shape[1])
+            counts = batch_counts if counts is None else counts + batch_counts
     assert sums is not None
     network.train(training)
     n = len(feed.indices)
     value, right, among = (sums / n).tolist()
-    return Evaluation(value, right, among, n)
+    matrix = None if counts is None else tuple(map(tuple, counts.tolist()))
+    return Evaluation(value, right, among, n, matrix)
+
+
+def _confusion(targets: torch.Tensor, answers: torch.Tensor, classes: int) -> torch.Tensor:
+    """[classes, classes]: how many images of each class (row) were taken for each class (column)."""
+    return torch.bincount(targets * classes + answers, minlength=classes * classes).reshape(classes, classes)
 
 
 @torch.no_grad()

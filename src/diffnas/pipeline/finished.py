@@ -20,7 +20,7 @@ from diffnas.runtime.run_folder import Part, Run
 
 log = logging.getLogger("diffnas")
 NAME, FORMAT = "finished.json", "diffnas-finished-1"
-PICTURES = ("cells.svg", "cells.png", "progress.png")
+PICTURES = ("cells.svg", "cells.png", "progress.png", "sizes.json")
 
 
 def mark_finished(part: Part, recipe: Recipe, epochs: int, reason: str) -> None:
@@ -31,7 +31,7 @@ def mark_finished(part: Part, recipe: Recipe, epochs: int, reason: str) -> None:
 
 
 def unmark_finished(part: Part) -> None:
-    """Removes that record and the pictures of the resulting cell."""
+    """Removes that record and the pictures and sizes of the resulting cell."""
     for name in (NAME, *PICTURES):
         (part.path / name).unlink(missing_ok=True)
 

@@ -8,11 +8,13 @@ from shlex import quote
 
 import torch
 
+from diffnas.core.genotype import read_genotype_file
 from diffnas.engine.search import Feed
 from diffnas.errors import Diverged, RecipeError, ResourceError
 from diffnas.kernels import native
-from diffnas.pipeline.environment import as_begun, record_divergence
+from diffnas.pipeline.environment import as_begun, record_divergence, record_note
 from diffnas.pipeline.finished import epochs_done, has_finished, unmark_finished
+from diffnas.pipeline.leave_report import leave_report, record_memory, record_sizes
 from diffnas.pipeline.origin import readable, warn_unless_found
 from diffnas.pipeline.resources import explained
 from diffnas.pipeline.resume import Resumed, require_recipe, require_run, resumed
@@ -33,15 +35,15 @@ from diffnas.runtime.stop import Stop
 from diffnas.spaces.darts_cnn.space import DartsCNN
 
 
-def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = False) -> Run:
+def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = False, note: str | None = None) -> Run:
     """Searches as `recipe` says and returns the run folder, `RUN/search/genotype.json` in it.
 
     With `resume`, goes on in the folder `run`; `recipe` may then be None, or differ in limits (epochs, minutes) only.
-    Raises `UserError` for input that cannot be used, `Interrupted` after a signal, with a checkpoint written, and `Diverged`
-    where a number is no longer finite.
+    A `note` is kept in environment.json.  Raises `UserError` for input that cannot be used, `Interrupted` after a signal,
+    with a checkpoint written, and `Diverged` where a number is no longer finite.
     """
     if resume:
-        return _resume(run, recipe)
+        return _resume(run, recipe, note)
     recipe = _require_search(recipe)
     device = pick_device(recipe.device)
     where = new_run(run, recipe.name)
@@ -53,6 +55,7 @@ def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = 
         require_empty(where.search, "search")
         sweep(where.search.path)
         where.search.write_recipe(recipe.to_yaml())
+        record_note(where.search, note)
         try:
             with fitted_threads():
                 _run(where, held, Resumed(recipe, None, {}), source, feeds, device)
@@ -62,13 +65,14 @@ def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = 
     return where
 
 
-def _resume(run: str | Path | None, recipe: Recipe | None) -> Run:
+def _resume(run: str | Path | None, recipe: Recipe | None, note: str | None) -> Run:
     """Resumes the search of `run`, unless it has finished."""
     where = require_run(run)
     part = where.search
     require_recipe(part, "search")
     with only_one(part.path) as held:
         sweep(part.path)
+        record_note(part, note)
         resumption = resumed(part, recipe)
         recipe = _require_search(resumption.recipe)
         genotype = readable(part.genotype)
@@ -105,7 +109,12 @@ def _run(
                 SearchLoop(state, session).run()
         except Diverged as error:
             record_divergence(where.search, str(error))
+            leave_report(where)
             raise
+        record_memory(where.search, device)
+        if where.search.genotype.is_file():
+            record_sizes(where.search, read_genotype_file(where.search.genotype), resumption.recipe, source.shape)
+        leave_report(where)
 
 
 def _say_form(recipe: Recipe, device: torch.device) -> None:

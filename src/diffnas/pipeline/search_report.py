@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from diffnas import draw
+from diffnas.core.collapse import ADVICE, SKIP, collapsed, skips
 from diffnas.core.genotype import Genotype
 from diffnas.core.space import Space
 from diffnas.engine import Search, largest_eigenvalue
-from diffnas.engine.collapse import ADVICE, SKIP, collapsed, skips
 from diffnas.engine.scoring import score
 from diffnas.engine.stage import Clock, Stage, Transition
 from diffnas.pipeline.environment import version_of

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diffnas.core.count import RULE, count
+from diffnas.pipeline.leave_report import leave_report
 from diffnas.pipeline.sources.load import load_test_set
 from diffnas.pipeline.weights import read_weights, require_names, trained_recipe
 from diffnas.recipe.recipe import Recipe, read_recipe
@@ -21,7 +22,8 @@ def test(run: str | Path | Run, name: str | None = None, overrides: tuple[str, .
     or the device ("data.path=..."): elsewhere a folder of classes alone is tested as a whole.  Raises `UserError` where the
     training has not finished or its files are damaged.
     """
-    part = (run if isinstance(run, Run) else open_run(run)).training(name)
+    opened = run if isinstance(run, Run) else open_run(run)
+    part = opened.training(name)
     recipe = trained_recipe(part, overrides, "a test may change data.path and device only")
     part.warn_of_recipe()
     weights = read_weights(part, recipe)
@@ -41,6 +43,7 @@ def test(run: str | Path | Run, name: str | None = None, overrides: tuple[str, .
         "counting_rule": RULE,
     }
     part.write_json("test.json", result)
+    leave_report(opened)
     return result
 
 

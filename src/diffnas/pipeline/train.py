@@ -12,7 +12,8 @@ from diffnas import draw
 from diffnas.core.genotype import Genotype
 from diffnas.errors import Diverged, RecipeError, ResourceError, RunError
 from diffnas.pipeline.begin import again, facts_of, start_of
-from diffnas.pipeline.environment import as_begun, record, record_divergence
+from diffnas.pipeline.environment import as_begun, record, record_divergence, record_note
+from diffnas.pipeline.leave_report import leave_report, record_memory, record_sizes
 from diffnas.pipeline.network import require_reads
 from diffnas.pipeline.origin import folder_of, origin_of
 from diffnas.pipeline.resources import explained
@@ -41,17 +42,18 @@ def train(
     origin: Genotype | Run | str | Path | None = None,
     facts: Mapping[str, Any] | None = None,
     init: str | Path | None = None,
+    note: str | None = None,
 ) -> Run:
     """Trains `genotype` as `recipe` says and returns the run folder, with RUN/train/NAME/weights.safetensors in it.
 
     NAME is `name`, or the recipe's name and seed; `origin`, what the genotype was read from, is recorded, and `facts` with the
-    attempt.  `init` is what the weights begin as: "search" (of the run that the genotype is from, or of `run`), a file, or
-    fresh.  With `resume`, goes on in the folder `run` (with the training `name`, or its only one); `genotype` and `recipe`
-    are then read from it.  Raises `UserError` for input that cannot be used, `Interrupted` after a signal, with a checkpoint
-    written, and `Diverged` where a number is no longer finite.
+    attempt and a `note`.  `init` is what the weights begin as: "search" (of the run that the genotype is from, or of `run`),
+    a file, or fresh.  With `resume`, goes on in the folder `run` (with the training `name`, or its only one); `genotype` and
+    `recipe` are then read from it.  Raises `UserError` for input that cannot be used, `Interrupted` after a signal, with a
+    checkpoint written, and `Diverged` where a number is no longer finite.
     """
     if resume:
-        return _resume(run, recipe, name)
+        return _resume(run, recipe, name, note)
     _require_train(recipe)
     assert recipe is not None
     if genotype is None:
@@ -70,6 +72,7 @@ def train(
         sweep(part.path)
         write_text(part.genotype, genotype.to_json())
         record(part, genotype=origin_of(genotype, origin), init=facts_of(start))
+        record_note(part, note)
         part.write_recipe(recipe.to_yaml())  # from here on the training can be resumed
         try:
             with fitted_threads():
@@ -80,13 +83,14 @@ def train(
     return where
 
 
-def _resume(run: str | Path | None, recipe: Recipe | None, name: str | None) -> Run:
+def _resume(run: str | Path | None, recipe: Recipe | None, name: str | None, note: str | None) -> Run:
     """Resumes a training of `run`, unless it has finished."""
     where = require_run(run)
     part = where.training(name)
     require_recipe(part, "train")
     with only_one(part.path) as held:
         sweep(part.path)
+        record_note(part, note)
         resumption = _with_what_is_begun(resumed(part, recipe))
         settings, genotype = _require_train(resumption.recipe), read_genotype(part)
         _require_same(part, genotype, resumption)
@@ -116,11 +120,15 @@ def _run(where: Run, part: Part, held: Held, resumption: Resumed, job: Job, fact
                 Trainer(job, resumption, session, facts).run()
             except Diverged as error:
                 record_divergence(part, str(error))
+                leave_report(where)
                 raise
             held.require()
             draw.write_cells(job.genotype, part.path)
             # last, for they say that the training has finished
             save_weights(part, job.training.result(), job.genotype, resumption.recipe, source.inputs)
+        record_memory(part, job.device)
+        record_sizes(part, job.genotype, resumption.recipe, source.shape)
+        leave_report(where)
 
 
 def _require_train(recipe: Recipe | None) -> ImageTrain | TextTrain:

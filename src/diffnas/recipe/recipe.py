@@ -125,6 +125,11 @@ def recipe_summary(name: str) -> tuple[str, str, tuple[str, ...]]:
     return str(values.get("about", "")), str(values.get("source", "")), sections
 
 
+def packaged_values(name: str) -> dict[str, Any]:
+    """What the packaged recipe of that name says, with what it extends, as nested values; without defaults or checks."""
+    return _read_with_base(name)[0]
+
+
 def changed_keys(old: Recipe, new: Recipe) -> list[str]:
     """Returns the dotted keys whose values differ although a resumed run may not change them."""
     before, after = flat_values(old), flat_values(new)

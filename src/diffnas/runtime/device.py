@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from typing import Any
 
 import torch
 from torch import nn
@@ -57,3 +59,15 @@ def no_compiler(device: torch.device) -> str | None:
     except Exception as error:  # noqa: BLE001 (torch names its own error types for a missing compiler, and they move)
         return f"no compiler ({str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__})"
     return None
+
+
+def peak_memory(device: torch.device) -> dict[str, Any]:
+    """The most memory used so far in bytes, and whose: the tensors' on a GPU, the whole process's on a CPU; {} if unknown."""
+    if device.type == "cuda":
+        return {"bytes": torch.cuda.max_memory_allocated(device), "of": "tensors on the GPU"}
+    try:
+        import resource
+    except ImportError:  # Windows
+        return {}
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"bytes": unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, "of": "process"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ from diffnas.errors import RunError
 from diffnas.runtime.files import add_text, read_bytes, write_text
 
 log = logging.getLogger("diffnas")
+NUMBERS = re.compile(r"\[\n\s*((?:[-+.\deE]+,\n\s*)*[-+.\deE]+)\n\s*\]")
+"""A list of numbers over several lines; within strings JSON has no line ends."""
 
 
 def plain_json(value: Any, indent: int | None = None) -> str:
-    """Formats `value` as JSON, with null for numbers that are not finite."""
-    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+    """Formats `value` as JSON, with null for numbers that are not finite; with `indent`, lists of numbers on one line."""
+    text = json.dumps(_finite(value), indent=indent, allow_nan=False)
+    return NUMBERS.sub(lambda numbers: f"[{' '.join(numbers[1].split())}]", text) if indent else text
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

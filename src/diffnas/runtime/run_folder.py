@@ -1,9 +1,10 @@
 """The run folder: what each command leaves and the next one needs.
 
-    RUN/
+    RUN/  report.html
       search/      recipe.yaml  environment.json  metrics.jsonl  genotypes/  genotype.json  cells.svg  cells.png  checkpoint/
+                   finished.json  sizes.json
       train/NAME/  recipe.yaml  environment.json  metrics.jsonl  genotype.json  weights.safetensors  test.json  checkpoint/
-                   digests.bin (of the images trained on)
+                   sizes.json  digests.bin (of the images trained on)
 
 Commands meet only in these files, so any step can be redone, replaced, or fed from a paper's appendix.
 """

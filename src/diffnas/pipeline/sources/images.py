@@ -23,7 +23,7 @@ from diffnas.data.layout import roles, shown_name
 from diffnas.engine.search import Feed as AnyFeed
 from diffnas.errors import DataError
 from diffnas.pipeline.digests import digests_of, keep_digests, read_digests
-from diffnas.pipeline.evaluate import evaluate
+from diffnas.pipeline.evaluate import MOST_CLASSES, evaluate
 from diffnas.pipeline.supernet_weights import CosineSGD
 from diffnas.recipe.recipe import Recipe
 from diffnas.recipe.schema import Images, ImageSearch, ImageTrain
@@ -116,7 +116,8 @@ class ImageTest:
         """Accuracies in percent on the test images that `part` was not trained on."""
         kept, trained_on = self._untrained(part)
         data = replace(self.data, test=self.data.test.subset(kept))
-        result = evaluate(network, ImageTask(), test_feed(self.recipe, data, device), PRECISIONS[self.recipe.precision])
+        feed, precision = test_feed(self.recipe, data, device), PRECISIONS[self.recipe.precision]
+        result = evaluate(network, ImageTask(), feed, precision, len(self.inputs.classes) <= MOST_CLASSES)
         low, high = result.interval()
         return {
             "accuracy": 100.0 * result.accuracy,
@@ -129,6 +130,7 @@ class ImageTest:
             "weights": "last epoch",
             "mean": list(self.inputs.mean),
             "std": list(self.inputs.std),
+            **result.per_class(self.inputs.classes),
         }
 
     def _untrained(self, part: Part | None) -> tuple[Tensor, dict[str, Any] | None]:

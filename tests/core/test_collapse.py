@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import diffnas
+from diffnas.core.collapse import collapsed, skips
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.published_genotypes import PUBLISHED
 from diffnas.engine import strongest
-from diffnas.engine.collapse import collapsed, skips
 from diffnas.spaces.darts_cnn.layout import OPS
 from diffnas.spaces.darts_cnn.space import DartsCNN
 

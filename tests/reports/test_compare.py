@@ -1,0 +1,97 @@
+"""The comparison of several runs: its numbers, what is apart, and what has no result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import diffnas
+from diffnas.cli.main import main
+from diffnas.reports.compare import Group, Outcome, compared
+from diffnas.reports.tables import latex, markdown
+
+from .conftest import write
+
+Make = Callable[..., Path]
+
+
+def group(*values: float, measure: str = "test accuracy, %") -> Group:
+    outcomes = [Outcome(f"run{k}", "train", "r", "d", measure, v, "finished", {}) for k, v in enumerate(values)]
+    return Group("r", "d", measure, outcomes)
+
+
+def test_statistics() -> None:
+    facts = group(1.0, 2.0, 3.0).facts()
+    assert (facts["n"], facts["mean"], facts["std"], facts["best"], facts["best_run"]) == (3, 2.0, 1.0, 3.0, "run2")
+    half = 4.302652729911275 / 3**0.5  # the 97.5 % quantile of Student's t with two degrees of freedom
+    assert facts["interval"] == pytest.approx([2.0 - half, 2.0 + half])
+    assert group(5.0, 4.0, measure="test perplexity").facts()["best"] == 4.0
+    alone = group(7.0).facts()
+    assert (alone["std"], alone["interval"]) == (None, None)
+    assert (group().facts()["mean"], group().facts()["best"]) == (None, None)
+
+
+def test_runs_without_a_result_are_counted(make_run: Make, tmp_path: Path) -> None:
+    make_run("a", accuracy=97.0)
+    make_run("b", accuracy=98.0)
+    (make_run("not-tested") / "train/main/test.json").unlink()
+    (make_run("stopped") / "train/main/weights.safetensors").unlink()
+    make_run("diverged", attempts=[{"diverged": "at step 3"}])
+    for name in ("test.json", "weights.safetensors"):
+        (tmp_path / "diverged/train/main" / name).unlink()
+    (make_run("spoilt") / "train/main/recipe.yaml").write_bytes(b"\xff")
+    found = {(each["recipe"], each["n"]): each["counts"] for each in diffnas.compare(tmp_path)}
+    counts = found[("darts-cifar10 of pdarts", 2)]
+    assert counts == {"finished": 2, "not tested": 1, "not finished": 1, "diverged": 1, "unreadable": 0}
+    assert found[("unnamed of pdarts", 0)]["unreadable"] == 1
+
+
+def test_other_settings_stand_apart_and_other_seeds_do_not(make_run: Make, tmp_path: Path) -> None:
+    for seed in range(2):
+        make_run(f"usual{seed}", overrides=(f"seed={seed}", f"data.path=/data{seed}"))
+    make_run("short", overrides=("train.epochs=5",))
+    groups = compared([tmp_path])
+    assert [len(each.values) for each in groups] == [1, 2]
+    assert [each.differing for each in groups] == [["train.epochs=5"], ["train.epochs=600"]]
+
+
+def test_keys_of_later_versions_do_not_split_a_group(make_run: Make, tmp_path: Path) -> None:
+    make_run("new")
+    for path in make_run("old").rglob("recipe.yaml"):
+        path.write_text("".join(line for line in path.read_text().splitlines(True) if "smoothing" not in line))
+    assert [len(each.values) for each in compared([tmp_path])] == [2]
+
+
+def test_searches_with_a_table(make_run: Make, tmp_path: Path) -> None:
+    run = make_run("nb", accuracy=None, recipe="nb201-drnas")
+    row = {"epoch": 0, "table": {"cifar10": {"test": 94.36, "rank": 2, "gap": 0.01}}, "sampled": {"cifar10": [90.0]}}
+    write(run / "search/metrics.jsonl", json.dumps(row) + "\n")
+    (facts,) = diffnas.compare(run)
+    assert (facts["data"], facts["measure"], facts["mean"]) == ("cifar10", "test accuracy in the table, %", 94.36)
+
+
+def test_tables_escape() -> None:
+    evil = Group(r"a|b_*<script>\x & 50% $x^2$ {~}", "d", "m", group(1.0).outcomes)
+    assert r"a\|b\_\*&lt;script&gt;\\x &amp; 50%" in markdown([evil])
+    said = latex([evil])
+    assert r"a\textbar{}b\_*\textless{}script\textgreater{}\textbackslash{}x \& 50\% \$x\textasciicircum{}2\$" in said
+    assert r"\{\textasciitilde{}\}" in said
+
+
+def test_the_command(make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [str(make_run(name, accuracy=value)) for name, value in (("a", 97.0), ("b", 98.0))]
+    assert main(["compare", *runs, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == diffnas.compare(runs)
+    for option in ([], ["--markdown"], ["--latex"]):
+        assert main(["compare", str(tmp_path), *option]) == 0
+        assert "97.50" in capsys.readouterr().out
+    assert main(["compare", *runs, "--latex", "--json"]) == 2
+    assert "choose one" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path / "absent")]) == 2
+    assert "does not exist" in capsys.readouterr().err
+    assert main(["report", runs[0]]) == 0
+    assert capsys.readouterr().out.strip() == f"report: {runs[0]}/report.html"
+    assert main(["report", *runs]) == 2
