@@ -36,6 +36,8 @@ NEEDED = {
     "safetensors": "0.5",
     "scikit-learn": "1.5",
     "pillow": "10.3",
+    "jinja2": "3.1.5",
+    "scipy": "1.11",
 }
 """What diffnas does not work without, and from which version on; as pyproject.toml has it."""
 MODULES = {"typing-extensions": "typing_extensions", "PyYAML": "yaml", "scikit-learn": "sklearn", "pillow": "PIL"}
