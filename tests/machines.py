@@ -171,8 +171,9 @@ def worst(margins: Path) -> str:
 
 
 def failed(outcome: Outcome) -> bool:
-    """Whether a row that was run did not pass."""
-    return bool(outcome.counts.get("failed")) or outcome.said.startswith("ended")
+    """Whether a row that was run did not pass; one that ran no test has not."""
+    ran_nothing = not outcome.said and not outcome.counts.get("passed")
+    return bool(outcome.counts.get("failed")) or outcome.said.startswith("ended") or ran_nothing
 
 
 HEAD = """\
