@@ -37,6 +37,7 @@ def test_what_the_machine_lacks_is_named_before_it_is_set(tmp_path: Path, monkey
         8, row("newest"), outcome
     )
     assert not MACHINES["failed"](outcome)
+    assert MACHINES["failed"](MACHINES["Outcome"]("", "2.13.0", {"passed": 0}))
 
 
 def test_float32_is_held_to_a_tenth_of_its_limit() -> None:
