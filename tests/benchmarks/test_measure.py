@@ -47,7 +47,7 @@ def test_tables_are_aligned() -> None:
 
 def test_the_environment_is_told() -> None:
     found = measure.environment(CPU)
-    assert list(found) == ["machine", "torch", "python", "diffnas", "commit"]
+    assert list(found) == ["machine", "torch", "python", "diffnas", "kernels", "commit"]
     assert found["torch"] == torch.__version__ and all(found.values())
     assert f"{torch.get_num_threads()} thread" in found["machine"]
 
