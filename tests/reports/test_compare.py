@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,3 +96,21 @@ def test_the_command(make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["report", runs[0]]) == 0
     assert capsys.readouterr().out.strip() == f"report: {runs[0]}/report.html"
     assert main(["report", *runs]) == 2
+
+
+def test_cells_that_the_search_did_not_find_stand_apart(make_run: Make, tmp_path: Path) -> None:
+    """As the demo trains random cells beside the one it found."""
+    run = make_run("demo", accuracy=98.0)
+    found = json.loads((run / "search/genotype.json").read_text())
+    for name, provenance, accuracy in (("main", {}, 98.0), ("random-0", {"source": "random"}, 97.0)):
+        if name != "main":
+            shutil.copytree(run / "train/main", run / "train" / name)
+        cells = {**found, "provenance": provenance}
+        if provenance:
+            kind = next(iter(cells["cells"]))
+            cells["cells"] = {**cells["cells"], kind: {**cells["cells"][kind], "concat": [2]}}
+        write(run / "train" / name / "genotype.json", cells)
+        result = json.loads((run / "train" / name / "test.json").read_text())
+        write(run / "train" / name / "test.json", {**result, "accuracy": accuracy})
+    means = {each["recipe"]: each["mean"] for each in diffnas.compare(run)}
+    assert means["darts-cifar10"] == 98.0 and means["darts-cifar10 of random cells"] == 97.0

@@ -171,6 +171,8 @@ def _of_training(run: RunFacts, training: TrainFacts) -> Outcome:
     label = recipe.name
     if training.cell_name:
         label += f" of {training.cell_name}"
+    elif _is_of_another_cell(run, training):
+        label += " of random cells" if _source(training) == "random" else " of other cells"
     elif run.search is not None:
         settings |= _settings(run.search.recipe.values, ["space.", "method.", "search."])
         label += "" if run.search.recipe.name == recipe.name else f" after {run.search.recipe.name}"
@@ -178,6 +180,17 @@ def _of_training(run: RunFacts, training: TrainFacts) -> Outcome:
     value = training.result if status == "finished" else None
     data = recipe.get("data.name") or "unknown"
     return Outcome(run.name, training.name, label, data, measure, value, status, settings, training.seed)
+
+
+def _is_of_another_cell(run: RunFacts, training: TrainFacts) -> bool:
+    """Whether `training` trains another cell than the search of its run found, as the demo does for comparison."""
+    if run.search is None or run.search.genotype is None or training.genotype is None:
+        return False
+    return training.genotype.cells != run.search.genotype.cells
+
+
+def _source(training: TrainFacts) -> Any:
+    return training.genotype.provenance.get("source") if training.genotype else None
 
 
 def _of_search(run: RunFacts, search: SearchFacts) -> Iterator[Outcome]:
