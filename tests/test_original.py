@@ -79,22 +79,24 @@ def joined(tensors: dict[str, Tensor], name: str) -> Tensor:
     return torch.cat([tensors[name.format("normal")], tensors[name.format("reduce")]])
 
 
-def test_supernet(oracle: Any, close: Any, make_search: Any) -> None:
-    call = oracle("b_darts_search")
+# In float32 one value of the recorded batch lies so close to a kink (a ReLU or the larger of two pixels) that torch's code
+# for CPUs without AVX2 falls on the other side of it, and the gradients of alpha move by 2 %; other batches do not show it.
+def test_supernet(oracle: Any, in_float64: Any, close: Any, make_search: Any) -> None:
+    call, limit = in_float64(oracle("b_darts_search")), 1e-5  # it was recorded in float32
     search = loaded(make_search, call, layers=5)
     mixture = search.relax("arch")
-    close(search.supernet(call.given["x"], mixture), call.found["logits"])
+    close(search.supernet(call.given["x"], mixture), call.found["logits"], limit)
     search = loaded(make_search, call, layers=5)
     mixture = search.relax("arch")
     found = differentiate(search, mixture, Batch(call.given["x"], call.given["y"]), {"weights", "mixture"})
-    close(found.loss.value, call.found["loss"])
+    close(found.loss.value, call.found["loss"], limit)
     alphas = torch.autograd.grad(mixture.tensors(), list(search.arch.parameters()), found.mixture)
-    close(torch.cat(alphas), joined(call.found, "grad/alphas_{}"))
+    close(torch.cat(alphas), joined(call.found, "grad/alphas_{}"), limit)
     names = [name for name, _ in search.supernet.named_parameters()]
     grads = {name: t for name, t in call.group("grad/").items() if "alphas" not in name}
     for theirs, ours in translate(search.supernet, grads, "darts").items():
-        close(found.weights[names.index(ours)], grads[theirs])
-    close(search.supernet.eval()(call.given["x"], mixture), call.found["logits_evalmode_after"])
+        close(found.weights[names.index(ours)], grads[theirs], limit)
+    close(search.supernet.eval()(call.given["x"], mixture), call.found["logits_evalmode_after"], limit)
 
 
 def test_both_supernets_agree_at_the_recorded_weights(
