@@ -156,7 +156,7 @@ def test_float32(channels: int, partial: int) -> None:
     expected = outcome(copy.deepcopy(plain), x, mixture, mixture.tensors())
     for form in (plain, quick):
         found = outcome(form.float(), x.float(), single, single.tensors())
-        assert not disagreement(found, {n: t.to(found[n].dtype) for n, t in expected.items()}, 1e-4), type(form)
+        assert not disagreement(found, {n: t.to(found[n].dtype) for n, t in expected.items()}, 3e-4), type(form)
 
 
 @pytest.mark.parametrize("norm", ["update", "batch", "running"])
