@@ -227,19 +227,22 @@ def convert(source: str | Path | Run | Genotype, out: str | Path, to: str | None
     cannot hold the genotype.
     """
     out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(source, str | Path) and Path(source).suffix.lower() in WEIGHTS:
         if out.suffix != ".safetensors" or to is not None:
             raise UserError(f"{out}: weights are written as .safetensors; name such a file, without --to")
         from diffnas.interop.checkpoint import read_weights, write_weights
 
-        write_weights(read_weights(source), out, str(source))
+        weights = read_weights(source)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_weights(weights, out, str(source))
         return out
     form = to or SUFFIXES.get(out.suffix.lower())
     if form not in FORMS:
         said = f"--to {to}: is unknown" if to else f"{out}: its name does not say a form; give --to"
         raise UserError(f"{said}; forms: {', '.join(FORMS)} (by suffix: {', '.join(SUFFIXES)})")
-    write_text(out, FORMS[form](load_genotype(source)))
+    text = FORMS[form](load_genotype(source))  # what is refused leaves nothing behind
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out, text)
     return out
 
 

@@ -85,11 +85,12 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     for arguments, said in (
         (["darts-v2", str(tmp_path / "cell.doc")], "its name does not say a form; give --to"),
         (["darts-v2", str(out), "--to", "vega"], "--to vega: is unknown; forms: diffnas, darts, mmrazor, nasbench201"),
-        (["darts-v2", str(out), "--to", "nasbench201"], "NAS-Bench-201 has one cell"),
+        (["darts-v2", str(tmp_path / "new" / "cell.txt"), "--to", "nasbench201"], "NAS-Bench-201 has one cell"),
         (["nothing", str(out)], "is no published name"),
     ):
         assert main(["convert", *arguments]) == 2
         assert said in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
 
 
 def test_weights_alone(tmp_path: Path) -> None:
