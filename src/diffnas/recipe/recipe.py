@@ -69,7 +69,7 @@ class Recipe:
         for name in SECTIONS[self.modality]:
             section = getattr(self, name)
             if section is not None:
-                tree[name] = _jsonable(dataclasses.asdict(section))
+                tree[name] = _jsonable(settings_of(section))
         for name in REGISTRIES:
             choice = getattr(self, name)
             if choice is not None:
