@@ -19,7 +19,7 @@ from diffnas.runtime.device import PRECISIONS, place
 from diffnas.spaces.darts_cnn.layout import OPS
 from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.spaces.nasbench201.space import NASBench201
-from diffnas.tasks.images import ImageTask
+from diffnas.tasks.classification import Classification
 
 CLASSES, SIDE = 10, 32
 
@@ -64,7 +64,7 @@ class OurStep:
             arch=arch,
             weights_optimizer=torch.optim.SGD(supernet.parameters(), 0.025, 0.9, weight_decay=3e-4, foreach=True),
             arch_optimizer=torch.optim.Adam(arch.parameters(), 3e-4, (0.5, 0.999), weight_decay=1e-3),
-            task=ImageTask(),
+            task=Classification(),
             clip=5.0,
             precision=PRECISIONS[self.precision],
         )

@@ -14,7 +14,7 @@ from benchmarks.build import CLASSES, random_images
 from benchmarks.measure import Step, arguments, begin, compare, comparison_head, table, write_json
 from diffnas.core.batch import Batch
 from diffnas.runtime.device import PRECISIONS, place
-from diffnas.tasks.images import ImageTask
+from diffnas.tasks.classification import Classification
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class TrainStep:
         network.get_buffer("drop_path").fill_(self.drop_path)
         weights = list(network.parameters())
         optimizer = torch.optim.SGD(weights, 0.025, 0.9, weight_decay=3e-4, foreach=True)
-        task, batch = ImageTask(), Batch(*random_images(self.batch, device, channels_last=self.placed))
+        task, batch = Classification(), Batch(*random_images(self.batch, device, channels_last=self.placed))
         precision = PRECISIONS[self.precision]
 
         def step() -> None:

@@ -18,7 +18,7 @@ from diffnas.engine.method import Method
 from diffnas.engine.search import Alphas, Search
 from diffnas.methods.darts import DARTS
 from diffnas.spaces.darts_cnn.space import DartsCNN
-from diffnas.tasks.images import ImageTask
+from diffnas.tasks.classification import Classification
 
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("DIFFNAS_SHARED", HERE.parents[1] / "shared"))
@@ -133,7 +133,7 @@ def make_search() -> Callable[..., Search]:
             arch=arch,
             weights_optimizer=torch.optim.SGD(supernet.parameters(), 0.025, momentum, weight_decay=3e-4),
             arch_optimizer=torch.optim.Adam(arch.parameters(), 3e-4, (0.5, 0.999), weight_decay=1e-3),
-            task=ImageTask(),
+            task=Classification(),
             seed=seed,
             clip=5.0,
         )

@@ -29,9 +29,9 @@ ARROWS = {
     "interop": {"core", "runtime"},
     "data": {"core", "interop"},
     "draw": {"core", "runtime"},
-    "registry": {"methods", "spaces", "engine", "data", "core"},
+    "registry": {"methods", "spaces", "tasks", "engine", "data", "core"},
     "plugins": {"registry", "runtime"},
-    "recipe": {"registry", "plugins", "engine", "data", "runtime", "core"},
+    "recipe": {"registry", "plugins", "engine", "tasks", "data", "runtime", "core"},
     "reports": {"recipe", "registry", "draw", "interop", "runtime", "core"},
     "pipeline": {
         "reports",
@@ -66,7 +66,20 @@ ARROWS = {
         "__init__",
     },
     "__main__": {"cli"},
-    "__init__": {"api", "data", "recipe", "registry", "spaces", "methods", "engine", "interop", "runtime", "core"},
+    "__init__": {
+        "api",
+        "pipeline",
+        "tasks",
+        "data",
+        "recipe",
+        "registry",
+        "spaces",
+        "methods",
+        "engine",
+        "interop",
+        "runtime",
+        "core",
+    },
 }
 LATE = {"datasets", "pyarrow", "sklearn"}  # what is optional, and what takes a while to load and few need
 

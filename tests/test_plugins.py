@@ -304,7 +304,7 @@ def test_a_text_that_cannot_be_read(change: tuple[str, str], said: str, tmp_path
         ("1/0", "cannot be loaded: ZeroDivisionError: division by zero (line 1)"),
         ("import sys\nsys.exit(3)", "cannot be loaded: SystemExit: 3 (line 2)"),
         ("x = (", "cannot be loaded: SyntaxError"),
-        ("import diffnas\ndiffnas.register(3)", "register: 3 is no method or space"),
+        ("import diffnas\ndiffnas.register(3)", "register: 3 is no method, task or space"),
         (METHOD.replace('"sharp"', '"darts"'), "method 'darts': is a name of diffnas's own"),
         (METHOD.replace('"sharp"', '"../x"'), "its name is '../x'; a name is small letters and digits"),
         (

@@ -31,43 +31,60 @@ if TYPE_CHECKING:
         test,
         train,
     )
+    from diffnas.core.batch import Batch, Loss
     from diffnas.core.cell import Cell
     from diffnas.core.count import Counts, count
     from diffnas.core.genotype import Genotype
     from diffnas.core.mixture import Mix, Mixture
+    from diffnas.core.modality import Modality
     from diffnas.core.settings import setting
-    from diffnas.core.space import Shape, Size, Space, TextShape
-    from diffnas.data.registered import ImageSet, TextSet
+    from diffnas.core.space import Shape, Size, Space, TensorShape, TextShape
+    from diffnas.data.registered import ImageSet, TensorSet, TextSet
     from diffnas.engine.method import Method
     from diffnas.engine.search import Search
     from diffnas.engine.stage import Clock, Phase, Stage, Transition
     from diffnas.methods.wrapper import Wrapper
+    from diffnas.pipeline import sources
+    from diffnas.recipe import schema
     from diffnas.recipe.recipe import Recipe, read_recipe
     from diffnas.registry import Op, register
     from diffnas.runtime.run_folder import Run
     from diffnas.spaces.cells.space import CellSpace
+    from diffnas.tasks.base import Task
+    from diffnas.tasks.classification import Classification
+    from diffnas.tasks.regression import Regression
 
 __version__ = "0.1.0"
 
+MODULES = ("engine", "interop", "schema", "sources")
+
 _HOMES = {
+    "Batch": "diffnas.core.batch",
     "Cell": "diffnas.core.cell",
     "CellSpace": "diffnas.spaces.cells.space",
+    "Classification": "diffnas.tasks.classification",
     "Clock": "diffnas.engine.stage",
     "Counts": "diffnas.core.count",
     "Genotype": "diffnas.core.genotype",
     "ImageSet": "diffnas.data.registered",
+    "Loss": "diffnas.core.batch",
     "Method": "diffnas.engine.method",
     "Mix": "diffnas.core.mixture",
     "Mixture": "diffnas.core.mixture",
+    "Modality": "diffnas.core.modality",
     "Op": "diffnas.registry",
     "Phase": "diffnas.engine.stage",
     "Recipe": "diffnas.recipe.recipe",
+    "Regression": "diffnas.tasks.regression",
     "Run": "diffnas.runtime.run_folder",
     "Search": "diffnas.engine.search",
     "Shape": "diffnas.core.space",
     "Size": "diffnas.core.space",
     "Space": "diffnas.core.space",
     "Stage": "diffnas.engine.stage",
+    "Task": "diffnas.tasks.base",
+    "TensorSet": "diffnas.data.registered",
+    "TensorShape": "diffnas.core.space",
     "TextSet": "diffnas.data.registered",
     "TextShape": "diffnas.core.space",
     "Transition": "diffnas.engine.stage",
@@ -88,31 +105,41 @@ _HOMES = {
     "read_recipe": "diffnas.recipe.recipe",
     "register": "diffnas.registry",
     "report": "diffnas.api",
+    "schema": "diffnas.recipe.schema",
     "search": "diffnas.api",
     "setting": "diffnas.core.settings",
+    "sources": "diffnas.pipeline.sources",
     "test": "diffnas.api",
     "train": "diffnas.api",
 }
 
 __all__ = [
+    "Batch",
     "Cell",
     "CellSpace",
+    "Classification",
     "Clock",
     "Counts",
     "Genotype",
     "ImageSet",
+    "Loss",
     "Method",
     "Mix",
     "Mixture",
+    "Modality",
     "Op",
     "Phase",
     "Recipe",
+    "Regression",
     "Run",
     "Search",
     "Shape",
     "Size",
     "Space",
     "Stage",
+    "Task",
+    "TensorSet",
+    "TensorShape",
     "TextSet",
     "TextShape",
     "Transition",
@@ -133,8 +160,10 @@ __all__ = [
     "read_recipe",
     "register",
     "report",
+    "schema",
     "search",
     "setting",
+    "sources",
     "test",
     "train",
 ]
@@ -144,7 +173,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = import_module(_HOMES[name])
-    return home if name in ("engine", "interop") else getattr(home, name)
+    return home if name in MODULES else getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from diffnas.core.genotype import Genotype
 from diffnas.core.published_genotypes import ALIASES, PUBLISHED, published, published_name
 from diffnas.core.settings import settings_model
-from diffnas.core.space import Form, Shape, Space, TextShape
+from diffnas.core.space import AnyShape, Form, Shape, Space, TextShape
 from diffnas.errors import GenotypeError, RecipeError, RunError, UserError
 from diffnas.interop.genotypes import cell_text, is_text, read_genotype, read_genotype_file, read_text
 from diffnas.interop.write import FORMS, SUFFIXES
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from diffnas.pipeline.best import Ranked
-    from diffnas.pipeline.trained import TrainedClassifier, TrainedLanguageModel
+    from diffnas.pipeline.trained import TrainedClassifier, TrainedLanguageModel, TrainedModel
     from diffnas.spaces.nasbench201.table import Entry
 
 WEIGHTS = {".pt", ".pth", ".tar", ".safetensors"}
@@ -98,7 +98,9 @@ def test(run: Run | str | Path, name: str | None = None, overrides: Sequence[str
     return pipeline(_path(run) or "", name, tuple(overrides))
 
 
-def load_network(run: Run | str | Path, name: str | None = None) -> TrainedClassifier | TrainedLanguageModel:
+def load_network(
+    run: Run | str | Path, name: str | None = None
+) -> TrainedClassifier | TrainedLanguageModel | TrainedModel:
     """The network of the training `name` of `run` (its only one by default), a module in evaluation mode on the CPU.
 
     Of images: `classes`, `preprocess(images)`, `probabilities(images)`; of text: `words`, `encode(text)`, `perplexity(text)`,
@@ -325,6 +327,7 @@ def build_network(
     vocabulary: int | None = None,
     units: int | None = None,
     dropouts: Mapping[str, float] | None = None,
+    shape: AnyShape | None = None,
 ) -> nn.Module:
     """The network of `genotype` with fresh weights: images [N, in_channels, side, side] -> logits [N, classes].
 
@@ -333,6 +336,8 @@ def build_network(
     `LanguageModelOutput`.
 
     What is left out is as in the run, where `genotype` is a run: the size that it trains, and the classes or words of its data.
+    A genotype of a space of tensors takes `channels`, `layers` and `shape`, a `TensorShape`, which a run knows.
+
     Elsewhere it is as in papers: `channels` and `layers` 36 and 20 (darts-cnn) or 16 and 5 (nasbench201), 10 `classes`,
     3 `in_channels`, the stem "cifar" and `side` 32 (or "imagenet" and 224); a `vocabulary` of 10,000, 850 `units`.
 
@@ -358,6 +363,12 @@ def build_network(
     if loaded.space not in SPACES:
         load_installed()
     space, known = _size_of_run(genotype, loaded)
+    if space.modality not in ("images", "text"):
+        return _build_other(
+            loaded, space, known, {"channels": channels, "layers": layers, "shape": shape}, images | text
+        )
+    if shape is not None:
+        raise RecipeError(f"shape: is for networks of tensors, and {space.name} reads {space.modality}; leave it out")
     strangers = images if space.modality == "text" else text
     reason = (
         f"is for networks of {'images' if strangers is images else 'text'}, and {space.name} reads {space.modality}"
@@ -380,12 +391,16 @@ def _size_of_run(genotype: Genotype | Run | str | Path, loaded: Genotype) -> tup
     size: dict[str, Any] = {}
     if isinstance(train, TextTrain):
         size = {"units": train.units, "dropouts": {rate: getattr(train, rate) for rate in RATES}}
-    if isinstance(train, ImageTrain):
+    elif isinstance(train, ImageTrain):
         size = {"channels": train.channels, "layers": train.layers, "stem": train.stem}
         size |= {"auxiliary": train.auxiliary, "pool_norm": train.pool_norm, "drop_path": train.drop_path > 0}
+    elif train is not None:
+        size = train.network_settings()
     if isinstance(shape, TextShape):
         return space, size | {"vocabulary": shape.vocabulary}
-    return space, size | {"classes": shape.classes, "in_channels": shape.channels, "side": shape.side}
+    if isinstance(shape, Shape):
+        return space, size | {"classes": shape.classes, "in_channels": shape.channels, "side": shape.side}
+    return space, size | {"shape": shape}
 
 
 def _build_text(genotype: Genotype, space: Space, size: Mapping[str, Any]) -> nn.Module:
@@ -394,6 +409,20 @@ def _build_text(genotype: Genotype, space: Space, size: Mapping[str, Any]) -> nn
     model = settings_model(TextTrain)
     _refuse(read_settings(model, {"units": units, **rates}, model.model_fields)[1])
     return space.network(genotype, _words(size.get("vocabulary", 10_000)), units=units, **rates)
+
+
+def _build_other(
+    genotype: Genotype, space: Space, known: dict[str, Any], given: dict[str, Any], others: Mapping[str, Any]
+) -> nn.Module:
+    reason = f"is for networks of images or text, and {space.name} reads {space.modality}; leave it out"
+    _refuse([(key, reason) for key, value in others.items() if value is not None and key not in given])
+    settings = known | {key: value for key, value in given.items() if value is not None}
+    missing = "must say what the network reads and puts out: diffnas.TensorShape(sizes, outputs)"
+    _refuse([("shape", missing)] * ("shape" not in settings))
+    shape = settings.pop("shape")
+    usual = {"channels": 36, "layers": 20} | settings
+    _refuse(space.check_network(shape, usual))
+    return space.network(genotype, shape, **settings)
 
 
 def _build_images(genotype: Genotype, space: Space, size: Mapping[str, Any]) -> nn.Module:
@@ -421,11 +450,13 @@ def build_supernet(
     in_channels: int = 3,
     side: int = 32,
     vocabulary: int = 10_000,
+    shape: AnyShape | None = None,
     form: Form = "plain",
     **size: Any,
 ) -> nn.Module:
     """The supernet of `space` with fresh weights: `supernet(images, mixture) -> logits [N, classes]`.
 
+    A space of tensors needs their `shape`, a `TensorShape`.
     That of `darts-rnn` reads words, numbered below `vocabulary`: `supernet((tokens, carry), mixture) -> LanguageModelOutput`.
 
     `form` is "plain" (every edge for itself, differentiable twice) or "fast" (the same values, gradients and names in less
@@ -441,9 +472,13 @@ def build_supernet(
     checked, mistakes = read_settings(settings_model(type(chosen)), size, names)  # type: ignore[arg-type]
     _refuse(mistakes)
     sized: Space = dataclasses.replace(chosen, **{key: getattr(checked, key) for key in size})
-    shape = _words(vocabulary) if sized.modality == "text" else Shape(classes, in_channels, side)
-    _refuse(sized.check_size(shape))
-    return sized.supernet(shape, form=form)
+    if shape is None and sized.modality not in ("images", "text"):
+        raise RecipeError(
+            f"shape: must be given for {sized.name}, which reads {sized.modality}: TensorShape(sizes, outputs)"
+        )
+    usual = _words(vocabulary) if sized.modality == "text" else Shape(classes, in_channels, side)
+    _refuse(sized.check_size(shape or usual))
+    return sized.supernet(shape or usual, form=form)
 
 
 def _words(vocabulary: int) -> TextShape:

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from diffnas.core.genotype import Genotype
+from diffnas.core.modality import Modality
 from diffnas.core.settings import settings_model
 from diffnas.core.space import Space
 from diffnas.data import DATA
-from diffnas.data.registered import ImageSet, TextSet, data_info, text_info
+from diffnas.data.registered import TENSORS, ImageSet, TensorSet, TextSet, data_info, text_info
 from diffnas.data.texts import TEXTS
 from diffnas.errors import GenotypeError, PluginError
 from diffnas.spaces.darts_cnn.layout import SEARCHED_OPS
@@ -60,11 +61,21 @@ METHODS: dict[str, Any] = {
 }
 """A class, as plug-ins register it, or where it is, `module:class`."""
 
-REGISTRIES: dict[str, dict[str, Any]] = {"space": SPACES, "method": METHODS}
+TASKS: dict[str, Any] = {
+    "classification": "diffnas.tasks.classification:Classification",
+    "language": "diffnas.tasks.language:LanguageTask",
+    "regression": "diffnas.tasks.regression:Regression",
+}
+
+REGISTRIES: dict[str, dict[str, Any]] = {"space": SPACES, "method": METHODS, "task": TASKS}
 """The sections of a recipe whose `name` chooses a class, whose fields are the section's other keys."""
 
+MODALITIES: dict[str, Modality] = {}
+"""The modalities of plug-ins; `diffnas.recipe.modalities` has ours."""
+
 T = TypeVar("T")
-Kind = Literal["method", "space", "data", "op"]
+Kind = Literal["method", "space", "data", "op", "task", "modality"]
+OWN_MODALITIES = {"images", "text", "tensors"}
 NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 LONGEST = 50
 NEEDED = ("modality", "size", "cells", "supernet", "network", "costs", "check_size", "narrow")  # what a space must have
@@ -133,7 +144,9 @@ def space_of(genotype: Genotype) -> Space:
 
 
 def register(thing: T) -> T:
-    """Registers a method or space (a class), an `Op`, `ImageSet` or `TextSet` under its name and returns it; also a decorator.
+    """Registers a thing under its name and returns it; also a decorator.
+
+    It may be a method, space or task (a class), an `Op`, an `ImageSet`, `TextSet` or `TensorSet`, or a `Modality`.
 
     The same module may register a name again.  Raises `PluginError` for a name that is taken, and for a thing that commands
     could not use.
@@ -153,6 +166,8 @@ def register_for(owner: Owner, thing: T) -> T:
     _check(kind, name, thing)
     _add(kind, name, thing)
     OWNERS[kind, name] = owner
+    if isinstance(thing, Modality):
+        OWNERS.update({("data", data): owner for data in thing.sets})
     return thing
 
 
@@ -171,16 +186,19 @@ def digest_of(path: Path) -> str:
 
 
 def _kind_and_name(thing: Any) -> tuple[Kind, str]:
-    if isinstance(thing, Op | ImageSet | TextSet):
-        kind: Kind = "op" if isinstance(thing, Op) else "data"
+    if isinstance(thing, Op | ImageSet | TextSet | TensorSet | Modality):
+        kinds: dict[type, Kind] = {Op: "op", Modality: "modality"}
+        kind: Kind = kinds.get(type(thing), "data")
     elif isinstance(thing, type) and _is_method(thing):
         kind = "method"
+    elif isinstance(thing, type) and _is_task(thing):
+        kind = "task"
     elif isinstance(thing, type) and all(hasattr(thing, name) for name in ("cells", "supernet", "network")):
         kind = "space"
     else:
         raise PluginError(
-            f"register: {thing!r:.80} is no method or space (a class that derives from diffnas.Method, or has cells, supernet"
-            " and network), no diffnas.Op, no diffnas.ImageSet and no diffnas.TextSet"
+            f"register: {thing!r:.80} is no method, task or space (a class that derives from diffnas.Method or diffnas.Task, or"
+            " has cells, supernet and network), no diffnas.Op, ImageSet, TextSet, TensorSet or Modality"
         )
     name = getattr(thing, "name", None)
     if not isinstance(name, str) or not NAME.fullmatch(name) or len(name) > LONGEST:
@@ -198,6 +216,12 @@ def _is_method(cls: type) -> bool:
     return issubclass(cls, Method)
 
 
+def _is_task(cls: type) -> bool:
+    from diffnas.tasks.base import Task  # needs torch
+
+    return issubclass(cls, Task)
+
+
 def _called(thing: Any) -> str:
     return thing.__name__ if isinstance(thing, type) else type(thing).__name__
 
@@ -205,7 +229,9 @@ def _called(thing: Any) -> str:
 def names_of(kind: Kind) -> set[str]:
     """Returns the names that are taken: built-in ones, and those registered by plug-ins."""
     if kind == "data":
-        return {*DATA, *TEXTS}
+        return {*DATA, *TEXTS, *TENSORS, *(name for modality in MODALITIES.values() for name in modality.sets)}
+    if kind == "modality":
+        return {*OWN_MODALITIES, *MODALITIES}
     return set(SEARCHED_OPS) if kind == "op" else set(REGISTRIES[kind])
 
 
@@ -216,11 +242,37 @@ def _check(kind: Kind, name: str, thing: Any) -> None:
     elif isinstance(thing, ImageSet):
         if not thing.classes or len(set(thing.classes)) < len(thing.classes):
             raise PluginError(f"data {name!r}: classes must be names, each once")
+    elif isinstance(thing, TensorSet):
+        _check_tensors(thing)
+    elif isinstance(thing, Modality):
+        _check_modality(thing)
     elif kind != "data":
         lacking = [part for part in NEEDED if kind == "space" and not hasattr(thing, part)]
         if lacking:
             raise PluginError(f"space {name!r}: lacks {', '.join(lacking)} (see docs/add-a-space.md)")
         _check_settings(kind, name, thing)
+
+
+def _check_tensors(thing: TensorSet) -> None:
+    """Raises `PluginError` where the sizes of a data set of tensors make no sense."""
+    if not thing.shape.sizes or min((*thing.shape.sizes, thing.shape.outputs)) < 1:
+        raise PluginError(f"data {thing.name!r}: sizes and outputs must be at least 1; got {thing.shape}")
+    if thing.classes and len(set(thing.classes)) != thing.shape.outputs:
+        raise PluginError(f"data {thing.name!r}: classes must be names, each once, as many as its outputs")
+
+
+def _check_modality(modality: Modality) -> None:
+    """Raises `PluginError` where a modality lacks what commands need, or its sections are no settings."""
+    if modality.reading is None:
+        raise PluginError(f"modality {modality.name!r}: needs a reading (see docs/plugins.md)")
+    taken = sorted(names_of("data") & set(modality.sets))
+    if taken and modality.name not in MODALITIES:
+        raise PluginError(f"modality {modality.name!r}: data sets {', '.join(taken)} exist already; choose other names")
+    for section, cls in modality.sections.items():
+        try:
+            settings_model(cls)
+        except Exception as error:  # noqa: BLE001 (whatever an annotation that is no setting makes of it)
+            raise PluginError(f"modality {modality.name!r}: section {section} cannot hold settings: {error}") from None
 
 
 def _check_settings(kind: Kind, name: str, cls: Any) -> None:
@@ -261,9 +313,13 @@ def _add(kind: Kind, name: str, thing: Any) -> None:
         OPS[name] = lambda channels, stride, affine, norm: thing.build(channels, stride, affine)
         if name not in SEARCHED_OPS:
             SEARCHED_OPS.append(name)
+    elif kind == "modality":
+        MODALITIES[name] = thing
     elif kind == "data":
         if isinstance(thing, TextSet):
             TEXTS[name] = text_info(thing)
+        elif isinstance(thing, TensorSet):
+            TENSORS[name] = thing
         else:
             DATA[name] = data_info(thing)
     else:

@@ -20,7 +20,7 @@ from diffnas.engine import Search
 from diffnas.engine.method import Method
 from diffnas.engine.stage import Clock, Stage, Transition
 from diffnas.registry import METHODS, SPACES, choice_class
-from diffnas.tasks.images import ImageTask
+from diffnas.tasks.classification import Classification
 from diffnas.tasks.language import LanguageTask
 
 EPOCHS = 12
@@ -122,7 +122,7 @@ def build(pair: Pair, seed: int = 0) -> Search:
         arch=arch,
         weights_optimizer=torch.optim.SGD(supernet.parameters(), 0.05, 0.9, weight_decay=3e-4),
         arch_optimizer=torch.optim.Adam([{"params": list(arch.parameters())}], 3e-2, (0.5, 0.999)),
-        task=ImageTask() if space.modality == "images" else LanguageTask(),
+        task=Classification() if space.modality == "images" else LanguageTask(),
         seed=seed,
         clip=5.0,
         clock=Clock(epochs=stage.epochs, epoch=stage.warmup, stage_epoch=stage.warmup, total=stage.warmup),

@@ -26,7 +26,7 @@ from diffnas.data.images import Images
 from diffnas.engine import Search
 from diffnas.engine.stage import Clock
 from diffnas.registry import METHODS, choice_class
-from diffnas.tasks.images import ImageTask
+from diffnas.tasks.classification import Classification
 from diffnas.tasks.language import LanguageTask
 
 META = torch.device("meta")
@@ -115,7 +115,7 @@ def step_of(method: Any, space: Any, form: Any) -> Callable[[], Any]:
         arch=arch,
         weights_optimizer=torch.optim.SGD(supernet.parameters(), 0.05, 0.9, weight_decay=3e-4, foreach=True),
         arch_optimizer=torch.optim.Adam([{"params": list(arch.parameters())}], 3e-2, (0.5, 0.999), weight_decay=1e-3),
-        task=ImageTask() if images else LanguageTask(),
+        task=Classification() if images else LanguageTask(),
         ahead_clip=None if images else 0.25,
         clock=Clock(epochs=12, epoch=stage.warmup + 1, stage_epoch=stage.warmup + 1),
     )

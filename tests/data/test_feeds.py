@@ -150,17 +150,17 @@ def test_a_step_beyond_the_epoch_is_an_index_error(step: int) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"batch": 0}, "weights: a batch of 0 cannot be drawn from 23 images"),
-        ({"batch": 24, "order": "fresh"}, "a batch of 24 cannot be drawn from 23 images"),
-        ({"batch": 24, "order": "cycle", "steps": 2}, "a batch of 24 cannot be drawn from 23 images"),
+        ({"batch": 0}, "weights: a batch of 0 cannot be drawn from 23 samples"),
+        ({"batch": 24, "order": "fresh"}, "a batch of 24 cannot be drawn from 23 samples"),
+        ({"batch": 24, "order": "cycle", "steps": 2}, "a batch of 24 cannot be drawn from 23 samples"),
         ({"order": "cycle"}, "order cycle needs the steps of an epoch"),
         ({"order": "random"}, "order 'random' is none of shuffle, fresh, cycle, sequential"),
-        ({"steps": 6}, "6 batches of 5 do not fit 23 images"),
-        ({"steps": 0}, "0 batches of 5 do not fit 23 images"),
+        ({"steps": 6}, "6 batches of 5 do not fit 23 samples"),
+        ({"steps": 0}, "0 batches of 5 do not fit 23 samples"),
         ({"indices": torch.tensor([], dtype=torch.int64)}, "needs one or more indices"),
         ({"indices": torch.tensor([0.5])}, "needs one or more indices, int64 [M]"),
-        ({"indices": torch.tensor([23])}, "an index is outside of the 23 images"),
-        ({"indices": torch.tensor([-1])}, "an index is outside of the 23 images"),
+        ({"indices": torch.tensor([23])}, "an index is outside of the 23 samples"),
+        ({"indices": torch.tensor([-1])}, "an index is outside of the 23 samples"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(options: dict[str, Any], text: str) -> None:

@@ -40,7 +40,7 @@ from diffnas.methods.pdarts import PDARTS
 from diffnas.methods.smooth_darts import SmoothDARTS
 from diffnas.registry import SPACES, choice_class
 from diffnas.spaces.darts_cnn.space import DartsCNN
-from diffnas.tasks.images import ImageTask
+from diffnas.tasks.classification import Classification
 
 OPS = ("none", "skip_connect", "avg_pool_3x3", "sep_conv_3x3")
 SPACE = DartsCNN(channels=2, layers=3, nodes=3, ops=OPS)
@@ -73,7 +73,7 @@ def build(method: DARTSPT, space: DartsCNN = SPACE, form: Any = "plain", seed: i
         arch=arch,
         weights_optimizer=torch.optim.SGD(supernet.parameters(), 0.0025, 0.9, weight_decay=3e-4),
         arch_optimizer=torch.optim.Adam(arch.parameters(), 3e-4, (0.5, 0.999), weight_decay=1e-3),
-        task=ImageTask(),
+        task=Classification(),
         seed=seed,
         clip=5.0,
         clock=Clock(stage=1, epochs=method.tuning, total=50, selecting=True),

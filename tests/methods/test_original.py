@@ -23,7 +23,7 @@ from diffnas.methods.smooth_darts import SmoothDARTS
 from diffnas.spaces.darts_cnn.layout import OPS
 from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.spaces.nasbench201.space import NASBench201
-from diffnas.tasks.images import ImageTask
+from diffnas.tasks.classification import Classification
 
 KINDS = ("normal", "reduce")
 S5 = OPS[1:]  # without none
@@ -41,7 +41,7 @@ def searched(method: Any, space: Any, side: int = 16, dtype: torch.dtype = torch
         arch=arch,
         weights_optimizer=torch.optim.SGD(supernet.parameters(), 0.025),
         arch_optimizer=torch.optim.Adam(arch.parameters(), 3e-4),
-        task=ImageTask(),
+        task=Classification(),
         clock=Clock(epochs=100),
         shape=Shape(10, 3, side),
     )

@@ -17,11 +17,12 @@ from diffnas.core.mixture import Mix
 from diffnas.core.space import Shape, TextShape
 from diffnas.errors import RunError, UserError, WeightsError
 from diffnas.pipeline import begin
+from diffnas.registry import TASKS
 from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.spaces.darts_rnn.space import DartsRNN
 from diffnas.spaces.nasbench201.space import NASBench201
 from diffnas.spaces.shufflenet_blocks.space import ShuffleNetBlocks
-from diffnas.tasks.images import ImageTask
+from diffnas.tasks.classification import Classification
 
 QUICK = ["data.train_limit=96", "data.test_limit=64", "space.layers=3", "search.epochs=1", "train.epochs=2"]
 OPS = ("skip_connect", "max_pool_3x3", "sep_conv_3x3", "dil_conv_5x5")
@@ -80,7 +81,7 @@ def recipe(*more: str) -> Any:
     return diffnas.read_recipe("darts-digits-tiny", [*QUICK, *more])
 
 
-class Stopping(ImageTask):
+class Stopping(Classification):
     """Stops a training at its first step."""
 
     def loss(self, net: Any, batch: Any) -> Any:
@@ -93,7 +94,7 @@ def test_a_training_begins_with_the_search_and_resumes(searched: diffnas.Run, mo
     facts = json.loads((searched.train("whole").path / "environment.json").read_text())["init"]
     assert facts["from"] == "search" and facts["path"] == str(searched.path) and len(facts["digest"]) == 64
     with monkeypatch.context() as patched:  # before there is a checkpoint
-        patched.setattr("diffnas.pipeline.sources.images.ImageTask", Stopping)
+        patched.setitem(TASKS, "classification", Stopping)
         with pytest.raises(KeyboardInterrupt):
             diffnas.train(searched, recipe(), searched, init="search", name="part")
     assert not list(searched.train("part").path.glob("checkpoint/*"))
@@ -121,7 +122,7 @@ def test_how_it_begins_is_written_before_it_can_be_resumed(searched: diffnas.Run
 
 def test_it_resumes_from_the_search_as_it_was_only(searched: diffnas.Run, monkeypatch: Any) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("diffnas.pipeline.sources.images.ImageTask", Stopping)
+        patched.setitem(TASKS, "classification", Stopping)
         with pytest.raises(KeyboardInterrupt):
             diffnas.train(searched, recipe(), searched, init="search", name="part")
     diffnas.search(recipe("search.epochs=2"), searched, resume=True)

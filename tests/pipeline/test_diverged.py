@@ -23,7 +23,7 @@ from diffnas.errors import Diverged, RecipeError
 from diffnas.methods.darts import DARTS
 from diffnas.recipe.recipe import Recipe
 from diffnas.runtime.checkpoint import load_checkpoint
-from diffnas.tasks.images import ImageTask
+from diffnas.tasks.classification import Classification
 
 SMALL = ["space.channels=2", "space.layers=1", "space.nodes=1", "data.train_limit=128", "data.test_limit=100"]
 SMALL += ["search.validate_every=0", "train.layers=1", "train.channels=2"]
@@ -136,13 +136,13 @@ def test_losses_of_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     genotype = diffnas.load_genotype("darts-v2")
     with pytest.raises(Diverged, match="epoch 1 .*not finite: the training has diverged; lower the learning rate"):
         diffnas.train(genotype, tiny("train.lr=1e30", "train.clip=null"), tmp_path / "a")
-    whole = ImageTask.loss
+    whole = Classification.loss
 
-    def loss(self: ImageTask, net: Any, batch: Any) -> Loss:
+    def loss(self: Classification, net: Any, batch: Any) -> Loss:
         found = whole(self, net, batch)
         return found if found.value.requires_grad else replace(found, value=found.value * math.inf)
 
-    monkeypatch.setattr(ImageTask, "loss", loss)
+    monkeypatch.setattr(Classification, "loss", loss)
     with pytest.raises(Diverged, match="the test loss of epoch 1 is not finite"):
         diffnas.train(genotype, tiny(), tmp_path / "b")
     for name in ("a", "b"):

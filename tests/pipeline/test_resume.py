@@ -25,7 +25,7 @@ from diffnas.pipeline.environment import as_begun
 from diffnas.recipe.recipe import Recipe
 from diffnas.runtime.checkpoint import load_checkpoint
 from diffnas.runtime.run_folder import Part
-from diffnas.tasks.images import ImageTask
+from diffnas.tasks.classification import Classification
 
 NAME = "darts-digits-tiny-seed0"
 SMALL = ["space.channels=2", "space.layers=1", "space.nodes=1", "data.train_limit=128", "data.test_limit=100"]
@@ -390,7 +390,7 @@ def test_weights_of_a_training_that_goes_on_are_kept_beside(
     diffnas.test(run)
     weights, test = (part / "weights.safetensors").read_bytes(), (part / "test.json").read_bytes()
     with monkeypatch.context() as patch:
-        at_step(patch, 2, stop, ImageTask, "loss")
+        at_step(patch, 2, stop, Classification, "loss")
         with pytest.raises(Interrupted):
             diffnas.train(None, tiny("train.epochs=2"), run, resume=True)
     with pytest.raises(RunError, match=r"weights\.safetensors: is missing; finish the training"):
@@ -406,7 +406,7 @@ def test_a_training_ends_after_the_epochs_it_has_begun(
 ) -> None:
     genotype = diffnas.load_genotype("darts-v2")
     with monkeypatch.context() as patch:
-        at_step(patch, 6, stop, ImageTask, "loss")  # four steps an epoch
+        at_step(patch, 6, stop, Classification, "loss")  # four steps an epoch
         with pytest.raises(Interrupted):
             diffnas.train(genotype, tiny("train.epochs=3"), tmp_path)
     diffnas.train(None, tiny("train.epochs=1"), tmp_path, resume=True)
@@ -463,7 +463,7 @@ def test_a_training_whose_folder_is_gone_stops_and_makes_no_other(
     away: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
-    at_step(monkeypatch, 6, lambda step: away(folder), ImageTask, "loss")
+    at_step(monkeypatch, 6, lambda step: away(folder), Classification, "loss")
     with pytest.raises(RunError, match=f"{NAME}: was moved or removed while the run worked in it"):
         diffnas.train(diffnas.load_genotype("darts-v2"), tiny(), folder)
     assert not [path for path in folder.rglob("*") if path.is_file()] and (away is exchange or not folder.exists())

@@ -17,7 +17,8 @@ import diffnas
 from diffnas.errors import Interrupted, RecipeError, RunError, UserError, WeightsError
 from diffnas.pipeline.evaluate import Evaluation
 from diffnas.recipe.recipe import Recipe
-from diffnas.tasks.images import ImageTask
+from diffnas.registry import TASKS
+from diffnas.tasks.classification import Classification
 
 NAME = "darts-digits-tiny-seed0"
 
@@ -77,7 +78,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(at: int, tmp_path: Path, monkeyp
     whole = diffnas.train(genotype, recipe, tmp_path / "whole")
     seen = 0
 
-    class Stopping(ImageTask):
+    class Stopping(Classification):
         def loss(self, net: Any, batch: Any) -> Any:
             nonlocal seen
             seen += 1
@@ -86,7 +87,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(at: int, tmp_path: Path, monkeyp
             return super().loss(net, batch)
 
     with monkeypatch.context() as patched:
-        patched.setattr("diffnas.pipeline.sources.images.ImageTask", Stopping)
+        patched.setitem(TASKS, "classification", Stopping)
         with pytest.raises(
             Interrupted, match="stopped by SIGINT; a checkpoint is written; go on with: diffnas train --resume"
         ):
@@ -102,13 +103,13 @@ def test_a_stopped_training_goes_on_bit_for_bit(at: int, tmp_path: Path, monkeyp
 def test_drop_path_grows_and_cutout_cuts(tmp_path: Path, monkeypatch: Any) -> None:
     seen = []
 
-    class Watching(ImageTask):
+    class Watching(Classification):
         def loss(self, net: Any, batch: Any) -> Any:
             if getattr(net, "training", False):
                 seen.append((float(net.drop_path), net.drops))
             return super().loss(net, batch)
 
-    monkeypatch.setattr("diffnas.pipeline.sources.images.ImageTask", Watching)
+    monkeypatch.setitem(TASKS, "classification", Watching)
     diffnas.train(diffnas.load_genotype("darts-v2"), tiny("train.drop_path=0.4", "train.epochs=4"), tmp_path)
     assert sorted(set(seen)) == [(pytest.approx(0.4 * epoch / 4), True) for epoch in range(4)]
 

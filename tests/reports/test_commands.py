@@ -14,7 +14,7 @@ from diffnas.pipeline.evaluate import evaluate
 from diffnas.pipeline.sizes import size_facts
 from diffnas.pipeline.sources import images
 from diffnas.pipeline.sources.images import load_data
-from diffnas.tasks.images import ImageTask
+from diffnas.tasks.classification import Classification
 
 TINY = ["data.train_limit=64", "data.test_limit=64", "search.epochs=1", "train.epochs=1", "search.batch=16"]
 TINY += ["train.layers=1", "train.channels=2", "train.batch=16", "search.validate_every=0"]
@@ -76,11 +76,11 @@ def test_rows_of_the_matrix_are_true_classes() -> None:
     recipe = diffnas.read_recipe("darts-digits-tiny", TINY)
     data = load_data(recipe)
     feed = images.test_feed(recipe, data, torch.device("cpu"))
-    matrix = evaluate(Always(), ImageTask(), feed, torch.float32, confusion=True).confusion
+    matrix = evaluate(Always(), Classification(), feed, torch.float32, confusion=True).confusion
     assert matrix is not None
     assert [row[3] for row in matrix] == data.test.labels.bincount(minlength=10).tolist()
     assert sum(map(sum, matrix)) == 64 and all(row[k] == 0 for row in matrix for k in range(10) if k != 3)
-    assert evaluate(Always(), ImageTask(), feed, torch.float32).per_class(("a",)) == {}
+    assert evaluate(Always(), Classification(), feed, torch.float32).per_class(("a",)) == {}
 
 
 def test_a_page_that_fails_costs_one_line(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

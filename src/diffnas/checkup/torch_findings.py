@@ -22,7 +22,7 @@ from diffnas.recipe.schema import ImageSearch
 from diffnas.runtime.device import no_compiler
 from diffnas.runtime.room import in_words, lack_of_room
 from diffnas.runtime.terminal import say
-from diffnas.tasks.images import ImageTask
+from diffnas.tasks.classification import Classification
 
 SIZE = ["space.channels=8", "space.layers=2", "space.nodes=2", "data.side=8"]
 
@@ -124,7 +124,7 @@ def _step(form: str, device: torch.device) -> tuple[float, float]:
     batch = Batch(images.to(device, memory_format=torch.channels_last), targets.to(device))
     stage = recipe.method.stages(1, recipe.space.size)[0]
     search = build(
-        recipe, recipe.space, stage, Clock(), CosineSGD(recipe.search.weights), 1.0, device, {}, shape, ImageTask()
+        recipe, recipe.space, stage, Clock(), CosineSGD(recipe.search.weights), 1.0, device, {}, shape, Classification()
     )
     for _ in range(2):
         started = time.monotonic()

@@ -11,23 +11,23 @@ from typing import Any
 
 from diffnas.core.published_genotypes import PUBLISHED
 from diffnas.core.settings import settings_model
-from diffnas.data import DATA
-from diffnas.data.texts import TEXTS
 from diffnas.plugins import load_installed
 from diffnas.recipe.keys import Key, model_keys, recipe_keys
+from diffnas.recipe.modalities import data_sets
 from diffnas.recipe.recipe import recipe_names, recipe_summary
-from diffnas.registry import METHODS, SPACES, choice_class
+from diffnas.registry import METHODS, SPACES, TASKS, choice_class
 from diffnas.runtime.yaml_text import to_flow_yaml
 
 Rows = list[tuple[str, ...]]
 
 
 def listing(what: str) -> Iterator[str]:
-    """Yields the lines of one list: methods, spaces, data, recipes, genotypes or keys."""
+    """Yields the lines of one list: methods, spaces, tasks, data, recipes, genotypes or keys."""
     lists: dict[str, Callable[[], Rows]] = {
         "methods": _methods,
         "spaces": lambda: [(name, _line(choice_class("space", name))) for name in SPACES],
-        "data": lambda: sorted((name, info.about) for infos in (DATA, TEXTS) for name, info in infos.items()),
+        "tasks": lambda: [(name, _line(choice_class("task", name))) for name in TASKS],
+        "data": lambda: sorted((name, info.about) for name, info in data_sets().items()),
         "recipes": _recipes,
         "genotypes": lambda: [(name, entry[0]) for name, entry in PUBLISHED.items()],
         "keys": _keys,

@@ -531,6 +531,7 @@ class Listing(StrEnum):
 
     methods = "methods"
     spaces = "spaces"
+    tasks = "tasks"
     data = "data"
     recipes = "recipes"
     genotypes = "genotypes"
@@ -542,7 +543,7 @@ def list_(
     what: Annotated[Listing, typer.Argument(help="What to list.")],
     plugins: Plugins = None,
 ) -> None:
-    """List methods, spaces, data sets, recipes, published genotypes, or every recipe key."""
+    """List methods, spaces, tasks, data sets, recipes, published genotypes, or every recipe key."""
     from diffnas.cli.listing import listing
 
     _print(*listing(what.value))

@@ -8,6 +8,7 @@ normalisation, activations and additions count 0.  Published figures often follo
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffnas.core.space import Shape, TextShape
+from diffnas.core.space import AnyShape, Shape, TensorShape, TextShape
 from diffnas.errors import UserError
 
 RULE = (
@@ -44,7 +45,7 @@ class Counts:
     auxiliary: int
 
 
-def count(network: nn.Module, shape: Shape | TextShape | Sequence[int]) -> Counts:
+def count(network: nn.Module, shape: AnyShape | Sequence[int]) -> Counts:
     """Counts parameters and multiply-adds of `network` for one input of `shape`, [C, H, W] or [1, C, H, W].
 
     Of a language model it is the size for one word.  Raises `UserError` where the network cannot read such an input.
@@ -56,9 +57,10 @@ def count(network: nn.Module, shape: Shape | TextShape | Sequence[int]) -> Count
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             twin(_sample(shape))
     except (TypeError, ValueError, RuntimeError, IndexError) as error:
-        what = f"{shape.vocabulary} words" if isinstance(shape, TextShape) else f"an image {shape}"
+        what = f"{shape.vocabulary} words" if isinstance(shape, TextShape) else f"an input {shape}"
         raise UserError(
-            f"count: the network cannot read {what}; give [C, H, W] for images, or TextShape(V) for a language model"
+            f"count: the network cannot read {what}; give [C, H, W] for images, TextShape(V) for a language model, or"
+            " TensorShape for tensors"
         ) from error
     return Counts(_parameters(network) - auxiliary, counter.get_total_flops() // 2, auxiliary)
 
@@ -96,10 +98,10 @@ def _layer_by_layer(module: nn.Module, shape: Any, rule: Callable[[nn.Module, Te
 
 
 def _snas(layer: nn.Module, x: Tensor, y: Tensor) -> Resources:
-    if isinstance(layer, nn.Conv2d):
-        weights, pixels = layer.weight.numel(), y.shape[2] * y.shape[3]
-        read = pixels * layer.stride[0] * layer.stride[1] * layer.in_channels
-        return Resources(weights, weights * pixels, read + y.numel() + weights)
+    if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        weights, places = layer.weight.numel(), math.prod(y.shape[2:])
+        read = places * math.prod(layer.stride) * layer.in_channels
+        return Resources(weights, weights * places, read + y.numel() + weights)
     if isinstance(layer, nn.MaxPool2d | nn.AvgPool2d):
         return Resources(0, int(layer.kernel_size) ** 2 * y.numel(), x.numel() + y.numel())  # type: ignore[arg-type]
     return Resources(0, 0, x.numel() + y.numel() if isinstance(layer, nn.Identity) else 0)
@@ -115,11 +117,11 @@ def _mmrazor(layer: nn.Module, x: Tensor, y: Tensor) -> int:
     return x.numel() if isinstance(layer, (nn.ReLU, *POOLS)) else 0
 
 
-def _sample(shape: Shape | TextShape | Sequence[int]) -> Any:
+def _sample(shape: AnyShape | Sequence[int]) -> Any:
     """Returns one input on the meta device: only its shape matters."""
     if isinstance(shape, TextShape):
         return torch.zeros(1, 1, dtype=torch.int64, device="meta"), None
-    sizes = (shape.channels, shape.side, shape.side) if isinstance(shape, Shape) else tuple(shape)[-3:]
+    sizes = shape.sizes if isinstance(shape, Shape | TensorShape) else tuple(shape)[-3:]
     return torch.empty(1, *sizes, device="meta")
 
 

@@ -27,6 +27,16 @@ class Shape:
     channels: int = 3
     side: int = 32
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """[C, H, W] of one input."""
+        return self.channels, self.side, self.side
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs, one for each class."""
+        return self.classes
+
 
 @dataclass(frozen=True)
 class TextShape:
@@ -35,8 +45,20 @@ class TextShape:
     vocabulary: int
 
 
-Modality = Literal["images", "text"]
-"""What the networks of a space read: a `Shape` is asked of the first, `TextShape` of the second."""
+@dataclass(frozen=True)
+class TensorShape:
+    """The inputs and outputs of a network of tensors: inputs [N, *sizes] and `outputs` numbers for each."""
+
+    sizes: tuple[int, ...]
+    outputs: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sizes", tuple(self.sizes))  # files hold lists
+
+
+AnyShape = Any
+"""What a network reads and puts out: a `Shape` (images), `TextShape` (text), `TensorShape` (tensors), or what a modality of
+a plug-in says of its own."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +77,15 @@ differentiable; `plain` is written to be read."""
 
 
 class Space(Protocol):
-    """A search space; `spaces/NAME/space.py` holds one.  A `shape` is a `Shape` or `TextShape`, as `modality` says."""
+    """A search space; `spaces/NAME/space.py` holds one.  Its `modality` says which kind of `shape` it is asked with."""
 
     @property
     def name(self) -> str:
         """The name recipes and genotypes use."""
 
     @property
-    def modality(self) -> Modality:
-        """The data that the networks read: "images" or "text"."""
+    def modality(self) -> str:
+        """The name of what the networks read: "images", "text", "tensors", or a modality of a plug-in."""
 
     @property
     def size(self) -> Size:

@@ -48,8 +48,8 @@ class EpochFeed:
         return (self[step] for step in range(len(self)))
 
 
-class Feed:
-    """Batches of (a part of) a set of images, on the device where the images are.
+class Sampler:
+    """The order in which epochs visit `count` samples, or those at `indices` [M] int64.
 
     `order` is one of
     - "shuffle": each epoch visits every sample once in a new order; the last batch may be smaller;
@@ -57,43 +57,29 @@ class Feed:
     - "cycle": shuffled rounds one after another without a seam at the end of an epoch, full batches always;
     - "sequential": as stored and not augmented, for testing.
 
-    `indices` [M] int64 says which images (all by default).  `steps` is the number of batches of an epoch: needed for
-    "cycle", at most the default ceil(M / batch) for "shuffle" and "sequential".  Raises `DataError` for a batch, steps
-    or indices that do not fit.
+    `steps` is the number of batches of an epoch: needed for "cycle", at most the default ceil(M / batch) for "shuffle" and
+    "sequential".  Raises `DataError` for a batch, steps or indices that do not fit.
     """
 
     def __init__(
         self,
-        images: Images,
+        count: int,
         indices: Tensor | None,
         batch: int,
-        augment: Augment,
         *,
         seed: int,
         name: str,
-        order: Order = "shuffle",
+        order: str = "shuffle",
         steps: int | None = None,
     ) -> None:
-        self.images, self.batch, self.augment = images, batch, augment
-        self.indices = torch.arange(len(images)) if indices is None else indices.cpu()
+        self.count, self.batch = count, batch
+        self.indices = torch.arange(count) if indices is None else indices.cpu()
         self.seed, self.name, self.order = seed, name, order
         self._check(steps)
         self.steps = steps if steps is not None else -(-len(self.indices) // batch)
 
     def __len__(self) -> int:
         return self.steps
-
-    def epoch(self, epoch: int) -> EpochFeed:
-        """The batches of `epoch`: all its random numbers are drawn here and moved to the device once."""
-        device, side = self.images.pixels.device, self.images.pixels.shape[-1]
-        index = self.indices[self._positions(epoch)].to(device)
-        draws = None
-        if self.order != "sequential":
-            # a stream of its own, so that the order of the samples does not decide their crops
-            stream = generator(self.seed, f"{self.name}.augment", epoch)
-            draws = self.augment.draw(len(index), side, stream).to(device)
-        labels = self.images.labels.index_select(0, index)
-        return EpochFeed(self.images.pixels, index, labels, draws, self.augment, self.batch)
 
     def _positions(self, epoch: int) -> Tensor:
         """Returns the positions of `indices` that an epoch visits, in order: [M] int64 on the CPU."""
@@ -120,12 +106,43 @@ class Feed:
             raise DataError(f"{name}: order {self.order!r} is none of {', '.join(get_args(Order))}")
         if self.indices.dtype != torch.int64 or self.indices.dim() != 1 or not count:
             raise DataError(f"{name}: needs one or more indices, int64 [M]")
-        if int(self.indices.min()) < 0 or int(self.indices.max()) >= len(self.images):
-            raise DataError(f"{name}: an index is outside of the {len(self.images)} images")
+        if int(self.indices.min()) < 0 or int(self.indices.max()) >= self.count:
+            raise DataError(f"{name}: an index is outside of the {self.count} samples")
         endless = self.order in ("fresh", "cycle")
         if self.batch < 1 or (endless and self.batch > count):
-            raise DataError(f"{name}: a batch of {self.batch} cannot be drawn from {count} images")
+            raise DataError(f"{name}: a batch of {self.batch} cannot be drawn from {count} samples")
         if steps is None and self.order == "cycle":
             raise DataError(f"{name}: order cycle needs the steps of an epoch")
         if steps is not None and (steps < 1 or (not endless and (steps - 1) * self.batch >= count)):
-            raise DataError(f"{name}: {steps} batches of {self.batch} do not fit {count} images")
+            raise DataError(f"{name}: {steps} batches of {self.batch} do not fit {count} samples")
+
+
+class Feed(Sampler):
+    """Batches of (a part of) a set of images, on the device where the images are; orders are those of `Sampler`."""
+
+    def __init__(
+        self,
+        images: Images,
+        indices: Tensor | None,
+        batch: int,
+        augment: Augment,
+        *,
+        seed: int,
+        name: str,
+        order: Order = "shuffle",
+        steps: int | None = None,
+    ) -> None:
+        super().__init__(len(images), indices, batch, seed=seed, name=name, order=order, steps=steps)
+        self.images, self.augment = images, augment
+
+    def epoch(self, epoch: int) -> EpochFeed:
+        """The batches of `epoch`: all its random numbers are drawn here and moved to the device once."""
+        device, side = self.images.pixels.device, self.images.pixels.shape[-1]
+        index = self.indices[self._positions(epoch)].to(device)
+        draws = None
+        if self.order != "sequential":
+            # a stream of its own, so that the order of the samples does not decide their crops
+            stream = generator(self.seed, f"{self.name}.augment", epoch)
+            draws = self.augment.draw(len(index), side, stream).to(device)
+        labels = self.images.labels.index_select(0, index)
+        return EpochFeed(self.images.pixels, index, labels, draws, self.augment, self.batch)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
-from diffnas.core.space import Shape, TextShape
+from diffnas.core.space import AnyShape, Shape, TensorShape, TextShape
 from diffnas.data.decode import Scale
 
 
@@ -22,6 +22,8 @@ class ImageInputs:
     `data` is the name of the data set; `integers` and `floats` are the values that are black and white in files of more than
     8 bits, where there were such.  Raises `ValueError` where `mean` and `std` do not fit each other.
     """
+
+    modality: ClassVar[str] = "images"
 
     data: str
     classes: tuple[str, ...]
@@ -66,6 +68,8 @@ class TextInputs:
     `data` is the name of the text.  Raises `ValueError` where words and counts are not as many.
     """
 
+    modality: ClassVar[str] = "text"
+
     data: str
     words: tuple[str, ...]
     counts: tuple[int, ...]
@@ -87,7 +91,50 @@ class TextInputs:
         return TextShape(len(self.words))
 
 
-Inputs = ImageInputs | TextInputs
+@dataclass(frozen=True)
+class TensorInputs:
+    """Tensors [N, *sizes] as a registered data set has them, for `outputs` numbers each, of which `classes` are the names."""
+
+    modality: ClassVar[str] = "tensors"
+
+    data: str
+    sizes: tuple[int, ...]
+    outputs: int
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require_kinds((*self.sizes, self.outputs), int)
+        _require_kinds(self.classes, str)
+        if not self.sizes or min((*self.sizes, self.outputs)) < 1:
+            raise ValueError("sizes and outputs must be at least 1")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes; none where the outputs are something else."""
+        return self.classes
+
+    @property
+    def shape(self) -> TensorShape:
+        """The shape of the network's inputs and outputs."""
+        return TensorShape(self.sizes, self.outputs)
+
+
+class Inputs(Protocol):
+    """How data become a network's inputs: a frozen dataclass of texts, numbers and tuples of them."""
+
+    modality: ClassVar[str]
+
+    @property
+    def data(self) -> str:
+        """The name of the data set."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the outputs, in order: classes or words."""
+
+    @property
+    def shape(self) -> AnyShape:
+        """The shape of the network's inputs and outputs."""
 
 
 def _require_kinds(values: Sequence[Any], *kinds: type) -> None:
@@ -97,17 +144,24 @@ def _require_kinds(values: Sequence[Any], *kinds: type) -> None:
         raise ValueError(f"{strange.pop().__name__} stands where {kinds[0].__name__} is wanted")
 
 
-def inputs_to_plain(inputs: Inputs) -> dict[str, Any]:
-    """The fields of `inputs` as lists, texts and numbers, for JSON and checkpoints."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(inputs).items()}
+def inputs_to_plain(inputs: Any) -> dict[str, Any]:
+    """The fields of `inputs` as lists, texts and numbers, and its modality, for JSON and checkpoints."""
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(inputs).items()}
+    return {"modality": inputs.modality, **plain}
 
 
-def inputs_from_plain(values: Mapping[str, Any]) -> Inputs:
-    """The inputs among `values`, which may hold other keys; raises `KeyError`, `TypeError` or `ValueError` for damaged ones."""
-    kind: Any = TextInputs if "words" in values else ImageInputs
+KINDS: dict[str, Any] = {kind.modality: kind for kind in (ImageInputs, TextInputs, TensorInputs)}
+
+
+def inputs_from_plain(values: Mapping[str, Any], kinds: Mapping[str, Any] = KINDS) -> Any:
+    """The inputs among `values`, which may hold other keys; `kinds` are their classes by modality.
+
+    Raises `KeyError`, `TypeError` or `ValueError` for damaged ones.
+    """
+    before = "text" if "words" in values else "images"  # the modality was not written at first
+    kind = kinds[values.get("modality", before)]
     plain = {one.name: values[one.name] for one in fields(kind) if one.default is MISSING or one.name in values}
-    inputs: Inputs = kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()})
-    return inputs
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()})
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

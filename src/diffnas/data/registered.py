@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffnas.core.space import TensorShape
 from diffnas.data import DataInfo, Listed, Split
 from diffnas.data.texts import TextInfo
 from diffnas.errors import DataError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Generator, Tensor
 
 PARTS = ("train", "valid", "test")
 
@@ -51,6 +52,30 @@ class TextSet:
     name: str
     read: Callable[[Path | None], Mapping[str, str | Iterable[str]]]
     about: str = ""
+
+
+@dataclass(frozen=True)
+class TensorSet:
+    """A data set of tensors of any shape, defined outside diffnas.
+
+    `read(path)` returns `{"train": (inputs, targets), "test": ...}`, optionally with "valid": inputs [M, *shape.sizes], which
+    become float32, and targets [M, ...] as the task wants them; `path` is the recipe's `data.path`, or None.  `task` is the
+    task where a recipe names none; with `classes`, the targets must be their numbers, int64 [M].  In searches and trainings
+    each batch goes through `augment(inputs, generator)`, on the device of `inputs`; the generator is of the CPU, and the
+    same numbers come from it when a run is resumed.
+    """
+
+    name: str
+    read: Callable[[Path | None], Mapping[str, tuple[Tensor, Tensor]]]
+    shape: TensorShape
+    classes: tuple[str, ...] = ()
+    task: str = "classification"
+    about: str = "tensors of a plug-in"
+    augment: Callable[[Tensor, Generator], Tensor] | None = None
+
+
+TENSORS: dict[str, TensorSet] = {}
+"""The data sets of tensors, all of plug-ins."""
 
 
 def data_info(thing: ImageSet) -> DataInfo:

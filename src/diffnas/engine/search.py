@@ -16,7 +16,7 @@ from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype
 from diffnas.core.mixture import Mix, Mixture, allowed_mask, softmax_allowed
 from diffnas.core.seeds import generator, stream_seed
-from diffnas.core.space import Shape, Space, TextShape
+from diffnas.core.space import AnyShape, Shape, Space
 from diffnas.engine.optim import load_optimizer_state, optimizer_state
 from diffnas.engine.precision import full_float32
 from diffnas.engine.stage import Clock, Use
@@ -89,7 +89,7 @@ class Search:
         precision: torch.dtype = torch.float32,
         clock: Clock | None = None,
         feeds: Mapping[str, Feed] | None = None,
-        shape: Shape | TextShape | None = None,
+        shape: AnyShape | None = None,
         ahead_clip: float | None = None,
     ) -> None:
         self.method, self.space, self.task, self.seed = method, space, task, seed

@@ -64,7 +64,7 @@ class DSNAS(Method):
     @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
         """Checks that the space tells the costs that the cost term needs."""
-        if not self.cost_weight or space.modality == "images":
+        if not self.cost_weight or space.modality != "text":
             return []
         return [("name", f"{space.name} does not say what its ops cost; set method.cost_weight to 0")]
 

@@ -36,7 +36,7 @@ class PCDARTS(Method):
     @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
         """Refuses text spaces: partial channels need a channel axis."""
-        if space.modality == "images":
+        if space.modality != "text":
             return []
         return [
             ("name", f"{space.name} has no channels that ops could see a part of; take another method than pcdarts")

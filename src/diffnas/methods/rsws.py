@@ -122,7 +122,7 @@ class RSWS(Method):
 
     def _cells(self, search: Search) -> dict[str, Cell]:
         """Returns the cells to draw from; for text, the authors leave `none` out as well."""
-        every = self.draw == "all" and search.space.modality == "images"
+        every = self.draw == "all" and search.space.modality != "text"
         return {k: replace(c, excluded=c.excluded - {"none"}) if every else c for k, c in search.space.cells.items()}
 
     def _random(self, search: Search, generator: torch.Generator) -> Genotype:

@@ -24,7 +24,7 @@ from diffnas.core.count import Unit
 from diffnas.core.genotype import Genotype
 from diffnas.core.mixture import Mix, Mixture
 from diffnas.core.settings import setting
-from diffnas.core.space import Shape, Size, Space, TextShape
+from diffnas.core.space import AnyShape, Size, Space
 from diffnas.engine.method import Method
 from diffnas.engine.search import Alphas, Search
 from diffnas.engine.stage import Phase, Stage, Use
@@ -78,7 +78,7 @@ class SNAS(Method):
     @override
     def check_space(self, space: Space) -> list[tuple[str, str]]:
         """Checks that the space tells the costs that the resource term needs."""
-        if not self.resource_weight or space.modality == "images":
+        if not self.resource_weight or space.modality != "text":
             return []
         return [("name", f"{space.name} does not say what its ops cost; set method.resource_weight to 0")]
 
@@ -164,7 +164,7 @@ class LogAlphas(Alphas):
         self.priced = False
         self.resources: dict[str, Tensor] = {}
 
-    def costs(self, mixture: Mixture, space: Space, shape: Shape | TextShape, unit: Unit) -> list[Tensor]:
+    def costs(self, mixture: Mixture, space: Space, shape: AnyShape, unit: Unit) -> list[Tensor]:
         """Per kind of cell, the shares of `mixture` times what `space` says its ops cost, [E, O]."""
         if not self.priced:  # once: counting takes a while
             for kind, rows in space.costs(shape, unit).items():
@@ -173,7 +173,7 @@ class LogAlphas(Alphas):
             self.priced = True
         return [mix.shares() * self.get_buffer(f"cost_{kind}") for kind, mix in mixture.items()]
 
-    def used(self, mixture: Mixture, space: Space, shape: Shape | TextShape) -> list[Tensor]:
+    def used(self, mixture: Mixture, space: Space, shape: AnyShape) -> list[Tensor]:
         """[M, E, 3] per kind: what the sampled ops of every edge use in each of the M cells of the kind, in expectation:
         parameters, multiply-adds, memory."""
         if not self.resources:

@@ -11,7 +11,8 @@ from torch import nn
 
 from diffnas.data.feeds import Feed
 from diffnas.data.windows import TextFeed
-from diffnas.tasks.images import ImageTask
+from diffnas.engine.search import Feed as AnyFeed
+from diffnas.tasks.base import Task
 from diffnas.tasks.language import LanguageTask, Perplexity, perplexity
 
 MOST_CLASSES = 1000  # up to so many a test records which class is taken for which
@@ -32,10 +33,7 @@ class Evaluation:
 
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of `accuracy` as a share of `n` draws (Wilson, 1927)."""
-        z, p, n = 1.959964, self.accuracy, self.n
-        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return max(0.0, middle - half), min(1.0, middle + half)
+        return share_interval(self.accuracy, self.n)
 
     def per_class(self, classes: tuple[str, ...]) -> dict[str, Any]:
         """The images of each class, the right answers among them, and `confusion`; nothing where it was not asked for."""
@@ -50,13 +48,11 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(
-    network: nn.Module, task: ImageTask, feed: Feed, precision: torch.dtype, confusion: bool = False
-) -> Evaluation:
-    """The network's evaluation over one pass of `feed`, in evaluation mode; without label smoothing."""
+def evaluate(network: nn.Module, task: Task, feed: Feed, precision: torch.dtype, confusion: bool = False) -> Evaluation:
+    """The network's evaluation over one pass of `feed` by `task`, in evaluation mode."""
     training = network.training
     network.eval()
-    plain, batches = ImageTask(task.auxiliary), feed.epoch(0)
+    batches = feed.epoch(0)
     sums, counts = None, None
     for step in range(feed.steps):
         batch = batches[step]
@@ -67,7 +63,7 @@ def evaluate(
             return kept[0]
 
         with torch.autocast(batch.inputs.device.type, precision, enabled=precision != torch.float32):
-            loss = plain.loss(net, batch)
+            loss = task.loss(net, batch)
         best = outputs[0].topk(min(5, outputs[0].shape[1]), dim=1).indices
         top5 = (best == batch.targets[:, None]).any(dim=1).sum()
         batch_sums = torch.stack([loss.value.double() * loss.count, loss.correct.double(), top5.double()])
@@ -81,6 +77,30 @@ def evaluate(
     value, right, among = (sums / n).tolist()
     matrix = None if counts is None else tuple(map(tuple, counts.tolist()))
     return Evaluation(value, right, among, n, matrix)
+
+
+def share_interval(share: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of a `share` of `n` draws (Wilson, 1927)."""
+    z, p = 1.959964, share
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+@torch.no_grad()
+def score(network: nn.Module, task: Task, feed: AnyFeed, precision: torch.dtype) -> tuple[float, float, int]:
+    """Mean loss, share of right answers and their number over one pass of `feed`, in evaluation mode."""
+    training = network.training
+    network.eval()
+    sums, n = [], 0
+    for batch in feed.epoch(0):
+        with torch.autocast(batch.inputs.device.type, precision, enabled=precision != torch.float32):
+            loss = task.loss(network, batch)
+        sums.append(torch.stack([loss.value.double() * loss.count, loss.correct.double()]))
+        n += loss.count
+    network.train(training)
+    value, right = (torch.stack(sums).sum(0) / n).tolist()
+    return value, right, n
 
 
 def _confusion(targets: torch.Tensor, answers: torch.Tensor, classes: int) -> torch.Tensor:

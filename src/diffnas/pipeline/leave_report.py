@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from diffnas.core.genotype import Genotype
-from diffnas.core.space import Shape, TextShape
+from diffnas.core.space import AnyShape
 from diffnas.pipeline.environment import NAME as ENVIRONMENT
 from diffnas.pipeline.environment import record
 from diffnas.pipeline.sizes import size_facts
@@ -25,7 +25,7 @@ def record_memory(part: Part, device: torch.device) -> None:
     _try(f"{part.path / ENVIRONMENT}", lambda: record(part, peak_memory=peak_memory(device)))
 
 
-def record_sizes(part: Part, genotype: Genotype, recipe: Recipe, shape: Shape | TextShape) -> None:
+def record_sizes(part: Part, genotype: Genotype, recipe: Recipe, shape: AnyShape) -> None:
     """Writes how large the network of `genotype` is; warns where that cannot be counted."""
     _try(
         f"{part.path / SIZES}",

@@ -8,14 +8,13 @@ import torch
 from torch import nn
 
 from diffnas.core.genotype import Genotype
-from diffnas.core.space import Shape, TextShape
+from diffnas.core.space import AnyShape
 from diffnas.errors import RecipeError
 from diffnas.recipe.recipe import Recipe
-from diffnas.recipe.schema import RATES, TextTrain
 from diffnas.registry import space_of
 
 
-def build(genotype: Genotype, recipe: Recipe, shape: Shape | TextShape, seed: int | None = None) -> nn.Module:
+def build(genotype: Genotype, recipe: Recipe, shape: AnyShape, seed: int | None = None) -> nn.Module:
     """The network of `genotype` for inputs of `shape`; `seed` fixes its fresh weights.
 
     Raises `RecipeError` where the train section asks for what cannot be built, `GenotypeError` for an illegal genotype.
@@ -31,18 +30,7 @@ def build(genotype: Genotype, recipe: Recipe, shape: Shape | TextShape, seed: in
         raise RecipeError(*(f"recipe {recipe.name}: train.{key}: {reason}" for key, reason in refused))
     if seed is not None:
         torch.manual_seed(seed)
-    if isinstance(train, TextTrain):
-        return space.network(genotype, shape, units=train.units, **{rate: settings[rate] for rate in RATES})
-    return space.network(
-        genotype,
-        shape,
-        channels=train.channels,
-        layers=train.layers,
-        stem=train.stem,
-        auxiliary=train.auxiliary,
-        pool_norm=train.pool_norm,
-        drops=train.drop_path > 0,
-    )
+    return space.network(genotype, shape, **train.network_settings())
 
 
 def require_reads(genotype: Genotype, recipe: Recipe) -> None:

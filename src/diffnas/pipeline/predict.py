@@ -37,6 +37,11 @@ def predict(
     network = load_network(run, name, overrides)
     if isinstance(network, TrainedLanguageModel):
         return (_text(network, path, top) for path in paths)
+    if not isinstance(network, TrainedClassifier):
+        kind = network.inputs.modality
+        raise UserError(
+            f"predict reads files of images and text, and this network reads {kind}; use diffnas.load_network"
+        )
     return _images(network, [file for path in paths for file in _files(path)], top)
 
 

@@ -15,7 +15,7 @@ from diffnas.data.inputs import Inputs, inputs_from_plain, inputs_to_plain, list
 from diffnas.errors import CheckpointError, Diverged, Interrupted
 from diffnas.pipeline.environment import makers, record_attempt
 from diffnas.pipeline.sources.base import Source, Task
-from diffnas.pipeline.sources.load import load_source
+from diffnas.pipeline.sources.load import input_kinds, load_source
 from diffnas.recipe.plugins_used import record_of as recorded_plugins
 from diffnas.recipe.recipe import Recipe, flat_values
 from diffnas.runtime.checkpoint import save_checkpoint
@@ -58,7 +58,8 @@ def stored_inputs(part: Part, checkpoint: Mapping[str, Any]) -> Inputs | None:
     if "inputs" not in checkpoint:
         return None
     try:
-        return inputs_from_plain(checkpoint["inputs"])
+        inputs: Inputs = inputs_from_plain(checkpoint["inputs"], input_kinds())
+        return inputs
     except (KeyError, TypeError, ValueError) as error:
         raise checkpoint_mismatch(part) from error
 

@@ -11,23 +11,21 @@ from torch import nn
 
 from diffnas.core.count import MMRAZOR_RULE, RULE, count, mmrazor_flops
 from diffnas.core.genotype import Genotype
-from diffnas.core.space import Shape, TextShape
+from diffnas.core.space import AnyShape, Shape, TensorShape, TextShape
 from diffnas.errors import WeightsError
 from diffnas.pipeline.network import build, require_reads
 from diffnas.pipeline.session import checkpoint_mismatch, stored_inputs
 from diffnas.pipeline.sources.load import read_shape
 from diffnas.pipeline.weights import own_shape
 from diffnas.recipe.recipe import Recipe, read_recipe
-from diffnas.recipe.schema import ImageTrain, TextTrain
+from diffnas.recipe.schema import ImageTrain, SampleTrain, TextTrain
 from diffnas.registry import space_of
 from diffnas.runtime.checkpoint import load_checkpoint
 from diffnas.runtime.console import log
 from diffnas.runtime.run_folder import Part, Run, open_run
 
 
-def size_lines(
-    genotype: Genotype, recipe: str | Recipe | None = None, shape: Shape | TextShape | None = None
-) -> Iterator[str]:
+def size_lines(genotype: Genotype, recipe: str | Recipe | None = None, shape: AnyShape | None = None) -> Iterator[str]:
     """Lines with parameters and multiply-adds at a recipe's size, or at the usual sizes of papers.
 
     `shape` is what the recipe's networks read, where that is known without a look at the data.
@@ -44,19 +42,17 @@ def size_lines(
         yield f"OpenMMLab: {MMRAZOR_RULE}"
 
 
-def size_facts(
-    genotype: Genotype, recipe: str | Recipe | None = None, shape: Shape | TextShape | None = None
-) -> dict[str, Any]:
+def size_facts(genotype: Genotype, recipe: str | Recipe | None = None, shape: AnyShape | None = None) -> dict[str, Any]:
     """Returns the same as data: `params`, `macs`, `auxiliary_params` of every size; `openmmlab` with an auxiliary head."""
     rows = _sizes(genotype, recipe, shape)
     return {"sizes": rows, "counting_rule": RULE, "openmmlab_rule": MMRAZOR_RULE}
 
 
-def _sizes(genotype: Genotype, recipe: str | Recipe | None, shape: Shape | TextShape | None) -> list[dict[str, Any]]:
+def _sizes(genotype: Genotype, recipe: str | Recipe | None, shape: AnyShape | None) -> list[dict[str, Any]]:
     return list(_usual(genotype) if recipe is None else _of_recipe(genotype, recipe, shape))
 
 
-def run_size(run: str | Path) -> tuple[Recipe, Shape | TextShape]:
+def run_size(run: str | Path) -> tuple[Recipe, AnyShape]:
     """The recipe of what a run searched (or trained, where it has no search), and what its networks read.
 
     That is taken from what the run has stored; where that is nothing (an earlier version wrote it), from the data.
@@ -68,7 +64,7 @@ def run_size(run: str | Path) -> tuple[Recipe, Shape | TextShape]:
     return recipe, _stored_shape(opened, part, recipe) or read_shape(recipe)
 
 
-def _stored_shape(run: Run, part: Part, recipe: Recipe) -> Shape | TextShape | None:
+def _stored_shape(run: Run, part: Part, recipe: Recipe) -> AnyShape | None:
     """Returns the shape stored with the weights of a training on the same data, or in the checkpoints of `part`; else None.
 
     Weights that cannot be trusted are passed over with a warning.
@@ -95,7 +91,7 @@ def _usual(genotype: Genotype) -> Iterator[dict[str, Any]]:
         yield _row(name, network, shape)
 
 
-def _of_recipe(genotype: Genotype, recipe: str | Recipe, shape: Shape | TextShape | None) -> Iterator[dict[str, Any]]:
+def _of_recipe(genotype: Genotype, recipe: str | Recipe, shape: AnyShape | None) -> Iterator[dict[str, Any]]:
     recipe = read_recipe(recipe) if isinstance(recipe, str) else recipe
     if recipe.train is None:
         yield from _usual(genotype)
@@ -109,10 +105,12 @@ def _of_recipe(genotype: Genotype, recipe: str | Recipe, shape: Shape | TextShap
         size += f", C={train.channels} L={train.layers}, {shape.side}x{shape.side}, {shape.classes:,} classes"
     elif isinstance(train, TextTrain) and isinstance(shape, TextShape):
         size += f", {shape.vocabulary:,} words, {train.units} units"
+    elif isinstance(train, SampleTrain) and isinstance(shape, TensorShape):
+        size += f", C={train.channels} L={train.layers}, {list(shape.sizes)}, {shape.outputs:,} outputs"
     yield _row(size, network, shape)
 
 
-def _row(name: str, network: nn.Module, shape: Shape | TextShape) -> dict[str, Any]:
+def _row(name: str, network: nn.Module, shape: AnyShape) -> dict[str, Any]:
     counts = count(network, shape)
     row = {"size": name, "params": counts.params, "macs": counts.macs, "auxiliary_params": counts.auxiliary}
     if counts.auxiliary and isinstance(shape, Shape):

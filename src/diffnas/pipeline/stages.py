@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from diffnas.core.seeds import generator, stream_seed
-from diffnas.core.space import Shape, Space, TextShape
+from diffnas.core.space import AnyShape, Space
 from diffnas.engine import Search
 from diffnas.engine.search import Feed, Task
 from diffnas.engine.stage import Clock, Stage
@@ -44,7 +44,7 @@ def build(
     decay: float,
     device: torch.device,
     feeds: Mapping[str, Feed],
-    shape: Shape | TextShape,
+    shape: AnyShape,
     task: Task,
 ) -> Search:
     """The search of `stage` with fresh weights and architecture; `decay` multiplies the recipe's weight decay."""

@@ -55,6 +55,8 @@ def described(result: dict[str, Any]) -> Iterator[str]:
         said = f"{result['perplexity']:.2f}  ({between}, {result['n']:,} tokens)"
         yield f"test perplexity: {said}"
         yield f"of word frequencies alone: {result['unigram_perplexity']:.2f}   weights: {result['weights']}"
+    elif "task" in result:
+        yield from _of_task(result)
     else:
         said = f"{result['accuracy']:.2f} %  (95 % interval {low:.2f} to {high:.2f}, {result['n']} images)"
         yield f"test accuracy: {said}"
@@ -66,6 +68,18 @@ def described(result: dict[str, Any]) -> Iterator[str]:
         mean, std = (" ".join(f"{value:.4f}" for value in result[key]) for key in ("mean", "std"))
         yield f"inputs:        mean {mean}, deviation {std}"
     yield f"size:          {result['params']:,} parameters, {result['macs'] / 1e6:.1f}M multiply-adds"
+
+
+def _of_task(result: dict[str, Any]) -> Iterator[str]:
+    """Lines with every metric of a task."""
+    facts = {"interval", "n", "params", "macs", "auxiliary_params", "seed"}
+    for key, value in result.items():
+        if isinstance(value, float) and key not in facts:
+            between = ""
+            if key == "accuracy" and result["interval"]:
+                between = "  (95 % interval {:.2f} to {:.2f})".format(*result["interval"])
+            yield f"test {key}: {value:.4f}{between}"
+    yield f"samples:       {result['n']:,}   weights: {result['weights']}"
 
 
 def _same_place(own: Recipe, recipe: Recipe) -> bool:

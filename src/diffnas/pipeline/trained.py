@@ -19,7 +19,7 @@ from diffnas.core.batch import LanguageModelOutput
 from diffnas.core.genotype import Genotype
 from diffnas.data.augment import Augment
 from diffnas.data.decode import read_image
-from diffnas.data.inputs import ImageInputs, TextInputs
+from diffnas.data.inputs import ImageInputs, Inputs, TextInputs
 from diffnas.data.pixels import IMAGE_ERRORS
 from diffnas.data.tokens import encode_lines, numbers_of, split_words
 from diffnas.errors import DataError
@@ -166,9 +166,26 @@ class TrainedLanguageModel(nn.Module):
         return [(self.words[place], value) for value, place in zip(values.tolist(), places.tolist(), strict=True)]
 
 
+class TrainedModel(nn.Module):
+    """The network of a training on something else than images and text, `network`, with its `genotype` and its `inputs`.
+
+    model = diffnas.load_network("runs/signals")
+    outputs = model(inputs)   # a module like any other
+    """
+
+    def __init__(self, network: nn.Module, genotype: Genotype, inputs: Inputs) -> None:
+        super().__init__()
+        self.network, self.genotype, self.inputs = network, genotype, inputs
+        self.eval()
+
+    def forward(self, inputs: Any) -> Any:
+        """Returns the network's outputs."""
+        return self.network(inputs)
+
+
 def load_network(
     run: Run | str | Path, name: str | None = None, overrides: Sequence[str] = ("device=cpu",)
-) -> TrainedClassifier | TrainedLanguageModel:
+) -> TrainedClassifier | TrainedLanguageModel | TrainedModel:
     """The network of the training `name` of `run` (its only one by default), in evaluation mode with its weights.
 
     `overrides` may choose the device.  Raises `UserError` where the training has not finished or its files are damaged.
@@ -179,7 +196,8 @@ def load_network(
     network = place(weights.network(recipe), pick_device(recipe.device))
     if isinstance(weights.inputs, TextInputs):
         return TrainedLanguageModel(network, weights.genotype, weights.inputs)
-    return TrainedClassifier(network, weights.genotype, weights.inputs)
+    kind = TrainedClassifier if isinstance(weights.inputs, ImageInputs) else TrainedModel
+    return kind(network, weights.genotype, weights.inputs)  # type: ignore[arg-type]
 
 
 def _several(images: Picture | Sequence[Picture]) -> list[Picture]:

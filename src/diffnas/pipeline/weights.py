@@ -21,12 +21,12 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from diffnas.core.genotype import Genotype, parse_genotype, read_genotype_file
-from diffnas.core.space import Shape, TextShape
+from diffnas.core.space import AnyShape, Shape, TextShape
 from diffnas.data.inputs import Inputs, inputs_from_plain, inputs_to_plain, listed
 from diffnas.errors import RecipeError, RunError, WeightsError
 from diffnas.pipeline.environment import changed_plugins, record, recorded
 from diffnas.pipeline.network import build
-from diffnas.pipeline.sources.load import load_source
+from diffnas.pipeline.sources.load import input_kinds, load_source
 from diffnas.recipe.recipe import LIMITS, Recipe, changed_keys, leaves, read_recipe
 from diffnas.runtime.console import log
 from diffnas.runtime.files import read_bytes, write_bytes
@@ -35,7 +35,7 @@ from diffnas.runtime.run_folder import Part
 FORMAT = 2
 BEFORE = {"genotype", "shape", "classes", "words"}  # what there was when there was no format
 MARK = ', "digest": "'  # what the digest stands behind, at the end
-DECISIVE = {"seed", "precision", "data", "space", "train"}  # the sections of a recipe that a training reads
+DECISIVE = {"seed", "precision", "data", "space", "task", "train"}  # the sections of a recipe that a training reads
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def read_weights(part: Part, recipe: Recipe) -> Weights:
     return Weights(path, tensors, genotype, inputs or _computed_inputs(path, recipe, inside))
 
 
-def own_shape(part: Part, recipe: Recipe) -> Shape | TextShape:
+def own_shape(part: Part, recipe: Recipe) -> AnyShape:
     """Returns the shape of the network of the training `part`, whose recipe is `recipe`; raises as `read_weights`."""
     return _described(part.weights, _read_own(part, recipe)[1])[1]
 
@@ -204,12 +204,14 @@ def digest(metadata: str, tensors: Mapping[str, Tensor]) -> str:
     return sha.hexdigest()
 
 
-def _described(path: Path, inside: Mapping[str, Any]) -> tuple[Genotype, Shape | TextShape, Inputs | None]:
+def _described(path: Path, inside: Mapping[str, Any]) -> tuple[Genotype, AnyShape, Inputs | None]:
     """Genotype, shape and inputs among the metadata; no inputs where there was no format."""
     try:
         genotype, shape = parse_genotype(inside["genotype"]), inside["shape"]
-        inputs = inputs_from_plain(inside) if "format" in inside else None
-        return genotype, TextShape(**shape) if "words" in inside else Shape(**shape), inputs
+        if "format" in inside:
+            inputs = inputs_from_plain(inside, input_kinds())
+            return genotype, inputs.shape, inputs
+        return genotype, TextShape(**shape) if "words" in inside else Shape(**shape), None
     except (KeyError, TypeError, ValueError, AttributeError):
         raise WeightsError(f"{path}: damaged: its metadata are not complete; restore a copy, or train again") from None
 

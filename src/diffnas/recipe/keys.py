@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import NoneType
@@ -16,8 +15,10 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from diffnas.core.modality import Modality
 from diffnas.core.settings import Settings, settings_model
-from diffnas.recipe.schema import SECTIONS, Head
+from diffnas.recipe.modalities import modalities
+from diffnas.recipe.schema import Head, Log
 from diffnas.registry import REGISTRIES, choice_class
 
 ONE = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
@@ -39,26 +40,30 @@ class Key:
 def recipe_keys() -> list[Key]:
     """Returns every key a recipe may have."""
     keys = model_keys(settings_model(Head), "", "")
-    seen = Counter(dataclasses.replace(key, choice="") for modality in SECTIONS for key in modality_keys(modality))
-    keys += [key for key, count in seen.items() if count == len(SECTIONS)]
-    keys += [
-        key
-        for modality in SECTIONS
-        for key in modality_keys(modality)
-        if seen[dataclasses.replace(key, choice="")] == 1
-    ]
+    having: dict[Key, list[str]] = {}
+    for modality in modalities().values():
+        for key in modality_keys(modality):
+            having.setdefault(key, []).append(modality.name)
+    keys += model_keys(settings_model(Log), "log.")
+    keys += [dataclasses.replace(key, choice=_choice(names)) for key, names in having.items()]
     for section, registry in REGISTRIES.items():
-        names = one_of(registry)
-        keys.append(Key(f"{section}.name", names, None, f"which {section} to search: see `diffnas list {section}s`"))
+        why = "computes the loss (null: the one of the data)" if section == "task" else "to search"
+        about = f"which {section} {why}: see `diffnas list {section}s`"
+        keys.append(Key(f"{section}.name", one_of(registry), None, about))
         for name in registry:
             keys += model_keys(choice_model(section, name), f"{section}.", name)
     return sorted(keys, key=lambda key: ("." in key.name, key.name))
 
 
-def modality_keys(modality: str) -> list[Key]:
-    """Returns every key of the sections of a recipe of that modality."""
-    models = {name: settings_model(section) for name, section in SECTIONS[modality].items()}
-    return [key for name, model in models.items() for key in model_keys(model, f"{name}.", f"for {modality}")]
+def _choice(names: list[str]) -> str:
+    """Says which modalities have a key; nothing where all have it."""
+    return "" if len(names) == len(modalities()) else f"for {' and '.join(names)}"
+
+
+def modality_keys(modality: Modality) -> list[Key]:
+    """Returns every key of the sections that depend on the modality."""
+    models = {name: settings_model(section) for name, section in modality.sections.items()}
+    return [key for name, model in models.items() for key in model_keys(model, f"{name}.")]
 
 
 def choice_model(section: str, name: str) -> type[Settings]:

@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from diffnas.errors import PluginError
+from diffnas.recipe.modalities import modalities
 from diffnas.recipe.recipe import Recipe
 from diffnas.registry import OWNERS, REGISTRIES, Kind, Owner
 
 
 def used_by(recipe: Recipe) -> dict[tuple[Kind, str], Owner]:
     """Returns everything that `recipe` names and plug-ins have registered, with its owner."""
-    names: list[tuple[Kind, str]] = [("data", recipe.data.name)]
+    names: list[tuple[Kind, str]] = [("data", recipe.data.name), ("modality", recipe.modality)]
+    task = recipe.task.name if recipe.task is not None else modalities()[recipe.modality].task(recipe.data)
+    names.append(("task", task))
     if recipe.space is not None:
         names.append(("space", recipe.space.name))
         names += [("op", op) for cell in recipe.space.cells.values() for op in cell.ops]
@@ -38,13 +41,12 @@ def changed_since(recipe: Recipe, record: list[dict[str, Any]]) -> Iterator[str]
 
 
 def require_named(recipe: Recipe) -> None:
-    """Raises `PluginError` where the recipe holds a method or space that its name does not stand for.
+    """Raises `PluginError` where the recipe holds a method, space or task that its name does not stand for.
 
     A run could not be resumed: the name is all that its folder holds.
     """
     things: list[tuple[str, Any]] = [("method", method) for method in _methods(recipe)]
-    if recipe.space is not None:
-        things.append(("space", recipe.space))
+    things += [(kind, getattr(recipe, kind)) for kind in ("space", "task") if getattr(recipe, kind) is not None]
     for kind, thing in things:
         known = REGISTRIES[kind].get(thing.name)
         home = f"{type(thing).__module__}:{type(thing).__qualname__}"

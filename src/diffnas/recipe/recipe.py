@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from diffnas.core.settings import settings_of
-from diffnas.core.space import Shape, Space, TextShape
+from diffnas.core.space import AnyShape, Space
 from diffnas.errors import RecipeError
 from diffnas.plugins import load_plugins
 from diffnas.recipe import schema
 from diffnas.recipe.keys import nearest
-from diffnas.recipe.schema import SECTIONS
-from diffnas.recipe.validate import HEAD, Check, modality_of, shape_of
+from diffnas.recipe.modalities import modalities, modality_of
+from diffnas.recipe.validate import HEAD, Check, sections_of
 from diffnas.registry import REGISTRIES, choice_class
 from diffnas.runtime.files import read_bytes
 from diffnas.runtime.terminal import printable
@@ -29,6 +29,7 @@ from diffnas.runtime.yaml_text import parse_yaml, quote_value, yaml_lines
 
 if TYPE_CHECKING:
     from diffnas.engine.method import Method
+    from diffnas.tasks.base import Task
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 LIMITS = {
@@ -47,7 +48,10 @@ LARGEST = 2**18  # bytes; the resolved recipe of the largest space is some 50,00
 
 @dataclass(frozen=True)
 class Recipe:
-    """A checked recipe; `space`, `method`, `search` and `train` are None where it has no such section."""
+    """A checked recipe; `space`, `method`, `search`, `train` and `task` are None where it has no such section.
+
+    `data`, `search` and `train` are the sections of its modality (`diffnas.schema`).
+    """
 
     name: str
     about: str
@@ -55,18 +59,19 @@ class Recipe:
     seed: int
     device: str
     precision: Literal["float32", "bfloat16"]
-    data: schema.Images | schema.Text
+    data: Any
     space: Space | None
     method: Method | None
-    search: schema.ImageSearch | schema.TextSearch | None
-    train: schema.ImageTrain | schema.TextTrain | None
+    search: Any
+    train: Any
     log: schema.Log
+    task: Task | None = None
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def values(self) -> dict[str, Any]:
         """Returns all keys as nested plain values, which `read_recipe` reads back."""
         tree = {name: getattr(self, name) for name in HEAD}
-        for name in SECTIONS[self.modality]:
+        for name in sections_of(modalities()[self.modality]):
             section = getattr(self, name)
             if section is not None:
                 tree[name] = _jsonable(settings_of(section))
@@ -74,7 +79,7 @@ class Recipe:
             choice = getattr(self, name)
             if choice is not None:
                 tree[name] = {"name": choice.name, **_jsonable(settings_of(choice))}
-        order = [*HEAD, "data", "space", "method", "search", "train", "log"]
+        order = [*HEAD, "data", "space", "method", "task", "search", "train", "log"]
         return {key: tree[key] for key in order if key in tree}
 
     def to_yaml(self) -> str:
@@ -85,13 +90,13 @@ class Recipe:
 
     @property
     def modality(self) -> str:
-        """The modality of the data, `images` or `text`."""
+        """The name of the modality of the data: `images`, `text`, `tensors`, or that of a plug-in."""
         return modality_of(self.data.name)
 
     @property
-    def shape(self) -> Shape | TextShape:
+    def shape(self) -> AnyShape:
         """The shape of the networks, as far as the recipe tells; a folder's classes or words are known once it is read."""
-        return shape_of(self.data)
+        return modalities()[self.modality].shape(self.data)
 
 
 def recipe_names() -> list[str]:

@@ -1,16 +1,38 @@
 """The sections of a recipe as typed, frozen records: every key, its type, its default and what it means.
 
-What is searched on decides which sections a recipe has: `SECTIONS["images"]` or `SECTIONS["text"]`.  The defaults are those
-of the DARTS paper's experiments on CIFAR-10 and Penn Treebank where it has one (Liu et al., 2019, appendix A).  Nothing here
-imports torch.
+What is searched on decides which sections a recipe has: see `diffnas.recipe.modalities`.  The defaults are those of the
+DARTS paper's experiments on CIFAR-10 and Penn Treebank where it has one (Liu et al., 2019, appendix A).  Nothing here imports
+torch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from diffnas.core.settings import setting
+
+__all__ = [
+    "Arch",
+    "Data",
+    "Head",
+    "ImageSearch",
+    "ImageTrain",
+    "Images",
+    "Log",
+    "SampleSearch",
+    "SampleTrain",
+    "Samples",
+    "Search",
+    "Tensors",
+    "Text",
+    "TextArch",
+    "TextSearch",
+    "TextTrain",
+    "TextWeights",
+    "Train",
+    "Weights",
+]
 
 RATES = ("dropout", "dropouth", "dropoutx", "dropouti", "dropoute")
 """The dropouts of a language model, by the names of its authors."""
@@ -41,7 +63,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Data:
-    """The data, images or text."""
+    """The data."""
 
     name: str = setting("cifar10", "data set: see `diffnas list data`")
     path: str | None = setting(
@@ -53,25 +75,38 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Images(Data):
-    """The images and their augmentation."""
+class Samples(Data):
+    """Samples that do not depend on one another, of which some train weights and the others the architecture."""
 
-    side: int | None = setting(None, "side that images are resized to (null: the data set's own)", ge=4, le=1024)
     split: float = setting(
         0.5,
-        "share of the training images that trains weights in a search (1: all, for single-level methods)",
+        "share of the training samples that trains weights in a search (1: all, for single-level methods)",
         gt=0,
         le=1,
     )
     first: Literal["weights", "architecture"] = setting(
-        "weights", "what the first images of the training set train in a search (OpenMMLab: the architecture)"
+        "weights", "what the first samples of the training set train in a search (OpenMMLab: the architecture)"
     )
+    train_limit: int | None = setting(None, "use only the first so many training samples", ge=1)
+    test_limit: int | None = setting(None, "use only the first so many test samples, and validation samples", ge=1)
+
+
+@dataclass(frozen=True)
+class Images(Samples):
+    """The images and their augmentation."""
+
+    side: int | None = setting(None, "side that images are resized to (null: the data set's own)", ge=4, le=1024)
     crop: int | None = setting(None, "padding in pixels before a random crop (null: the data set's own)", ge=0)
     flip: bool | None = setting(None, "random horizontal flips (null: the data set's own)")
     mean: tuple[float, ...] | None = setting(None, "mean of each channel, in 0 to 1 (null: the data set's own)")
     std: tuple[float, ...] | None = setting(None, "deviation of each channel (null: the data set's own)")
-    train_limit: int | None = setting(None, "use only the first so many training images", ge=1)
-    test_limit: int | None = setting(None, "use only the first so many test images, and validation images", ge=1)
+
+
+@dataclass(frozen=True)
+class Tensors(Samples):
+    """The tensors of a registered data set."""
+
+    name: str = setting("", "data set: one that a plug-in registers")
 
 
 @dataclass(frozen=True)
@@ -157,14 +192,20 @@ class Search:
 
 
 @dataclass(frozen=True)
-class ImageSearch(Search):
-    """The search: alternate steps on two halves of the training images."""
+class SampleSearch(Search):
+    """The search: alternate steps on two halves of the training samples."""
 
-    batch: int = setting(64, "images per step, of each half", ge=2, le=2**20)
+    batch: int = setting(64, "samples per step, of each half", ge=2, le=2**20)
     sampling: Literal["fresh", "cycle"] = setting(
         "fresh", "architecture batches: drawn anew each step (as published), or permutations one after another"
     )
     weights: Weights = setting(Weights(), "the weight optimizer")
+
+
+@dataclass(frozen=True)
+class ImageSearch(SampleSearch):
+    """The search on images."""
+
     cutout: int = setting(0, "side of the square cut out of every training image (0: none)", ge=0)
     smoothing: float = setting(0.0, "label smoothing", ge=0, lt=1)
     early_stop: bool = setting(
@@ -191,21 +232,41 @@ class Train:
 
     checkpoint_every: float = setting(10.0, "minutes between checkpoints within an epoch", gt=0)
 
+    sizes: ClassVar[tuple[str, ...]] = ()
+    """The keys that a space's `network` is given."""
+
+    def network_settings(self) -> dict[str, Any]:
+        """Returns what the space's `network` is given besides genotype and shape."""
+        return {key: getattr(self, key) for key in self.sizes}
+
 
 @dataclass(frozen=True)
-class ImageTrain(Train):
+class SampleTrain(Train):
     """Training a genotype's network from scratch: SGD on a cosine."""
 
     epochs: int = setting(600, "epochs", ge=1, le=9999)
-    batch: int = setting(96, "images per step", ge=2, le=2**20)
+    batch: int = setting(96, "samples per step", ge=2, le=2**20)
     channels: int = setting(36, "initial channels (C)", ge=2, le=4096)
     layers: int = setting(20, "cells (L)", ge=1, le=1000)
-    stem: Literal["cifar", "imagenet"] = setting("cifar", "first layers: one convolution, or three that halve")
     lr: float = setting(0.025, "first learning rate", gt=0)
     lr_min: float = setting(0.0, "where the cosine ends", ge=0)
     momentum: float = setting(0.9, "SGD momentum", ge=0, lt=1)
     decay: float = setting(3e-4, "weight decay", ge=0)
     clip: float | None = setting(5.0, "largest gradient norm (null: not clipped)", gt=0)
+    test_every: int = setting(
+        1,
+        "epochs between evaluations on the validation samples, or the test where there are none (0: only at the end)",
+        ge=0,
+    )
+
+    sizes: ClassVar[tuple[str, ...]] = ("channels", "layers")
+
+
+@dataclass(frozen=True)
+class ImageTrain(SampleTrain):
+    """Training a genotype's image network from scratch."""
+
+    stem: Literal["cifar", "imagenet"] = setting("cifar", "first layers: one convolution, or three that halve")
     auxiliary: bool = setting(True, "train with an auxiliary head (needs 8x8 features)")
     auxiliary_weight: float = setting(0.4, "weight of the auxiliary head's loss", ge=0)
     drop_path: float = setting(0.2, "drop-path probability at the end; it grows linearly from 0", ge=0, lt=1)
@@ -214,11 +275,12 @@ class ImageTrain(Train):
     pool_norm: Literal["none", "plain", "affine"] = setting(
         "none", "normalisation after pooling: none (DARTS), plain (DrNAS), affine (MMRazor)"
     )
-    test_every: int = setting(
-        1,
-        "epochs between evaluations on the validation images, or the test where there are none (0: only at the end)",
-        ge=0,
-    )
+
+    sizes: ClassVar[tuple[str, ...]] = ("channels", "layers", "stem", "auxiliary", "pool_norm")
+
+    def network_settings(self) -> dict[str, Any]:
+        """Returns the sizes, and whether paths are dropped."""
+        return super().network_settings() | {"drops": self.drop_path > 0}
 
 
 @dataclass(frozen=True)
@@ -248,16 +310,11 @@ class TextTrain(Train):
     valid_batch: int = setting(10, "columns of the validation text", ge=1, le=2**16)
     test_batch: int = setting(1, "columns of the test text", ge=1, le=2**16)
 
+    sizes: ClassVar[tuple[str, ...]] = ("units", *RATES)
+
 
 @dataclass(frozen=True)
 class Log:
     """The log."""
 
     every: float = setting(30.0, "seconds between progress lines where there is no terminal", gt=0)
-
-
-SECTIONS: dict[str, dict[str, type]] = {
-    "images": {"data": Images, "search": ImageSearch, "train": ImageTrain, "log": Log},
-    "text": {"data": Text, "search": TextSearch, "train": TextTrain, "log": Log},
-}
-"""The sections that do not depend on the space or the method, by what the data are."""

@@ -9,26 +9,21 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
+from diffnas.core.modality import Modality, Problems
 from diffnas.core.settings import largest, settings_from, settings_model
-from diffnas.core.space import Shape, TextShape
-from diffnas.data import DATA
-from diffnas.data.texts import TEXTS
+from diffnas.core.space import AnyShape
 from diffnas.errors import MOST
 from diffnas.plugins import load_installed, plugin_hint
 from diffnas.recipe import schema
-from diffnas.recipe.keys import choice_model, leaf_of, modality_keys, model_keys, must_be, nearest, section_of
-from diffnas.recipe.schema import SECTIONS, Head
+from diffnas.recipe.keys import choice_model, leaf_of, modality_keys, model_keys, must_be, nearest, one_of, section_of
+from diffnas.recipe.modalities import data_sets, modalities, modality_of
+from diffnas.recipe.schema import Head, Log
 from diffnas.registry import REGISTRIES, Kind, choice_class, make, names_of
 from diffnas.runtime.yaml_text import quote_value
 
 HEAD = tuple(entry.name for entry in dataclasses.fields(Head))
-Problems = list[tuple[str, str]]
-"""(key, reason) pairs."""
-
-
-def modality_of(data: Any) -> str:
-    """Returns the modality of the data set `data`, `images` or `text`; an unknown name counts as images."""
-    return "text" if isinstance(data, str) and data in TEXTS else "images"
+NEEDED = ("space", "method")
+"""The sections that a search cannot do without."""
 
 
 class Check:
@@ -39,8 +34,9 @@ class Check:
         self.problems: dict[str, None] = {}  # lines in order, none twice
         if not all(_known(kind, chosen) for kind, chosen in self._named()):
             load_installed()
-        self.modality = self._modality()
-        strangers = [key for key in values if key not in {*HEAD, *SECTIONS[self.modality], *REGISTRIES}]
+        self.knows_data, self.modality = self._modality()
+        self.sections = sections_of(self.modality)
+        strangers = [key for key in values if key not in {*HEAD, *self.sections, *REGISTRIES}]
         # a section that is misspelt is refused at once: the settings of spaces and methods need torch
         self.by_name_alone = bool(strangers)
         self.models = self._models()
@@ -53,14 +49,13 @@ class Check:
         self.parts |= dict(head or {})
         for section, model in self.models.items():
             self._section(section, model)
-        for key, reason in contradictions(
-            self.parts, [name for name in self.models if values.get(name) is not None], name
-        ):
+        named = [name for name in self.models if values.get(name) is not None]
+        for key, reason in [*self._set_elsewhere(), *contradictions(self.parts, named, self.modality)]:
             self._refuse(key, reason)
 
     def _named(self) -> Iterator[tuple[Kind, Any]]:
         """Yields (kind, name) of everything that the recipe names and plug-ins may have registered."""
-        sections: tuple[Kind, ...] = ("data", "space", "method")
+        sections: tuple[Kind, ...] = ("data", "space", "method", "task")
         for section in sections:
             values = self.values.get(section)
             values = values if isinstance(values, dict) else {}
@@ -69,21 +64,19 @@ class Check:
             if section == "space" and isinstance(values.get("ops"), list):
                 yield from (("op", op) for op in values["ops"])
 
-    def _modality(self) -> str:
-        """Returns the modality of the recipe's data, or of its space if the data's name is unknown."""
+    def _modality(self) -> tuple[bool, Modality]:
+        """Returns whether the recipe's data are known, and their modality; that of its space where they are not."""
         data, space = (self.values.get(section) for section in ("data", "space"))
         name = data.get("name") if isinstance(data, dict) else None
         chosen = space.get("name") if isinstance(space, dict) else None
-        unknown = name is not None and not (isinstance(name, str) and name in {*DATA, *TEXTS})
+        unknown = name is not None and not (isinstance(name, str) and name in data_sets())
         if unknown and isinstance(chosen, str) and chosen in REGISTRIES["space"]:
-            return str(choice_class("space", chosen).modality)
-        return modality_of(name)
+            return False, modalities().get(choice_class("space", chosen).modality, modalities()["images"])
+        return not unknown, modalities()[modality_of(name)]
 
     def _models(self) -> dict[str, type[BaseModel]]:
         """Returns the model of every section; the data, space and method that the recipe names decide which."""
-        models: dict[str, type[BaseModel]] = {
-            name: settings_model(cls) for name, cls in SECTIONS[self.modality].items()
-        }
+        models: dict[str, type[BaseModel]] = {name: settings_model(cls) for name, cls in self.sections.items()}
         for section, registry in REGISTRIES.items():
             values = self.values.get(section)
             name = values.get("name") if isinstance(values, dict) else None
@@ -103,8 +96,10 @@ class Check:
             self._refuse(section, f"must hold keys and values; got {quote_value(values)}")
         elif section not in REGISTRIES:
             checked = self._sound(model, values, f"{section}.")
-            if checked is not None:
-                self.parts[section] = settings_from(SECTIONS[self.modality][section], checked)
+            if section == "data" and not self.knows_data:
+                self._refuse_data(values["name"])
+            elif checked is not None:
+                self.parts[section] = settings_from(self.sections[section], checked)
         else:
             checked = self._sound(model, {key: value for key, value in values.items() if key != "name"}, f"{section}.")
             name, registry = values.get("name"), REGISTRIES[section]
@@ -119,13 +114,23 @@ class Check:
             elif checked is not None and not self.by_name_alone and self._sound_base(checked):
                 self.parts[section] = make(section, name, dict(checked))
 
+    def _refuse_data(self, name: Any) -> None:
+        """Refuses data of an unknown name."""
+        if isinstance(name, str):
+            known = sorted(data_sets())
+            said = f"{quote_value(name)} is unknown{nearest(name, known)}; known: {', '.join(known)}"
+            self._refuse("data.name", said + plugin_hint("data", name, self.name))
+
     def _sound(self, model: type[BaseModel], values: Mapping[str, Any], at: str) -> BaseModel | None:
         """Checks `values` by `model` and returns them, or None if there is a mistake."""
         checked, mistakes = read_settings(model, values, self.keys, at)
-        elsewhere = {key.name: name for name in SECTIONS if name != self.modality for key in modality_keys(name)}
+        others = [other for other in reversed(modalities().values()) if other.name != self.modality.name]
+        elsewhere = {key.name: other.name for other in others for key in modality_keys(other)}
         for key, reason in mistakes:
+            if key.startswith("data.") and not self.knows_data and reason.startswith("is unknown"):
+                continue  # it may be a key of the data that are not known
             if key in elsewhere and reason.startswith("is unknown"):
-                reason = f"is a key for {elsewhere[key]}, and the data are {self.modality}; leave it out"
+                reason = f"is a key for {elsewhere[key]}, and the data are {self.modality.name}; leave it out"
             self._refuse(key, reason)
         return checked
 
@@ -139,6 +144,20 @@ class Check:
             self._refuse(key, reason)
         return not mistakes
 
+    def _set_elsewhere(self) -> Problems:
+        """Returns the settings of the task that the sections of the recipe hold."""
+        values = self.values.get("task")
+        task = self.parts.get("task")
+        if task is None or not isinstance(values, dict):
+            return []
+        problems = []
+        for field, key in type(task).of_section.items():
+            places = [name for name in ("search", "train") if key in self.models[name].model_fields]
+            if field in values and places:
+                said = " and ".join(f"{name}.{key}" for name in places)
+                problems.append((f"task.{field}", f"is {said} for {self.modality.name}; set that instead"))
+        return problems
+
     def _refuse(self, key: str, reason: str) -> None:
         """Adds a line that begins with where `key` was set."""
         parts = key.split(".")
@@ -147,6 +166,11 @@ class Check:
         # an override says its key itself, unless it holds a whole section
         says = origin.startswith("--set ") and origin[6:].partition("=")[0].strip() == key
         self.problems[sentence(origin if says else f"{origin}: {key}", reason)] = None
+
+
+def sections_of(modality: Modality) -> dict[str, type]:
+    """Returns the sections that do not depend on the space, the method or the task, by name."""
+    return {**modality.sections, "log": Log}
 
 
 def _known(kind: Kind, name: Any) -> bool:
@@ -211,71 +235,41 @@ def _mistake(
     return dotted, f"must {verb} {must_be(info)}{large}; got {quote_value(value)}{quote}"
 
 
-def shape_of(data: schema.Images | schema.Text) -> Shape | TextShape:
-    """Returns the shape of the networks, as far as a recipe tells; a folder's classes or words are known once it is read."""
-    if isinstance(data, schema.Text):
-        return TextShape(TEXTS[data.name].words or 2)
-    return _image_shape(data)
-
-
-def _image_shape(data: schema.Images) -> Shape:
-    info = DATA[data.name]
-    return Shape(info.classes or 2, info.channels, data.side or info.side or 32)
-
-
-def contradictions(parts: Mapping[str, Any], named: list[str], recipe: str = "") -> Problems:
+def contradictions(parts: Mapping[str, Any], named: list[str], modality: Modality) -> Problems:
     """Returns the contradictions in `parts`, the sound sections by name; `named` are the sections that the recipe has."""
     problems: Problems = []
     data, space, method = parts.get("data"), parts.get("space"), parts.get("method")
-    search, train = parts.get("search"), parts.get("train")
+    search, train, task = parts.get("search"), parts.get("train"), parts.get("task")
     if "search" in named:
-        problems += [(f"{key}.name", "must be there: a search needs one") for key in REGISTRIES if key not in named]
+        problems += [(f"{key}.name", "must be there: a search needs one") for key in NEEDED if key not in named]
     if method is not None:
         problems += [(f"method.{key}", reason) for key, reason in method.check_settings()]
-    if data is not None and data.name not in (known := sorted({*DATA, *TEXTS})):
-        own = plugin_hint("data", data.name, recipe)
-        problems.append(
-            (
-                "data.name",
-                f"{quote_value(data.name)} is unknown{nearest(data.name, known)}; known: {', '.join(known)}{own}",
-            )
-        )
-        data = None
     if search is not None and method is not None and method.needs_double_backward and search.supernet != "plain":
         problems.append(("search.supernet", f"must be plain: method {method.name} as set here differentiates twice"))
     if search is not None:
         problems += _betas(search.arch.betas)
-    if isinstance(search, schema.ImageSearch):
-        problems += _rates("search.weights", search.weights)
-        problems += _nesterov(search.weights, method) + _schedule(search.weights, search.epochs)
-    if isinstance(train, schema.ImageTrain):
-        problems += _rates("train", train)
+    if task is not None and modality.name not in (task.modalities or (modality.name,)):
+        problems.append(
+            ("task.name", f"{task.name} is for {one_of(task.modalities)}, and the data are {modality.name}")
+        )
+    problems += modality.check({"data": data, "search": search, "train": train}, method)
     if data is None:
         return problems
-    problems += _text(data) if isinstance(data, schema.Text) else _data(data)
-    if space is not None and space.modality != modality_of(data.name):
-        return [
-            *problems,
-            ("space.name", f"{space.name} reads {space.modality}, and {data.name} is {modality_of(data.name)}"),
-        ]
+    if space is not None and space.modality != modality.name:
+        said = f"{space.name} reads {space.modality}, and {data.name} is {modality.name}"
+        return [*problems, ("space.name", said)]
+    shape = modality.shape(data)
     if search is not None and space is not None:
-        problems += _searched(search, data, space, method)
+        problems += _searched(search, data, shape, space, method)
     if train is not None and space is not None:
         settings = dataclasses.asdict(train)
-        problems += [(f"train.{key}", reason) for key, reason in space.check_network(shape_of(data), settings)]
-    for name, section in (("search", search), ("train", train)):
-        if isinstance(data, schema.Images) and section is not None:
-            problems += _cutout(f"{name}.cutout", section.cutout, _image_shape(data).side)
+        problems += [(f"train.{key}", reason) for key, reason in space.check_network(shape, settings)]
     return problems
 
 
-def _cutout(key: str, cutout: int, side: int) -> Problems:
-    return [(key, f"must not exceed the images' side, {side}; got {cutout}")] * (cutout > side)
-
-
-def _searched(search: schema.Search, data: schema.Images | schema.Text, space: Any, method: Any) -> Problems:
+def _searched(search: schema.Search, data: schema.Data, shape: AnyShape, space: Any, method: Any) -> Problems:
     """Returns the contradictions in a search; a method is asked only about spaces that can be built."""
-    problems = [(f"space.{key}", reason) for key, reason in space.check_size(shape_of(data), space.size)]
+    problems = [(f"space.{key}", reason) for key, reason in space.check_size(shape, space.size)]
     if problems or method is None:
         return problems
     check_space = [(f"space.{key}", reason) for key, reason in method.check_space(space)]
@@ -284,68 +278,16 @@ def _searched(search: schema.Search, data: schema.Images | schema.Text, space: A
     problems += [(f"method.{key}", reason) for key, reason in method.check_stages(search.epochs, space.size)]
     stages = method.stages(search.epochs, space.size)
     for size in dict.fromkeys(stage.size for stage in stages):
-        problems += [(f"space.{key}", reason) for key, reason in space.check_size(shape_of(data), size)]
+        problems += [(f"space.{key}", reason) for key, reason in space.check_size(shape, size)]
     problems += check_space
     feeds = {feed for stage in stages for phase in stage.phases for feed in phase.feeds}
-    if isinstance(data, schema.Images) and data.split == 1.0:
+    if isinstance(data, schema.Samples) and data.split == 1.0:
         if feeds & {"valid", "score"}:
             problems.append(
                 ("data.split", f"must be below 1: method {method.name} trains the architecture on the rest")
             )
         elif method.uses_score_feed:
             problems.append(("data.split", f"must be below 1: method {method.name} measures the supernet on the rest"))
-    return problems
-
-
-def _text(data: schema.Text) -> Problems:
-    if data.name == "text" and data.path is None:
-        return [("data.path", "must say which folder has your train.txt, valid.txt and test.txt")]
-    if data.name == "embedded" and data.path is not None:
-        return [("data.path", "must be null: the embedded text is in the package")]
-    return []
-
-
-def _data(data: schema.Images) -> Problems:
-    problems: Problems = []
-    info, side = DATA[data.name], _image_shape(data).side
-    if data.name == "folder" and data.path is None:
-        problems.append(("data.path", "must say which folder of images to read"))
-    if info.side is not None and data.side not in (None, info.side) and data.name != "digits":
-        problems.append(("data.side", f"{data.name} has images of side {info.side}; leave it out"))
-    if (data.crop or 0) >= side:
-        problems.append(("data.crop", f"must be below the images' side, {side}; got {data.crop}"))
-    for key, value in (("data.mean", data.mean), ("data.std", data.std)):
-        if value is not None and len(value) != info.channels:
-            problems.append((key, f"must hold one number per channel, {info.channels}; got {len(value)}"))
-    if any(deviation <= 0 for deviation in data.std or ()):
-        problems.append(("data.std", "must be above 0 for every channel"))
-    return problems
-
-
-def _rates(at: str, settings: schema.Weights | schema.ImageTrain) -> Problems:
-    if settings.lr_min <= settings.lr:
-        return []
-    return [(f"{at}.lr_min", f"must not exceed {at}.lr, {settings.lr}; got {settings.lr_min}")]
-
-
-def _nesterov(weights: schema.Weights, method: Any) -> Problems:
-    key = "search.weights.nesterov"
-    if weights.nesterov and not weights.momentum:
-        return [(key, "needs search.weights.momentum above 0")]
-    if weights.nesterov and method is not None and method.uses_lookahead:
-        return [(key, f"must be false: method {method.name} as set here looks one step of plain SGD ahead")]
-    return []
-
-
-def _schedule(weights: schema.Weights, epochs: int) -> Problems:
-    """Refuses keys of the learning rate that have no effect without another, and a warm-up that leaves no schedule."""
-    problems, at, length = [], "search.weights", weights.cosine_epochs or epochs
-    if weights.warmup_lr and weights.rate_per == "epoch":
-        problems.append((f"{at}.warmup_lr", f"needs {at}.rate_per=step; by epochs a warm-up begins above 0 by itself"))
-    if weights.rate_per == "step" and weights.warmup >= length:
-        problems.append((f"{at}.warmup", f"must be below the {length} epochs of the schedule; got {weights.warmup}"))
-    if weights.cosine_growth is not None and weights.cosine_epochs is None:
-        problems.append((f"{at}.cosine_growth", f"needs {at}.cosine_epochs, the length of the first cosine"))
     return problems
 
 

@@ -78,9 +78,9 @@ class Group:
 
     @property
     def best(self) -> Outcome | None:
-        """The best outcome: the lowest perplexity, or the highest accuracy."""
+        """The best outcome: the lowest perplexity or loss, or the highest accuracy."""
         ranked = [outcome for outcome in self.outcomes if outcome.value is not None]
-        lower = "perplexity" in self.measure
+        lower = "perplexity" in self.measure or "loss" in self.measure
         return min(ranked, key=lambda o: (o.value or 0.0) if lower else -(o.value or 0.0), default=None)
 
     def count(self, status: str) -> int:
@@ -176,7 +176,7 @@ def _of_training(run: RunFacts, training: TrainFacts) -> Outcome:
     elif run.search is not None:
         settings |= _settings(run.search.recipe.values, ["space.", "method.", "search."])
         label += "" if run.search.recipe.name == recipe.name else f" after {run.search.recipe.name}"
-    measure = "test perplexity" if training.is_text else "test accuracy, %"
+    measure = f"test {training.quantity}{', %' if training.quantity == 'accuracy' else ''}"
     value = training.result if status == "finished" else None
     data = recipe.get("data.name") or "unknown"
     return Outcome(run.name, training.name, label, data, measure, value, status, settings, training.seed)
@@ -208,9 +208,10 @@ def _of_search(run: RunFacts, search: SearchFacts) -> Iterator[Outcome]:
         value = said["test"] if status == "finished" else None
         yield Outcome(**common, data=data, measure="test accuracy in the table, %", value=value)
     if not table and not run.trainings:
-        quantity = "perplexity" if search.is_text else "accuracy"
+        usual = "perplexity" if search.is_text else "accuracy"
+        quantity = usual if f"score_{usual}" in row or "score_loss" not in row else "loss"
         value = number(row.get(f"score_{quantity}")) if status == "finished" else None
-        unit = "" if search.is_text else ", %"
+        unit = ", %" if quantity == "accuracy" else ""
         data = recipe.get("data.name") or "unknown"
         yield Outcome(**common, data=data, measure=f"{quantity} of the supernet{unit}", value=value)
 

@@ -212,7 +212,7 @@ def _result(test: dict[str, Any]) -> list[tuple[str, str]]:
         "top5": ("top-5 accuracy", "{:.2f} %"),
         "loss": ("test loss", "{:.4f}"),
         "unigram_perplexity": ("perplexity of word frequencies alone", "{:.2f}"),
-        "n": ("tokens" if "perplexity" in test else "images", "{:,.0f}"),
+        "n": ("tokens" if "perplexity" in test else "samples" if "task" in test else "images", "{:,.0f}"),
     }
     values = [(key, number(test.get(key))) for key in said]
     pairs = [(said[key][0], said[key][1].format(value)) for key, value in values if value is not None]

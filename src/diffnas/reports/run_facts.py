@@ -108,8 +108,15 @@ class TrainFacts(PartFacts):
 
     @property
     def result(self) -> float | None:
-        """The accuracy of the test in percent, the perplexity of text; None where it was not tested."""
-        return number(self.test.get("perplexity" if self.is_text else "accuracy"))
+        """What the test measured (see `quantity`); None where it was not tested."""
+        return number(self.test.get(self.quantity))
+
+    @property
+    def quantity(self) -> str:
+        """What a test measures: the accuracy in percent, the perplexity of text, or the loss of a task without accuracy."""
+        if self.is_text:
+            return "perplexity"
+        return "loss" if "task" in self.test and "accuracy" not in self.test else "accuracy"
 
     @property
     def cell_name(self) -> str:

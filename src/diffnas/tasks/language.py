@@ -8,24 +8,32 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from diffnas.core.batch import Batch, LanguageModelOutput, Loss
+from diffnas.core.settings import setting
+from diffnas.tasks.base import Task
 
 
 @dataclass(frozen=True)
-class LanguageTask:
-    """The loss -mean log p(target); for weights alone plus `alpha` mean(d_t^2) + `beta` mean((h_t+1 - h_t)^2), AR and TAR.
+class LanguageTask(Task):
+    """Predict the next word: -mean log p(target); for weights alone plus `alpha` mean(d_t^2) + `beta` mean((h_t+1 - h_t)^2).
 
     h [T, N, H] are the hidden states, d the same after the output's dropout.  The defaults are those of DARTS.
     """
 
-    alpha: float = 0.0
-    beta: float = 1e-3
+    name: ClassVar[str] = "language"
+    modalities: ClassVar[tuple[str, ...]] = ("text",)
+    of_section: ClassVar[Mapping[str, str]] = {"alpha": "activation_penalty", "beta": "temporal_penalty"}
 
+    alpha: float = setting(0.0, "factor of the mean square of the output (AR)", ge=0)
+    beta: float = setting(1e-3, "factor of the mean square of the change of hidden states (TAR)", ge=0)
+
+    @override
     def loss(self, net: Callable[[tuple[Tensor, Any]], LanguageModelOutput], batch: Batch) -> Loss:
         """Returns the mean loss over the T N tokens of `batch`; `net` maps (tokens [T, N], carry) to its predictions.
 
@@ -39,14 +47,17 @@ class LanguageTask:
         correct = (answers.gather(1, targets[:, None])[:, 0] == answers.amax(1)).sum()
         return Loss(value, correct, len(targets), self._regularisers(outputs), outputs.carry.detach())
 
+    @override
     def reward(self, loss: Tensor, accuracy: Tensor) -> Tensor:
         """[]: what selections maximise, 80 / perplexity: the reward of ENAS on text (Pham et al., 2018, section 3.1)."""
         return 80.0 * (-loss).exp()
 
+    @override
     def metrics(self, loss: float, accuracy: float) -> dict[str, float]:
         """Returns the metrics: the mean loss of a token, its exponential, and the accuracy (given as a share) in percent."""
         return {"loss": loss, "perplexity": _exp(min(loss, 700.0)), "accuracy": 100.0 * accuracy}
 
+    @override
     def format_metrics(self, name: str, row: Mapping[str, float], short: bool = False) -> str:
         """Formats `{NAME_perplexity}` for a log line."""
         return f"{name} {'' if short else 'perplexity '}{row[f'{name}_perplexity']:.2f}"

@@ -28,6 +28,7 @@ from diffnas.pipeline.sources.load import load_source
 from diffnas.pipeline.sources.texts import TextTraining
 from diffnas.pipeline.test import described
 from diffnas.recipe.recipe import Recipe
+from diffnas.registry import TASKS
 from diffnas.runtime.checkpoint import load_checkpoint
 from diffnas.tasks.language import LanguageTask
 
@@ -152,7 +153,7 @@ def test_a_stopped_training_goes_on_bit_for_bit_across_the_switch_to_averages(
     assert [row["averaged"] for row in whole.training().metrics()] == [0.0, 1.0, 1.0]
     Stopping.at, Stopping.seen = at, 0
     with monkeypatch.context() as patched:
-        patched.setattr("diffnas.pipeline.sources.texts.LanguageTask", Stopping)
+        patched.setitem(TASKS, "language", Stopping)
         with pytest.raises(Interrupted, match="go on with: diffnas train --resume"):
             diffnas.train("enas-rnn", recipe, tmp_path / "part")
     part = diffnas.train(None, None, tmp_path / "part", resume=True)
@@ -240,7 +241,7 @@ def test_the_hidden_state_goes_on_within_an_epoch_and_begins_at_zero_in_the_next
                 seen.append((batch.carry is None, len(seen)))
             return super().loss(net, batch)
 
-    monkeypatch.setattr("diffnas.pipeline.sources.texts.LanguageTask", Watching)
+    monkeypatch.setitem(TASKS, "language", Watching)
     training = tiny("train.epochs=2")
     diffnas.train("darts-rnn-v1", training, tmp_path)
     source = load_source(training)

@@ -8,22 +8,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from diffnas.core.space import Shape, TextShape
+from diffnas.core.space import AnyShape
 from diffnas.data.inputs import Inputs
-from diffnas.engine import search as engine
 from diffnas.engine.search import Feed
 from diffnas.pipeline.supernet_weights import SupernetWeights
+from diffnas.recipe.recipe import Recipe
 from diffnas.runtime.run_folder import Part
-
-
-class Task(engine.Task, Protocol):
-    """The interface of a task: loss, reward, and metrics in files and log lines."""
-
-    def metrics(self, loss: float, accuracy: float) -> dict[str, float]:
-        """Returns the metrics of a mean loss and a share of right answers, by name."""
-
-    def format_metrics(self, name: str, row: Mapping[str, float], short: bool = False) -> str:
-        """Formats the metrics `NAME_...` in `row` for a log line."""
+from diffnas.tasks.base import Task
 
 
 class Training(Protocol):
@@ -65,7 +56,7 @@ class Source(Protocol):
         """The transformation of data to a network's inputs."""
 
     @property
-    def shape(self) -> Shape | TextShape:
+    def shape(self) -> AnyShape:
         """The shape of the network's inputs and outputs."""
 
     @property
@@ -107,3 +98,23 @@ class TestSet(Protocol):
 
     def evaluate(self, network: nn.Module, device: torch.device, part: Part | None = None) -> dict[str, Any]:
         """Evaluates `network`, which is on `device` and was trained in `part`, on the test data."""
+
+
+class Reading(Protocol):
+    """How the data of a modality are read."""
+
+    @property
+    def inputs(self) -> Any:
+        """The class of what is kept with weights: a frozen dataclass as `diffnas.data.inputs.Inputs`."""
+
+    def source(self, recipe: Recipe, stored: Any) -> Source:
+        """Reads the data of `recipe`, with the statistics of `stored`, earlier inputs, where that is not None.
+
+        Raises `DataError` where they are missing, damaged or do not fit.
+        """
+
+    def test_set(self, recipe: Recipe, inputs: Any, elsewhere: bool) -> TestSet:
+        """Reads the test data of `recipe` as `inputs` says; `elsewhere` says whether the training data are in another place."""
+
+    def shape(self, recipe: Recipe) -> AnyShape:
+        """Returns the shape of networks for the data of `recipe`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
-from diffnas.core.schedules import cosine, ramp
+from diffnas.core.schedules import ramp
 from diffnas.core.space import Shape
 from diffnas.data import DATA, few
 from diffnas.data.augment import Augment
@@ -24,13 +24,16 @@ from diffnas.engine.search import Feed as AnyFeed
 from diffnas.errors import DataError
 from diffnas.pipeline.digests import digests_of, keep_digests, read_digests
 from diffnas.pipeline.evaluate import MOST_CLASSES, evaluate
+from diffnas.pipeline.sources.cosine import CosineTraining
+from diffnas.pipeline.sources.tasks import task_of, without_smoothing
 from diffnas.pipeline.supernet_weights import CosineSGD
 from diffnas.recipe.recipe import Recipe
 from diffnas.recipe.schema import Images, ImageSearch, ImageTrain
 from diffnas.runtime.console import log
 from diffnas.runtime.device import PRECISIONS
 from diffnas.runtime.run_folder import Part
-from diffnas.tasks.images import ImageTask
+from diffnas.tasks.base import Task
+from diffnas.tasks.classification import Classification
 
 FIRST = 5  # of the images that a test leaves out, so many are named
 
@@ -59,11 +62,9 @@ class ImageSource:
         """Logs what was found, what was left aside, and what is odd about the images."""
         say(self.data, _section(self.recipe).path)
 
-    def search_task(self) -> ImageTask:
-        """Cross-entropy, smoothed as the search says."""
-        search = self.recipe.search
-        assert isinstance(search, ImageSearch)
-        return ImageTask(smoothing=search.smoothing)
+    def search_task(self) -> Task:
+        """The recipe's task: by default cross-entropy, smoothed as the search says."""
+        return task_of(self.recipe, self.recipe.search)
 
     def search_weights(self) -> CosineSGD:
         """SGD as the search says."""
@@ -117,7 +118,7 @@ class ImageTest:
         kept, trained_on = self._untrained(part)
         data = replace(self.data, test=self.data.test.subset(kept))
         feed, precision = test_feed(self.recipe, data, device), PRECISIONS[self.recipe.precision]
-        result = evaluate(network, ImageTask(), feed, precision, len(self.inputs.classes) <= MOST_CLASSES)
+        result = evaluate(network, Classification(), feed, precision, len(self.inputs.classes) <= MOST_CLASSES)
         low, high = result.interval()
         return {
             "accuracy": 100.0 * result.accuracy,
@@ -153,46 +154,28 @@ class ImageTest:
         return every[~seen], {"images": len(places), "first": first}
 
 
-class ImageTraining:
-    """SGD on a cosine, with drop path that grows; the last epoch's weights are the result."""
+class ImageTraining(CosineTraining):
+    """The training of a network on images, with drop path that grows."""
 
     def __init__(self, recipe: Recipe, data: ImageData, network: nn.Module, device: torch.device) -> None:
-        train = recipe.train
-        assert isinstance(train, ImageTrain)
-        self.settings, self.network, self.precision = train, network, PRECISIONS[recipe.precision]
-        self.task = ImageTask(train.auxiliary_weight, train.smoothing)
-        self.feed = train_feed(recipe, data, device)
-        self.part = "test" if data.valid is None else "valid"  # with images to choose by, the test is not looked at
+        # with images to choose by, the test is not looked at
+        super().__init__(recipe, network, train_feed(recipe, data, device), "test" if data.valid is None else "valid")
         self.watched = test_feed(recipe, data if data.valid is None else replace(data, test=data.valid), device)
-        weights = [p for p in network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.SGD(weights, train.lr, train.momentum, weight_decay=train.decay, foreach=True)
 
+    @override
     def begin(self, epoch: int) -> float:
-        """The cosine's rate; drop path gets its probability."""
+        """Returns the cosine's rate; drop path gets its probability."""
         settings = self.settings
         if settings.drop_path:
             self.network.get_buffer("drop_path").fill_(ramp(epoch, settings.epochs, settings.drop_path))
-        return cosine(epoch, settings.epochs, settings.lr, settings.lr_min)
+        return super().begin(epoch)
 
-    def after(self, epoch: int) -> dict[str, float]:
-        """Loss and accuracy on the validation images, on the test where there are none, every `test_every` epochs and last."""
-        every, last = self.settings.test_every, epoch + 1 == self.settings.epochs
-        if not last and not (every and (epoch + 1) % every == 0):
-            return {}
-        result = evaluate(self.network, self.task, self.watched, self.precision)
-        return {f"{self.part}_loss": result.loss, f"{self.part}_accuracy": 100.0 * result.accuracy}
-
-    def result(self) -> Mapping[str, Tensor]:
-        """The weights as they are."""
-        weights: Mapping[str, Tensor] = self.network.state_dict()
-        return weights
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns nothing: the network and the optimizer are all the state."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Does nothing."""
+    @override
+    def evaluation(self) -> dict[str, float]:
+        """Loss and accuracy on the validation images, on the test where there are none; without label smoothing."""
+        task = without_smoothing(self.task)
+        result = evaluate(self.network, task, self.watched, self.precision)
+        return task.metrics(result.loss, result.accuracy)
 
 
 def load_data(recipe: Recipe, stored: ImageInputs | None = None) -> ImageData:

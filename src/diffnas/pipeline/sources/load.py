@@ -3,17 +3,88 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from diffnas.core.space import Shape, TextShape
+from diffnas.core.space import AnyShape
 from diffnas.data import DATA
 from diffnas.data.images import read_names
-from diffnas.data.inputs import ImageInputs, Inputs, TextInputs
+from diffnas.data.inputs import ImageInputs, Inputs, TensorInputs, TextInputs
 from diffnas.data.texts import TEXTS
-from diffnas.pipeline.sources.base import Source, TestSet
+from diffnas.pipeline.sources.base import Reading, Source, TestSet
 from diffnas.pipeline.sources.images import ImageSource, ImageTest
+from diffnas.pipeline.sources.tensors import TensorSource, TensorTest
 from diffnas.pipeline.sources.texts import TextSource, TextTest
 from diffnas.recipe.recipe import Recipe
-from diffnas.recipe.schema import Text
+from diffnas.registry import MODALITIES
+
+
+class ImageReading:
+    """How images are read."""
+
+    inputs = ImageInputs
+
+    def source(self, recipe: Recipe, stored: Any) -> Source:
+        """Reads the images."""
+        return ImageSource(recipe, stored)
+
+    def test_set(self, recipe: Recipe, inputs: Any, elsewhere: bool) -> TestSet:
+        """Reads the test images; all images of a folder of classes alone that is `elsewhere`."""
+        return ImageTest(recipe, inputs, elsewhere)
+
+    def shape(self, recipe: Recipe) -> AnyShape:
+        """Returns the shape; classes that the files decide are counted."""
+        if DATA[recipe.data.name].classes is not None:
+            return recipe.shape
+        return replace(recipe.shape, classes=len(read_names(recipe.data.name, recipe.data.path)))
+
+
+class TextReading:
+    """How text is read."""
+
+    inputs = TextInputs
+
+    def source(self, recipe: Recipe, stored: Any) -> Source:
+        """Reads the text."""
+        return TextSource(recipe, stored)
+
+    def test_set(self, recipe: Recipe, inputs: Any, elsewhere: bool) -> TestSet:
+        """Reads the test text."""
+        return TextTest(recipe, inputs)
+
+    def shape(self, recipe: Recipe) -> AnyShape:
+        """Returns the shape; words that the files decide are counted."""
+        return recipe.shape if TEXTS[recipe.data.name].words is not None else TextSource(recipe).shape
+
+
+class TensorReading:
+    """How tensors are read."""
+
+    inputs = TensorInputs
+
+    def source(self, recipe: Recipe, stored: Any) -> Source:
+        """Reads the tensors."""
+        return TensorSource(recipe)
+
+    def test_set(self, recipe: Recipe, inputs: Any, elsewhere: bool) -> TestSet:
+        """Reads the test tensors."""
+        return TensorTest(recipe, inputs)
+
+    def shape(self, recipe: Recipe) -> AnyShape:
+        """Returns the shape that the data set has."""
+        return recipe.shape
+
+
+READINGS: dict[str, Reading] = {"images": ImageReading(), "text": TextReading(), "tensors": TensorReading()}
+
+
+def readings() -> dict[str, Reading]:
+    """Returns how each modality is read, by name."""
+    return READINGS | {name: modality.reading for name, modality in MODALITIES.items()}
+
+
+def input_kinds() -> dict[str, type]:
+    """Returns the class of the inputs of each modality, by name."""
+    return {name: reading.inputs for name, reading in readings().items()}
 
 
 def load_source(recipe: Recipe, stored: Inputs | None = None) -> Source:
@@ -21,11 +92,7 @@ def load_source(recipe: Recipe, stored: Inputs | None = None) -> Source:
 
     Raises `DataError` where they are missing, damaged or do not fit.
     """
-    if isinstance(recipe.data, Text):
-        assert stored is None or isinstance(stored, TextInputs)
-        return TextSource(recipe, stored)
-    assert stored is None or isinstance(stored, ImageInputs)
-    return ImageSource(recipe, stored)
+    return readings()[recipe.modality].source(recipe, stored)
 
 
 def load_test_set(recipe: Recipe, inputs: Inputs, elsewhere: bool = False) -> TestSet:
@@ -33,16 +100,9 @@ def load_test_set(recipe: Recipe, inputs: Inputs, elsewhere: bool = False) -> Te
 
     Where they are `elsewhere` than the training data, a folder of classes alone is a test as a whole.
     """
-    if isinstance(inputs, TextInputs):
-        return TextTest(recipe, inputs)
-    return ImageTest(recipe, inputs, elsewhere)
+    return readings()[inputs.modality].test_set(recipe, inputs, elsewhere)
 
 
-def read_shape(recipe: Recipe) -> Shape | TextShape:
+def read_shape(recipe: Recipe) -> AnyShape:
     """Returns the shape of networks for the data of `recipe`; open numbers of classes or words are counted in the files."""
-    shape = recipe.shape
-    if isinstance(shape, TextShape):
-        return shape if TEXTS[recipe.data.name].words is not None else load_source(recipe).shape
-    if DATA[recipe.data.name].classes is not None:
-        return shape
-    return replace(shape, classes=len(read_names(recipe.data.name, recipe.data.path)))
+    return readings()[recipe.modality].shape(recipe)

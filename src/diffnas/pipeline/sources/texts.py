@@ -18,13 +18,14 @@ from diffnas.data.windows import TextFeed
 from diffnas.engine.asgd import Trigger, averaged_sgd, averages
 from diffnas.engine.search import Feed
 from diffnas.pipeline.evaluate import perplexity_of
+from diffnas.pipeline.sources.tasks import task_of
 from diffnas.pipeline.supernet_weights import ConstantSGD
 from diffnas.recipe.recipe import Recipe
 from diffnas.recipe.schema import Text, TextSearch, TextTrain
 from diffnas.runtime.console import log
 from diffnas.runtime.device import PRECISIONS
 from diffnas.runtime.run_folder import Part
-from diffnas.tasks.language import LanguageTask
+from diffnas.tasks.base import Task
 
 
 class TextSource:
@@ -61,11 +62,9 @@ class TextSource:
             "data: %s: %s words; %s", self.recipe.data.path or self.recipe.data.name, f"{len(self.names):,}", parts
         )
 
-    def search_task(self) -> LanguageTask:
-        """The loss of the next word, with the search's penalties."""
-        search = self.recipe.search
-        assert isinstance(search, TextSearch)
-        return LanguageTask(search.activation_penalty, search.temporal_penalty)
+    def search_task(self) -> Task:
+        """The recipe's task: by default the loss of the next word, with the search's penalties."""
+        return task_of(self.recipe, self.recipe.search)
 
     def search_weights(self) -> ConstantSGD:
         """SGD as the search says."""
@@ -137,7 +136,7 @@ class TextTraining:
         train = recipe.train
         assert isinstance(train, TextTrain)
         self.settings, self.network, self.precision = train, network, PRECISIONS[recipe.precision]
-        self.task = LanguageTask(train.activation_penalty, train.temporal_penalty)
+        self.task = task_of(recipe, train)
         self.feed = TextFeed(corpus.train.to(device), train.batch, train.bptt, seed=recipe.seed, lengths="train")
         self.valid = TextFeed(corpus.valid.to(device), train.valid_batch, train.bptt, name="valid")
         TextFeed(corpus.test, train.test_batch, train.bptt, name="test")  # refused now rather than after the training

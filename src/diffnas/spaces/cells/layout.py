@@ -33,5 +33,8 @@ class CellParts(Protocol):
     def stem(self, inputs: int, channels: int) -> nn.Module:
         """Builds the stem, the layers before the cells."""
 
+    def fit(self, inputs: int, channels: int, halve: bool, affine: bool) -> nn.Module:
+        """Builds what fits an input to a cell's channels and sides."""
+
     def layout(self, layers: int) -> tuple[str, ...]:
         """The kind of every cell of a chain."""

@@ -12,9 +12,8 @@ from diffnas.core.cell import Cell
 from diffnas.core.count import Resources, Unit, count, resources
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.mixture import Mix
-from diffnas.core.space import Shape, Size
+from diffnas.core.space import AnyShape, Size
 from diffnas.spaces.cells.layout import INPUTS, CellParts
-from diffnas.spaces.darts_cnn.ops import FactorizedReduce, ReLUConvBN
 
 NONE = "none"
 
@@ -43,12 +42,19 @@ def places(space: CellParts, channels: int, layers: int, outputs: Mapping[str, i
         history = [history[-1], (outputs[kind] * channels, level + halves)]
 
 
-def fits(place: Place, affine: bool) -> nn.ModuleList:
-    """Builds the modules that fit each input to the cell's channels and side."""
-    return nn.ModuleList(
-        FactorizedReduce(width, place.channels, affine) if halve else ReLUConvBN(width, place.channels, affine=affine)
-        for width, halve in place.inputs
-    )
+def fits(space: CellParts, place: Place, affine: bool) -> nn.ModuleList:
+    """Builds the modules that fit each input to the cell's channels and sides."""
+    return nn.ModuleList(space.fit(width, place.channels, halve, affine) for width, halve in place.inputs)
+
+
+def _nothing(x: Tensor, stride: int) -> Tensor:
+    """Zeros of the shape that an op of that stride makes of `x` [N, C, ...]."""
+    return x[(slice(None), slice(None), *(slice(None, None, stride) for _ in x.shape[2:]))] * 0.0
+
+
+def _pooled(x: Tensor) -> Tensor:
+    """[N, C]: the means of `x` [N, C, ...] over all places."""
+    return x.mean(tuple(range(2, x.dim()))) if x.dim() > 2 else x
 
 
 class MixedCell(nn.Module):
@@ -57,7 +63,7 @@ class MixedCell(nn.Module):
     def __init__(self, space: CellParts, cell: Cell, place: Place) -> None:
         super().__init__()
         self.cell, self.stride = cell, place.stride
-        self.fits = fits(place, affine=False)
+        self.fits = fits(space, place, affine=False)
         self.edges = nn.ModuleList(
             nn.ModuleDict(
                 {
@@ -90,27 +96,27 @@ class MixedCell(nn.Module):
             if name in ops and (mix.live is None or mix.live[e][column])
         ]
         stride = self.stride if self.cell.edges[e][0] < INPUTS else 1
-        return sum(flows[1:], flows[0]) if flows else x[:, :, ::stride, ::stride] * 0.0
+        return sum(flows[1:], flows[0]) if flows else _nothing(x, stride)
 
 
 class Supernet(nn.Module):
-    """`supernet(x, mixture)`: images [N, C_in, H, W] -> logits [N, classes]."""
+    """`supernet(x, mixture)`: images [N, C_in, H, W], or tensors [N, C_in, ...] -> logits or outputs [N, outputs]."""
 
-    def __init__(self, space: CellParts, shape: Shape, size: Size) -> None:
+    def __init__(self, space: CellParts, shape: AnyShape, size: Size) -> None:
         super().__init__()
         cells = space.cells
         chain = list(places(space, size.channels, size.layers, {kind: len(cells[kind].concat) for kind in cells}))
         self.kinds = [place.kind for place in chain]
-        self.stem = space.stem(shape.channels, size.channels)
+        self.stem = space.stem(shape.sizes[0], size.channels)
         self.cells = nn.ModuleList(MixedCell(space, cells[place.kind], place) for place in chain)
-        self.classifier = nn.Linear(chain[-1].outputs, shape.classes)
+        self.classifier = nn.Linear(chain[-1].outputs, shape.outputs)
 
     def forward(self, x: Tensor, mixture: Mapping[str, Mix]) -> Tensor:
         """Computes the logits with `mixture`, a `Mix` for each kind of cell."""
         history = [self.stem(x)] * INPUTS
         for kind, cell in zip(self.kinds, self.cells, strict=True):
             history = [history[-1], cell(history, mixture[kind])]
-        return self.classifier(history[-1].mean((2, 3)))
+        return self.classifier(_pooled(history[-1]))
 
 
 class GenotypeCell(nn.Module):
@@ -119,7 +125,7 @@ class GenotypeCell(nn.Module):
     def __init__(self, space: CellParts, nodes: Nodes, place: Place) -> None:
         super().__init__()
         self.nodes, self.stride = nodes, place.stride
-        self.fits = fits(place, affine=True)
+        self.fits = fits(space, place, affine=True)
         self.names = [[(op, source) for op, source in node if op != NONE] for node in nodes.inputs]
         self.ops = nn.ModuleList(
             space.op(op, place.channels, place.stride if source < INPUTS else 1, True)
@@ -139,28 +145,31 @@ class GenotypeCell(nn.Module):
                 if dropped is not None and not isinstance(op, nn.Identity):
                     flow = _thinned(flow, 1.0 - dropped)
                 flows.append(flow)
-            states.append(sum(flows[1:], flows[0]) if flows else states[0][:, :, :: self.stride, :: self.stride] * 0.0)
+            states.append(sum(flows[1:], flows[0]) if flows else _nothing(states[0], self.stride))
         return torch.cat([states[i] for i in self.nodes.concat], dim=1)
 
 
 def _thinned(x: Tensor, keep: Tensor) -> Tensor:
-    """Images of `x` [N, C, H, W] kept with probability `keep` [], scaled up; the others zero (Larsson et al., 2017)."""
-    mask = torch.bernoulli(keep.expand(len(x), 1, 1, 1))
+    """Samples of `x` [N, ...] kept with probability `keep` [], scaled up; the others zero (Larsson et al., 2017)."""
+    mask = torch.bernoulli(keep.expand(len(x), *(1,) * (x.dim() - 1)))
     return x * (mask / keep).to(x.dtype)
 
 
 class Network(nn.Module):
-    """Images [N, C_in, H, W] -> logits [N, classes]; `drop_path` is a buffer, written each epoch, that acts with `drops`."""
+    """Images [N, C_in, H, W] or tensors -> logits or outputs [N, outputs].
+
+    `drop_path` is a buffer, written each epoch, that acts with `drops`.
+    """
 
     def __init__(
-        self, space: CellParts, genotype: Genotype, shape: Shape, channels: int, layers: int, drops: bool
+        self, space: CellParts, genotype: Genotype, shape: AnyShape, channels: int, layers: int, drops: bool
     ) -> None:
         super().__init__()
         cells, self.drops = genotype.cells, drops
         chain = list(places(space, channels, layers, {kind: len(nodes.concat) for kind, nodes in cells.items()}))
-        self.stem = space.stem(shape.channels, channels)
+        self.stem = space.stem(shape.sizes[0], channels)
         self.cells = nn.ModuleList(GenotypeCell(space, cells[place.kind], place) for place in chain)
-        self.classifier = nn.Linear(chain[-1].outputs, shape.classes)
+        self.classifier = nn.Linear(chain[-1].outputs, shape.outputs)
         self.register_buffer("drop_path", torch.zeros(()), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -169,22 +178,22 @@ class Network(nn.Module):
         history = [self.stem(x)] * INPUTS
         for cell in self.cells:
             history = [history[-1], cell(history, dropped)]
-        return self.classifier(history[-1].mean((2, 3)))
+        return self.classifier(_pooled(history[-1]))
 
 
-def op_costs(space: CellParts, shape: Shape, unit: Unit, size: Size) -> dict[str, list[list[float]]]:
+def op_costs(space: CellParts, shape: AnyShape, unit: Unit, size: Size) -> dict[str, list[list[float]]]:
     """[E, O] per kind: the cost of every op of every edge, summed over the cells of the kind."""
     costs = {kind: [[0.0] * len(cell.ops) for _ in cell.edges] for kind, cell in space.cells.items()}
     for kind, edges in _edges(space, shape, size):
-        for row, (channels, stride, side) in zip(costs[kind], edges, strict=True):
+        for row, (stride, sizes) in zip(costs[kind], edges, strict=True):
             for column, name in enumerate(space.ops):
                 if name != NONE:
-                    op = _built(space, name, channels, stride, affine=True)
-                    row[column] += float(getattr(count(op, (channels, side, side)), unit))
+                    op = _built(space, name, sizes[0], stride, affine=True)
+                    row[column] += float(getattr(count(op, sizes), unit))
     return costs
 
 
-def op_resources(space: CellParts, shape: Shape, size: Size) -> dict[str, list[list[list[Resources]]]]:
+def op_resources(space: CellParts, shape: AnyShape, size: Size) -> dict[str, list[list[list[Resources]]]]:
     """[cells, E, O] per kind: the cost of every op in every cell by the rule of SNAS's code."""
     rows: dict[str, list[list[list[Resources]]]] = {kind: [] for kind in space.cells}
     for kind, edges in _edges(space, shape, size):
@@ -192,9 +201,9 @@ def op_resources(space: CellParts, shape: Shape, size: Size) -> dict[str, list[l
     return rows
 
 
-def _resources(space: CellParts, name: str, channels: int, stride: int, side: int) -> Resources:
-    op = nn.Identity() if name == NONE else _built(space, name, channels, stride, affine=False)
-    return resources(op, (channels, side, side))
+def _resources(space: CellParts, name: str, stride: int, sizes: tuple[int, ...]) -> Resources:
+    op = nn.Identity() if name == NONE else _built(space, name, sizes[0], stride, affine=False)
+    return resources(op, sizes)
 
 
 def _built(space: CellParts, name: str, channels: int, stride: int, affine: bool) -> nn.Module:
@@ -202,10 +211,11 @@ def _built(space: CellParts, name: str, channels: int, stride: int, affine: bool
         return space.op(name, channels, stride, affine)
 
 
-def _edges(space: CellParts, shape: Shape, size: Size) -> Iterator[tuple[str, list[tuple[int, int, int]]]]:
-    """Yields for every cell of the chain its kind and the (channels, stride, side of what they read) of its edges."""
-    cells, side = space.cells, shape.side
+def _edges(space: CellParts, shape: AnyShape, size: Size) -> Iterator[tuple[str, list[tuple[int, tuple[int, ...]]]]]:
+    """Yields for every cell of the chain its kind and the (stride, sizes of what they read) of its edges."""
+    cells, sides = space.cells, shape.sizes[1:]
     for place in places(space, size.channels, size.layers, {kind: len(cells[kind].concat) for kind in cells}):
-        within, after = (place.channels, place.stride, side), (place.channels, 1, side // place.stride)
+        halved = tuple(side // place.stride for side in sides)
+        within, after = (place.stride, (place.channels, *sides)), (1, (place.channels, *halved))
         yield place.kind, [within if source < INPUTS else after for source, _ in cells[place.kind].edges]
-        side //= place.stride
+        sides = halved

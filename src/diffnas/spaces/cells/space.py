@@ -13,10 +13,11 @@ from diffnas.core.cell import Cell
 from diffnas.core.count import Resources, Unit, count
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.settings import setting
-from diffnas.core.space import Form, Modality, Shape, Size
+from diffnas.core.space import AnyShape, Form, Shape, Size
 from diffnas.errors import GenotypeError
 from diffnas.spaces.cells.layout import INPUTS
 from diffnas.spaces.cells.modules import Network, Supernet, op_costs, op_resources
+from diffnas.spaces.darts_cnn.ops import FactorizedReduce, ReLUConvBN
 
 NEUTRAL = {"stem": "cifar", "auxiliary": False, "auxiliary_norm": None, "pool_norm": "none"}
 
@@ -26,11 +27,12 @@ class CellSpace:
     """Cells in a chain, each a graph whose nodes read every earlier state; derive from it and write `op`.
 
     `kinds` names the kinds of cell, and those in `halving` double the channels and halve the sides.  An op called `none`
-    passes nothing on and is not built.  Both forms of the supernet are the plain one.
+    passes nothing on and is not built.  Both forms of the supernet are the plain one.  With `modality` "tensors" the cells
+    work on tensors [N, C, ...] of any sides, or of none: write `stem` and `fit` as well.
     """
 
     name: ClassVar[str] = "cells"
-    modality: ClassVar[Modality] = "images"
+    modality: ClassVar[str] = "images"
     kinds: ClassVar[tuple[str, ...]] = ("normal", "reduce")
     halving: ClassVar[frozenset[str]] = frozenset({"reduce"})
 
@@ -47,13 +49,20 @@ class CellSpace:
     # -- what a space of one's own says
 
     def op(self, name: str, channels: int, stride: int, affine: bool) -> nn.Module:
-        """The op of that name: [N, channels, H, W] -> [N, channels, H/stride, W/stride]; its normalisations have learnt
-        scales where `affine`."""
+        """The op of that name: [N, channels, H, W] -> [N, channels, H/stride, W/stride], other sides likewise.
+
+        Its normalisations have learnt scales where `affine`.
+        """
         raise NotImplementedError(f"{type(self).__name__}.op builds the ops of a space")
 
     def stem(self, inputs: int, channels: int) -> nn.Module:
         """Builds the stem before the cells: [N, inputs, H, W] -> [N, channels, H, W]."""
         return nn.Sequential(nn.Conv2d(inputs, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+
+    def fit(self, inputs: int, channels: int, halve: bool, affine: bool) -> nn.Module:
+        """Builds what fits an input of a cell to its channels, and halves the sides where `halve`."""
+        kind = FactorizedReduce if halve else ReLUConvBN
+        return kind(inputs, channels, affine=affine)
 
     def layout(self, layers: int) -> tuple[str, ...]:
         """The kind of every cell of a chain: those at one third and two thirds reduce."""
@@ -81,12 +90,18 @@ class CellSpace:
             for kind in self.kinds
         }
 
-    def supernet(self, shape: Shape, size: Size | None = None, form: Form = "plain") -> nn.Module:
+    def supernet(self, shape: AnyShape, size: Size | None = None, form: Form = "plain") -> nn.Module:
         """The supernet with fresh weights."""
         return Supernet(self, shape, size or self.size)
 
     def network(
-        self, genotype: Genotype, shape: Shape, channels: int = 36, layers: int = 20, drops: bool = False, **others: Any
+        self,
+        genotype: Genotype,
+        shape: AnyShape,
+        channels: int = 36,
+        layers: int = 20,
+        drops: bool = False,
+        **others: Any,
     ) -> nn.Module:
         """The network of `genotype`; raises `GenotypeError` where it is not legal, or `others` ask for what there is not."""
         lines = [f"genotype: {key}: {reason}" for key, reason in [*_unknown(others), *self._strangers(genotype)]]
@@ -107,7 +122,9 @@ class CellSpace:
 
     @property
     def usual_sizes(self) -> Mapping[str, tuple[Shape, Mapping[str, Any]]]:
-        """Returns the sizes of CIFAR's tables."""
+        """Returns the sizes of CIFAR's tables; none of what are no images."""
+        if self.modality != "images":
+            return {}
         return {"C=36 L=20, 32x32": (Shape(10, 3, 32), {"channels": 36, "layers": 20})}
 
     def narrow(self, keep: Mapping[str, Tensor]) -> Self:
@@ -118,23 +135,23 @@ class CellSpace:
             edge_ops[kind] = [[op for op, ok in zip(cell.ops, row, strict=True) if ok] for row in narrowed.allowed]
         return replace(self, edge_ops=edge_ops)
 
-    def costs(self, shape: Shape, unit: Unit, size: Size | None = None) -> dict[str, list[list[float]]]:
+    def costs(self, shape: AnyShape, unit: Unit, size: Size | None = None) -> dict[str, list[list[float]]]:
         """[E, O] per kind: the multiply-adds (of one image) or parameters that an op on an edge adds to a network of `size`."""
         return op_costs(self, shape, unit, size or self.size)
 
-    def cell_costs(self, shape: Shape, size: Size | None = None) -> dict[str, list[list[list[Resources]]]]:
+    def cell_costs(self, shape: AnyShape, size: Size | None = None) -> dict[str, list[list[list[Resources]]]]:
         """[cells, E, O] per kind: what every op costs in the supernet, cell by cell, by the rule of SNAS's code."""
         return op_resources(self, shape, size or self.size)
 
-    def fixed_cost(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
+    def fixed_cost(self, shape: AnyShape, unit: Unit, size: Size | None = None) -> float:
         """The cost of a network of `size` without its ops; with the ops' costs it equals the `count` of the network."""
         size = size or self.size
         empty = {kind: Nodes(((),) * len(cell.nodes), cell.concat, INPUTS) for kind, cell in self.cells.items()}
         with torch.device("meta"):
             network = self.network(Genotype(self.name, empty), shape, size.channels, size.layers)
-        return float(getattr(count(network, (shape.channels, shape.side, shape.side)), unit))
+        return float(getattr(count(network, shape.sizes), unit))
 
-    def check_size(self, shape: Shape, size: Size | None = None) -> list[tuple[str, str]]:
+    def check_size(self, shape: AnyShape, size: Size | None = None) -> list[tuple[str, str]]:
         """Returns why a supernet of this size cannot be built, as (setting, reason) pairs."""
         size = size or self.size
         problems = self._chain(shape, size.channels, size.layers)
@@ -167,18 +184,18 @@ class CellSpace:
                 )
         return problems
 
-    def _chain(self, shape: Shape, channels: int, layers: int) -> list[tuple[str, str]]:
+    def _chain(self, shape: AnyShape, channels: int, layers: int) -> list[tuple[str, str]]:
         halvings = sum(kind in self.halving for kind in self.layout(layers))
         problems = []
         if channels % 2 and halvings:
             problems.append(("channels", f"must be even, not {channels}: halving the resolution splits them"))
-        if shape.side % 2**halvings:
-            problems.append(
-                ("layers", f"{layers} layers need images whose side is a multiple of {2**halvings}, not {shape.side}")
-            )
+        odd = [side for side in shape.sizes[1:] if side % 2**halvings]
+        if odd:
+            what = "images whose side is" if self.modality == "images" else "sides that are"
+            problems.append(("layers", f"{layers} layers need {what} a multiple of {2**halvings}, not {odd[0]}"))
         return problems
 
-    def check_network(self, shape: Shape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def check_network(self, shape: AnyShape, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Returns why a network cannot be built, as (setting, reason) pairs."""
         asked = {key: value for key, value in settings.items() if key in NEUTRAL}
         return self._chain(shape, settings["channels"], settings["layers"]) + _unknown(asked)

@@ -12,7 +12,7 @@ from diffnas.core.cell import Cell
 from diffnas.core.count import Resources, Unit
 from diffnas.core.genotype import Genotype
 from diffnas.core.settings import setting
-from diffnas.core.space import Form, Modality, Shape, Size
+from diffnas.core.space import Form, Shape, Size
 from diffnas.spaces.darts_cnn.costs import fixed_cost, op_costs, op_resources
 from diffnas.spaces.darts_cnn.fused.supernet import FusedSupernet
 from diffnas.spaces.darts_cnn.layout import KINDS, OPS, SEARCHED_OPS, reductions
@@ -25,7 +25,7 @@ class DartsCNN:
     """Two kinds of cell, `normal` and `reduce`, in which every node reads every earlier state (14 edges of 8 ops)."""
 
     name: ClassVar[str] = "darts-cnn"
-    modality: ClassVar[Modality] = "images"
+    modality: ClassVar[str] = "images"
 
     channels: int = setting(16, "initial channels of the supernet (C)", ge=2, le=4096)
     layers: int = setting(8, "cells of the supernet (L); those at L/3 and 2L/3 reduce", ge=1, le=1000)

@@ -12,7 +12,7 @@ from diffnas.core.cell import Cell
 from diffnas.core.count import Resources, Unit
 from diffnas.core.genotype import Genotype
 from diffnas.core.settings import setting
-from diffnas.core.space import Form, Modality, Shape, Size, TextShape
+from diffnas.core.space import Form, Shape, Size, TextShape
 from diffnas.errors import RecipeError
 from diffnas.spaces.darts_rnn.fused import FusedSupernet
 from diffnas.spaces.darts_rnn.layout import KIND, OPS, Dropouts
@@ -27,7 +27,7 @@ class DartsRNN:
     """The space of recurrent cells: a start, and eight nodes that read every earlier state (36 edges of 5 activations)."""
 
     name: ClassVar[str] = "darts-rnn"
-    modality: ClassVar[Modality] = "text"
+    modality: ClassVar[str] = "text"
 
     units: int = setting(300, "width of embedding and hidden state of the supernet", ge=1, le=16384)
     steps: int = setting(8, "nodes of the cell", ge=1, le=32)

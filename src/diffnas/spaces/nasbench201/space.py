@@ -13,7 +13,7 @@ from diffnas.core.cell import Cell
 from diffnas.core.count import Resources, Unit, count, resources
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.settings import setting
-from diffnas.core.space import Form, Modality, Shape, Size
+from diffnas.core.space import Form, Shape, Size
 from diffnas.errors import GenotypeError
 from diffnas.spaces.nasbench201.fused import FusedSupernet
 from diffnas.spaces.nasbench201.layout import AUXILIARY, KIND, NODES, OPS, STAGES
@@ -39,7 +39,7 @@ class NASBench201:
     """
 
     name: ClassVar[str] = "nasbench201"
-    modality: ClassVar[Modality] = "images"
+    modality: ClassVar[str] = "images"
 
     channels: int = setting(16, "channels of the first of three stages (C)", ge=1, le=4096)
     layers: int = setting(5, "cells of each of the three stages (N)", ge=1, le=1000)

@@ -16,7 +16,7 @@ from diffnas.core.cell import Cell
 from diffnas.core.count import Resources, Unit
 from diffnas.core.genotype import LARGEST, Genotype
 from diffnas.core.settings import setting
-from diffnas.core.space import Form, Modality, Shape, Size
+from diffnas.core.space import Form, Shape, Size
 from diffnas.errors import RecipeError
 from diffnas.spaces.shufflenet_blocks.costs import block_costs, block_resources, fixed_cost
 from diffnas.spaces.shufflenet_blocks.layout import KIND, OPS, Layout, Stem
@@ -34,7 +34,7 @@ class ShuffleNetBlocks:
     """A chain of blocks, ShuffleNetV2 with a kernel of 3, 5 or 7 or an Xception one each (SPOS, DSNAS: 20 blocks of 4 ops)."""
 
     name: ClassVar[str] = "shufflenet-blocks"
-    modality: ClassVar[Modality] = "images"
+    modality: ClassVar[str] = "images"
 
     channels: int = setting(16, "channels of the stem", ge=1, le=4096)
     widths: tuple[int, ...] = setting((64, 160, 320, 640), "channels of the blocks, stage by stage", min_length=1)

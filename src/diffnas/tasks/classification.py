@@ -1,23 +1,32 @@
-"""Classifying images: cross-entropy, and how many answers are right."""
+"""Classification: cross-entropy, and how many answers are right."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from diffnas.core.batch import Batch, Loss
+from diffnas.core.settings import setting
+from diffnas.tasks.base import Task
 
 
 @dataclass(frozen=True)
-class ImageTask:
-    """Cross-entropy over classes; the auxiliary head's loss is added with weight `auxiliary` (0.4, Zoph et al., 2018)."""
+class Classification(Task):
+    """Tell classes apart: cross-entropy, plus that of an auxiliary head where the network has one."""
 
-    auxiliary: float = 0.4
-    smoothing: float = 0.0
+    name: ClassVar[str] = "classification"
+    modalities: ClassVar[tuple[str, ...]] = ("images", "tensors")
+    of_section: ClassVar[Mapping[str, str]] = {"auxiliary": "auxiliary_weight", "smoothing": "smoothing"}
 
+    auxiliary: float = setting(0.4, "weight of the auxiliary head's loss (Zoph et al., 2018)", ge=0)
+    smoothing: float = setting(0.0, "label smoothing", ge=0, lt=1)
+
+    @override
     def loss(self, net: Callable[[Tensor], Tensor | tuple[Tensor, Tensor]], batch: Batch) -> Loss:
         """The mean loss over `batch`; `net` maps inputs [N, C, H, W] to logits [N, classes], or to a pair with the head's."""
         outputs = net(batch.inputs)
@@ -29,14 +38,17 @@ class ImageTask:
         correct = (logits.detach().argmax(dim=1) == batch.targets).sum()
         return Loss(value, correct, len(batch.targets), extra)
 
+    @override
     def reward(self, loss: Tensor, accuracy: Tensor) -> Tensor:
         """[]: what selections maximise, the accuracy."""
         return accuracy
 
+    @override
     def metrics(self, loss: float, accuracy: float) -> dict[str, float]:
         """Returns the metrics for the record: the mean loss, and the accuracy (given as a share) in percent."""
         return {"loss": loss, "accuracy": 100.0 * accuracy}
 
+    @override
     def format_metrics(self, name: str, row: Mapping[str, float], short: bool = False) -> str:
         """Formats `{NAME_loss, NAME_accuracy}` for a log line."""
         loss, accuracy = row[f"{name}_loss"], row[f"{name}_accuracy"]

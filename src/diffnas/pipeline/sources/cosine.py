@@ -1,0 +1,62 @@
+"""Training of a network on samples: SGD on a cosine, the last epoch's weights."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffnas.core.schedules import cosine
+from diffnas.engine.search import Feed
+from diffnas.pipeline.sources.tasks import task_of
+from diffnas.recipe.recipe import Recipe
+from diffnas.runtime.device import PRECISIONS
+from diffnas.tasks.base import Task
+
+
+class CosineTraining(ABC):
+    """SGD on a cosine; the last epoch's weights are the result.
+
+    `part` is what the network is evaluated on between epochs, "valid" or "test".
+    """
+
+    def __init__(self, recipe: Recipe, network: nn.Module, feed: Feed, part: str) -> None:
+        settings = recipe.train
+        self.settings, self.network, self.precision = settings, network, PRECISIONS[recipe.precision]
+        self.task: Task = task_of(recipe, settings)
+        self.feed, self.part = feed, part
+        weights = [p for p in network.parameters() if p.requires_grad]
+        decay, lr = settings.decay, settings.lr
+        self.optimizer = torch.optim.SGD(weights, lr, settings.momentum, weight_decay=decay, foreach=True)
+
+    @abstractmethod
+    def evaluation(self) -> dict[str, float]:
+        """Returns the metrics of the network on what it is evaluated on, by name."""
+
+    def begin(self, epoch: int) -> float:
+        """Returns the cosine's rate."""
+        settings = self.settings
+        return cosine(epoch, settings.epochs, settings.lr, settings.lr_min)
+
+    def after(self, epoch: int) -> dict[str, float]:
+        """Evaluates every `test_every` epochs and after the last."""
+        every, last = self.settings.test_every, epoch + 1 == self.settings.epochs
+        if not last and not (every and (epoch + 1) % every == 0):
+            return {}
+        return {f"{self.part}_{key}": value for key, value in self.evaluation().items()}
+
+    def result(self) -> Mapping[str, Tensor]:
+        """The weights as they are."""
+        weights: Mapping[str, Tensor] = self.network.state_dict()
+        return weights
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns nothing: the network and the optimizer are all the state."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores nothing, as there is nothing else."""
+        assert not state
