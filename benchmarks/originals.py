@@ -31,6 +31,7 @@ from diffnas.methods.pcdarts import PCDARTS
 from diffnas.spaces.darts_cnn.layout import OPS
 
 CHANNELS, LAYERS, BATCH = 16, 8, 16
+NB201_CHANNELS, NB201_LAYERS = 16, 5  # as published
 
 CLONES = {
     "darts": "https://github.com/quark0/darts",
@@ -89,6 +90,49 @@ class TheirStep:
 
         def step() -> None:
             learner.step(*train, *valid, 0.025, optimizer, unrolled=self.unrolled)
+            optimizer.zero_grad()
+            criterion(net(train[0]), train[1]).backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+            optimizer.step()
+
+        return step
+
+
+@dataclass(frozen=True)
+class TheirNB201Step:
+    """Called, it builds DrNAS's supernet of NAS-Bench-201, by `species` softmax (DARTS) or dirichlet, and its search step."""
+
+    root: Path
+    clone: str = "DrNAS"
+    species: str = "softmax"
+    partial: int = 1
+    device: str = "cpu"
+
+    def __call__(self) -> Step:
+        """The step, on fresh weights."""
+        torch.manual_seed(0)
+        device, folder = torch.device(self.device), self.root / self.clone
+        with modules_of([folder / "201-space", folder], device):
+            supernet = importlib.import_module("search_model").TinyNetwork
+            architect = importlib.import_module("architect").Architect
+            ops = importlib.import_module("cell_operations").NAS_BENCH_201
+        criterion = nn.CrossEntropyLoss().to(device)
+        size = {"C": NB201_CHANNELS, "N": NB201_LAYERS, "max_nodes": 4, "num_classes": CLASSES, "k": self.partial}
+        net = supernet(criterion=criterion, search_space=ops, species=self.species, **size).to(device)
+        settings = argparse.Namespace(
+            momentum=0.9,
+            weight_decay=3e-4,
+            arch_learning_rate=3e-4,
+            arch_weight_decay=1e-3,
+            reg_type="l2",
+            reg_scale=1e-3,
+        )
+        learner = architect(net, settings)
+        optimizer = torch.optim.SGD(net.parameters(), 0.025, 0.9, weight_decay=3e-4)
+        train, valid = (random_images(BATCH, device, channels_last=False) for _ in range(2))
+
+        def step() -> None:
+            learner.step(*train, *valid, 0.025, optimizer, unrolled=False)
             optimizer.zero_grad()
             criterion(net(train[0]), train[1]).backward()
             nn.utils.clip_grad_norm_(net.parameters(), 5.0)
@@ -163,7 +207,8 @@ class _Loader(importlib.machinery.SourceFileLoader):
 OURS = OurStep(channels=CHANNELS, layers=LAYERS, batch=BATCH)
 SEVEN = replace(OURS, ops=OPS[1:], method=DrNAS())  # DrNAS leaves `none` out
 SPACE = ("DARTS-space", ".")
-CASES: dict[str, tuple[Callable[[Path], TheirStep], OurStep]] = {
+NB201 = replace(OURS, space="nasbench201", channels=NB201_CHANNELS, layers=NB201_LAYERS)
+CASES: dict[str, tuple[Callable[[Path], TheirStep | TheirNB201Step], OurStep]] = {
     "darts-first": (lambda root: TheirStep(root, "darts", ("cnn",)), OURS),
     "darts-second": (
         lambda root: TheirStep(root, "darts", ("cnn",), unrolled=True),
@@ -172,6 +217,12 @@ CASES: dict[str, tuple[Callable[[Path], TheirStep], OurStep]] = {
     "pc-darts": (lambda root: TheirStep(root, "PC-DARTS"), replace(OURS, partial=4, method=PCDARTS())),
     "drnas-k1": (lambda root: TheirStep(root, "DrNAS", SPACE, partial=1), SEVEN),
     "drnas-k4": (lambda root: TheirStep(root, "DrNAS", SPACE, partial=4), replace(SEVEN, partial=4)),
+    "nb201-darts": (TheirNB201Step, NB201),
+    "nb201-drnas": (lambda root: TheirNB201Step(root, species="dirichlet"), replace(NB201, method=DrNAS())),
+    "nb201-drnas-k4": (
+        lambda root: TheirNB201Step(root, species="dirichlet", partial=4),
+        replace(NB201, method=DrNAS(), partial=4),
+    ),
 }
 
 
@@ -185,7 +236,8 @@ def main() -> int:
         print(f"--root {args.root}: is not a folder; make it and clone into it: {', '.join(CLONES.values())}")
         return 2
     device = begin(args)
-    print(f"one architecture and one weight step, C={CHANNELS} L={LAYERS} batch {BATCH}, 32x32\n", flush=True)
+    sizes = f"C={CHANNELS} L={LAYERS}, of NAS-Bench-201 C={NB201_CHANNELS} N={NB201_LAYERS}; batch {BATCH}, 32x32"
+    print(f"one architecture and one weight step, {sizes}\n", flush=True)
     found = []
     for name in args.only or CASES:
         build, ours = CASES[name]
