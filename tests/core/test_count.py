@@ -55,10 +55,10 @@ def test_a_language_model_is_counted_for_one_word() -> None:
         (
             "darts-rnn-v2",
             [3, 32, 32],
-            "cannot read an image [3, 32, 32]; give [C, H, W] for images, or TextShape(V) for",
+            "cannot read an input [3, 32, 32]; give [C, H, W] for images, TextShape(V) for",
         ),
         ("darts-v2", TextShape(50), "cannot read 50 words; give [C, H, W]"),
-        ("darts-v2", [1, 32, 32], "cannot read an image [1, 32, 32]"),
+        ("darts-v2", [1, 32, 32], "cannot read an input [1, 32, 32]"),
     ],
 )
 def test_an_input_that_the_network_cannot_read(genotype: str, shape: Any, said: str) -> None:
