@@ -17,6 +17,9 @@ import torch
 from diffnas.kernels.native.terms import Term
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffnas.kernels.native.dense_table import Template
     from diffnas.kernels.native.table import Layout
 
 
@@ -70,3 +73,13 @@ def layout(
     from diffnas.kernels.native.table import Layout
 
     return Layout(shape, dtype, stride, terms, edges, training, threads)
+
+
+def dense_template(x: Tensor, edges: int, convs: int, fresh: Sequence[bool], threads: int) -> Template:
+    """The table of all passes through a state `x` of NAS-Bench-201 (see `dense_table`); only where kernels are `usable`.
+
+    `convs` of the edges have a 3x3 convolution; `fresh` says of each whether it is the first to arrive at its node.
+    """
+    from diffnas.kernels.native.dense_table import Template
+
+    return Template(x, edges, convs, fresh, threads)

@@ -26,11 +26,11 @@ from numba.core.compiler import CompileResult
 from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 
-from diffnas.kernels.native import algebra, loops, phases, pixels, pool_algebra, pools
+from diffnas.kernels.native import algebra, dense, dense_phases, loops, phases, pixels, pool_algebra, pools
 
 REALS = {4: numba.float32, 8: numba.float64}
 """The number types by their bytes."""
-MODULES = (loops, pixels, pools, algebra, pool_algebra)
+MODULES = (loops, pixels, pools, algebra, pool_algebra, dense)
 OPTIONS = {"nopython": True, "error_model": "numpy", "boundscheck": False}
 
 
@@ -57,8 +57,9 @@ def kernel(name: str, size: int, lanes: int, *constants: int) -> int:
 
 @functools.cache
 def phase(name: str) -> int:
-    """The address of `phases.<name>`."""
-    return _compiled(name, getattr(phases, name))
+    """The address of a function of `phases` or `dense_phases`."""
+    module = phases if hasattr(phases, name) else dense_phases
+    return _compiled(name, getattr(module, name))
 
 
 def _compiled(name: str, function: Callable[..., None]) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +21,11 @@ from diffnas.core.mixture import Mix
 from diffnas.core.space import Shape, Size
 from diffnas.kernels.memory import keep_freed_memory
 from diffnas.spaces.channels import interleave
+from diffnas.spaces.nasbench201 import native
 from diffnas.spaces.nasbench201.supernet import MixedCell, Supernet
 
 CHANNELS = 16  # what a CPU's convolutions take at a time: fewer cost as much
+KEPT = 64  # mixtures whose live ops are remembered: methods that sample have ever new ones
 CACHE = 2**18  # numbers that a CPU's cache holds: smaller images are computed together
 
 Shares = Sequence[Sequence[Tensor]]
@@ -81,10 +84,14 @@ class FusedCell(MixedCell):
             [e for e, (source, _) in enumerate(cell.edges) if source == state] for state in (0, *cell.nodes)
         ]
 
+        self.by_live: dict[Any, list[native.StateTerms]] = {}
+
     def forward(self, x: Tensor, mix: Mix) -> Tensor:
         """The value of the last node."""
         shares_EO = mix.shares() if mix.edge is None else mix.shares() * mix.edge[:, None]
-        shares = [row.unbind() for row in shares_EO.unbind()]
+        terms = self._terms(mix)
+        compiled = native.fits(self.split(x)[0], [edge for state in terms for edge in state.edges])
+        shares = [] if compiled else [row.unbind() for row in shares_EO.unbind()]
         mixed, passed = Arriving(), Arriving()
         for state, edges in enumerate(self.leaving):
             if state:
@@ -92,12 +99,34 @@ class FusedCell(MixedCell):
                 if self.partial > 1:
                     x = interleave(torch.cat([x, passed.sums[state]], dim=1), self.partial)
             seen, rest = self.split(x)
-            if edges:
+            if edges and compiled:
+                nodes = [self.cell.edges[e][1] for e in edges]
+                before = [mixed.sums.get(node) for node in nodes]
+                after = native.mix(seen.contiguous(memory_format=torch.channels_last), shares_EO, terms[state], before)
+                mixed.sums.update(zip(nodes, after, strict=True))
+            elif edges:
                 self._mix(State(seen), edges, shares, mix, mixed)
             if rest is not None:
                 for e in edges:
                     passed.add(self.cell.edges[e][1], rest, None if mix.edge is None else mix.edge[e])
         return x
+
+    def _terms(self, mix: Mix) -> list[native.StateTerms]:
+        """What leaves each state with the ops that are live."""
+        if mix.live not in self.by_live:
+            if len(self.by_live) >= KEPT:
+                self.by_live.clear()
+            self.by_live[mix.live] = [
+                native.StateTerms([self._edge_terms(e, mix) for e in edges], len(self.cell.ops))
+                for edges in self.leaving
+            ]
+        return self.by_live[mix.live]
+
+    def _edge_terms(self, e: int, mix: Mix) -> native.EdgeTerms:
+        ops = self.edge(e).ops
+        live = {name: o for o, name in enumerate(self.cell.ops) if name in ops and (mix.live is None or mix.live[e][o])}
+        point, conv = (ops[name] if name in live else None for name in (native.POINT, native.CONV))
+        return native.EdgeTerms(e, point, conv, live)  # type: ignore[arg-type]
 
     def _mix(self, state: State, edges: Sequence[int], shares: Shares, mix: Mix, mixed: Arriving) -> None:
         """Adds what the ops of `edges`, which leave `state`, make of it."""
