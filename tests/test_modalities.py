@@ -320,7 +320,7 @@ def test_regression(tmp_path: Path) -> None:
         ({"train": 1, "test": 1}, "train must be a pair of tensors"),
         (
             {"train": (torch.zeros(4, 2), torch.zeros(4)), "test": 1},
-            "train inputs are [4, 2]; they must be ['M', 1, 64]",
+            "train inputs are [4, 2]; they must be [M, 1, 64]",
         ),
         (
             {"train": (torch.zeros(4, 1, 64), torch.zeros(3).long()), "test": 1},

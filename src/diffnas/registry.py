@@ -9,27 +9,22 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from diffnas.core.genotype import Genotype
 from diffnas.core.modality import Modality
-from diffnas.core.settings import settings_model
 from diffnas.core.space import Space
 from diffnas.data import DATA
 from diffnas.data.registered import TENSORS, ImageSet, TensorSet, TextSet, data_info, text_info
 from diffnas.data.texts import TEXTS
 from diffnas.errors import GenotypeError, PluginError
+from diffnas.registry_checks import NAMING, Op, check, is_name
 from diffnas.spaces.darts_cnn.layout import SEARCHED_OPS
-
-if TYPE_CHECKING:
-    from torch import nn
-
 
 SPACES: dict[str, Any] = {
     "darts-cnn": "diffnas.spaces.darts_cnn.space:DartsCNN",
@@ -76,23 +71,6 @@ MODALITIES: dict[str, Modality] = {}
 T = TypeVar("T")
 Kind = Literal["method", "space", "data", "op", "task", "modality"]
 OWN_MODALITIES = {"images", "text", "tensors"}
-NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
-LONGEST = 50
-NEEDED = ("modality", "size", "cells", "supernet", "network", "costs", "check_size", "narrow")  # what a space must have
-
-
-@dataclass(frozen=True)
-class Op:
-    """An op of a plug-in, for the cells of `space`.
-
-    `build(channels, stride, affine)` makes the module [N, channels, H, W] -> [N, channels, H/stride, W/stride]; its
-    normalisations have learnt scales where `affine` (in networks; not in supernets).
-    """
-
-    name: str
-    build: Callable[[int, int, bool], nn.Module]
-    about: str = ""
-    space: Literal["darts-cnn"] = "darts-cnn"
 
 
 @dataclass(frozen=True)
@@ -163,7 +141,8 @@ def register_for(owner: Owner, thing: T) -> T:
         raise PluginError(f"{kind} {name!r}: is a name of diffnas's own ({owner.label}); choose another")
     if before is not None and (before.module, before.file) != (owner.module, owner.file):
         raise PluginError(f"{kind} {name!r}: is registered by {before.label} and by {owner.label}; use one of them")
-    _check(kind, name, thing)
+    own = MODALITIES[name].sets if kind == "modality" and name in MODALITIES else ()
+    check(kind, name, thing, names_of("data") - set(own))
     _add(kind, name, thing)
     OWNERS[kind, name] = owner
     if isinstance(thing, Modality):
@@ -201,12 +180,9 @@ def _kind_and_name(thing: Any) -> tuple[Kind, str]:
             " has cells, supernet and network), no diffnas.Op, ImageSet, TextSet, TensorSet or Modality"
         )
     name = getattr(thing, "name", None)
-    if not isinstance(name, str) or not NAME.fullmatch(name) or len(name) > LONGEST:
+    if not isinstance(name, str) or not is_name(name):
         said = f"its name is {name!r:.80}" if isinstance(name, str) else "it has no name"
-        raise PluginError(
-            f"register: {_called(thing)}: {said}; a name is small letters and digits, with - or _ between them,"
-            f" at most {LONGEST}"
-        )
+        raise PluginError(f"register: {_called(thing)}: {said}; {NAMING}")
     return kind, name
 
 
@@ -233,77 +209,6 @@ def names_of(kind: Kind) -> set[str]:
     if kind == "modality":
         return {*OWN_MODALITIES, *MODALITIES}
     return set(SEARCHED_OPS) if kind == "op" else set(REGISTRIES[kind])
-
-
-def _check(kind: Kind, name: str, thing: Any) -> None:
-    """Raises `PluginError` where commands could not use `thing`."""
-    if kind == "op":
-        _check_op(thing)
-    elif isinstance(thing, ImageSet):
-        if not thing.classes or len(set(thing.classes)) < len(thing.classes):
-            raise PluginError(f"data {name!r}: classes must be names, each once")
-    elif isinstance(thing, TensorSet):
-        _check_tensors(thing)
-    elif isinstance(thing, Modality):
-        _check_modality(thing)
-    elif kind != "data":
-        lacking = [part for part in NEEDED if kind == "space" and not hasattr(thing, part)]
-        if lacking:
-            raise PluginError(f"space {name!r}: lacks {', '.join(lacking)} (see docs/add-a-space.md)")
-        _check_settings(kind, name, thing)
-
-
-def _check_tensors(thing: TensorSet) -> None:
-    """Raises `PluginError` where the sizes of a data set of tensors make no sense."""
-    if not thing.shape.sizes or min((*thing.shape.sizes, thing.shape.outputs)) < 1:
-        raise PluginError(f"data {thing.name!r}: sizes and outputs must be at least 1; got {thing.shape}")
-    if thing.classes and len(set(thing.classes)) != thing.shape.outputs:
-        raise PluginError(f"data {thing.name!r}: classes must be names, each once, as many as its outputs")
-
-
-def _check_modality(modality: Modality) -> None:
-    """Raises `PluginError` where a modality lacks what commands need, or its sections are no settings."""
-    if modality.reading is None:
-        raise PluginError(f"modality {modality.name!r}: needs a reading (see docs/plugins.md)")
-    taken = sorted(names_of("data") & set(modality.sets))
-    if taken and modality.name not in MODALITIES:
-        raise PluginError(f"modality {modality.name!r}: data sets {', '.join(taken)} exist already; choose other names")
-    for section, cls in modality.sections.items():
-        try:
-            settings_model(cls)
-        except Exception as error:  # noqa: BLE001 (whatever an annotation that is no setting makes of it)
-            raise PluginError(f"modality {modality.name!r}: section {section} cannot hold settings: {error}") from None
-
-
-def _check_settings(kind: Kind, name: str, cls: Any) -> None:
-    """Raises `PluginError` where the fields of a method or space cannot be settings of a recipe."""
-    if not dataclasses.is_dataclass(cls) or "__dataclass_params__" not in vars(cls):
-        raise PluginError(f"{kind} {name!r}: {cls.__name__} must be a dataclass: put @dataclass(frozen=True) above it")
-    try:
-        model = settings_model(cls)  # type: ignore[arg-type]
-    except Exception as error:  # noqa: BLE001 (whatever an annotation that is no setting makes of it)
-        raise PluginError(f"{kind} {name!r}: its fields cannot be settings: {error}") from None
-    missing = [key for key, info in model.model_fields.items() if info.is_required()]
-    if missing:
-        raise PluginError(f"{kind} {name!r}: {', '.join(missing)}: a setting needs a default")
-
-
-def _check_op(op: Op) -> None:
-    """Raises `PluginError` where the modules that `op` builds do not keep to their shape."""
-    import torch
-
-    for stride in (1, 2):
-        for affine in (False, True):
-            called = f"op {op.name!r}: build(4, {stride}, {affine})"
-            try:
-                with torch.random.fork_rng(devices=[]), torch.no_grad():
-                    images = op.build(4, stride, affine)(torch.zeros(2, 4, 8, 8))
-            except Exception as error:  # noqa: BLE001 (it is the user's code)
-                raise PluginError(f"{called} on images [2, 4, 8, 8]: {type(error).__name__}: {error}") from None
-            expected = [2, 4, 8 // stride, 8 // stride]
-            if not isinstance(images, torch.Tensor) or list(images.shape) != expected:
-                got = list(images.shape) if isinstance(images, torch.Tensor) else type(images).__name__
-                raise PluginError(f"{called} makes {got} of images [2, 4, 8, 8]; it must make {expected}")
 
 
 def _add(kind: Kind, name: str, thing: Any) -> None:

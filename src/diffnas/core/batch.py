@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from torch import Tensor
+
+from diffnas.errors import PluginError
 
 
 @dataclass(frozen=True)
@@ -57,3 +60,36 @@ class Loss:
         """Returns a copy detached from the graph."""
         weight_only = None if self.weight_only is None else self.weight_only.detach()
         return Loss(self.value.detach(), self.correct, self.count, weight_only, self.carry)
+
+
+def loss_of(task: Any, net: Callable[[Any], Any], batch: Batch) -> Loss:
+    """Returns the loss of `net` on `batch` by `task`; raises `PluginError` where it is not what a `Loss` holds."""
+    loss = task.loss(net, batch)
+    wrong = _wrong(loss)
+    if wrong is not None:
+        raise PluginError(f"task {task.name!r}: loss must return diffnas.Loss(value, correct, count): {wrong}")
+    checked: Loss = loss
+    return checked
+
+
+def _wrong(loss: Any) -> str | None:
+    """Returns what is wrong with what a task returns as its loss, None if nothing is."""
+    if not isinstance(loss, Loss):
+        return f"it returns {_kind(loss)}"
+    for name, number in (("value", loss.value), ("weight_only", loss.weight_only)):
+        if number is None and name == "weight_only":
+            continue
+        if not isinstance(number, Tensor) or number.dim() or not number.is_floating_point():
+            return f"{name} must be a tensor [] float, such as a mean over the batch; it is {_kind(number)}"
+    if not isinstance(loss.correct, Tensor) or loss.correct.dim():
+        return f"correct must be a tensor [], the number of right answers (0 if none is); it is {_kind(loss.correct)}"
+    if type(loss.count) is not int or loss.count < 1:
+        return f"count must be the number of samples, a whole number from 1; it is {_kind(loss.count)}"
+    return None
+
+
+def _kind(thing: Any) -> str:
+    """Describes a value: shape and type of a tensor, the value of a number, and the type of anything else."""
+    if isinstance(thing, Tensor):
+        return f"{list(thing.shape)} {str(thing.dtype).removeprefix('torch.')}"
+    return repr(thing) if isinstance(thing, int | float | None) else type(thing).__name__

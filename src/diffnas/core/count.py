@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffnas.core.space import AnyShape, Shape, TensorShape, TextShape
+from diffnas.core.space import AnyShape, Shape, TextShape
 from diffnas.errors import UserError
 
 RULE = (
@@ -52,11 +52,11 @@ def count(network: nn.Module, shape: AnyShape | Sequence[int]) -> Counts:
     """
     head = getattr(network, "auxiliary", None)
     auxiliary = _parameters(head) if isinstance(head, nn.Module) else 0
-    twin = copy.deepcopy(network).to(device="meta", dtype=torch.float32).eval()
     try:
+        twin = _twin(network, shape)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             twin(_sample(shape))
-    except (TypeError, ValueError, RuntimeError, IndexError) as error:
+    except (AttributeError, TypeError, ValueError, RuntimeError, IndexError) as error:
         what = f"{shape.vocabulary} words" if isinstance(shape, TextShape) else f"an input {shape}"
         raise UserError(
             f"count: the network cannot read {what}; give [C, H, W] for images, TextShape(V) for a language model, or"
@@ -117,11 +117,22 @@ def _mmrazor(layer: nn.Module, x: Tensor, y: Tensor) -> int:
     return x.numel() if isinstance(layer, (nn.ReLU, *POOLS)) else 0
 
 
+def _twin(network: nn.Module, shape: AnyShape | Sequence[int]) -> nn.Module:
+    """Returns a copy of `network` where the sample is: on the meta device, or on the CPU, where its weights may be anything."""
+    copied = copy.deepcopy(network).to(torch.float32).eval()
+    on_meta = any(tensor.is_meta for tensor in (*network.parameters(), *network.buffers()))
+    if not hasattr(shape, "sample"):
+        return copied.to("meta")
+    return copied.to_empty(device="cpu") if on_meta else copied.to("cpu")
+
+
 def _sample(shape: AnyShape | Sequence[int]) -> Any:
-    """Returns one input on the meta device: only its shape matters."""
+    """Returns one input on the meta device, as only its shape matters; what the shape of a plug-in gives, on the CPU."""
+    if hasattr(shape, "sample"):
+        return shape.sample()
     if isinstance(shape, TextShape):
         return torch.zeros(1, 1, dtype=torch.int64, device="meta"), None
-    sizes = shape.sizes if isinstance(shape, Shape | TensorShape) else tuple(shape)[-3:]
+    sizes = shape.sizes if hasattr(shape, "sizes") else tuple(shape)[-3:]
     return torch.empty(1, *sizes, device="meta")
 
 

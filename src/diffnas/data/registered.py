@@ -59,10 +59,10 @@ class TensorSet:
     """A data set of tensors of any shape, defined outside diffnas.
 
     `read(path)` returns `{"train": (inputs, targets), "test": ...}`, optionally with "valid": inputs [M, *shape.sizes], which
-    become float32, and targets [M, ...] as the task wants them; `path` is the recipe's `data.path`, or None.  `task` is the
-    task where a recipe names none; with `classes`, the targets must be their numbers, int64 [M].  In searches and trainings
-    each batch goes through `augment(inputs, generator)`, on the device of `inputs`; the generator is of the CPU, and the
-    same numbers come from it when a run is resumed.
+    become float32, and targets [M, ...] as the task wants them, in which float64 becomes float32; `path` is the recipe's
+    `data.path`, or None.  `task` is the task where a recipe names none; with `classes`, the targets must be their numbers,
+    int64 [M].  In searches and trainings each batch goes through `augment(inputs, generator)`, on the device of `inputs`; the
+    generator is of the CPU, and the same numbers come from it when a run is resumed.
     """
 
     name: str
@@ -105,7 +105,7 @@ def _text_parts(thing: TextSet, path: Path | None) -> dict[str, list[str]]:
     try:
         parts = dict(thing.read(path))
         lines = {key: text.splitlines() if isinstance(text, str) else list(text) for key, text in parts.items()}
-    except Exception as error:  # noqa: BLE001 (it is the user's code)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (it is the user's code)
         raise DataError(f"{at}: read({path}) failed: {type(error).__name__}: {error}") from error
     if set(lines) != set(PARTS):
         raise DataError(f"{at}: read gives {sorted(lines)}; it must give train, valid and test")
@@ -122,7 +122,7 @@ def _listed(images: ImageSet, path: Path | None, side: int | None) -> Listed:
         raise DataError(f"data.side {side}: {at} has images of {images.side}; leave it out")
     try:
         parts = dict(images.read(path))
-    except Exception as error:  # noqa: BLE001 (it is the user's code)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (it is the user's code)
         raise DataError(f"{at}: read({path}) failed: {type(error).__name__}: {error}") from error
     if not {"train", "test"} <= set(parts) <= {"train", "valid", "test"}:
         raise DataError(f"{at}: read gives {sorted(parts)}; it must give train and test, and may give valid")

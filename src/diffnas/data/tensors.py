@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -46,7 +47,7 @@ def read_tensors(name: str, path: str | Path | None) -> dict[str, Samples]:
     where = None if path is None else Path(path).expanduser()
     try:
         parts = dict(tensors.read(where))
-    except Exception as error:  # noqa: BLE001 (it is the user's code)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (it is the user's code)
         raise DataError(f"{at}: read({where}) failed: {type(error).__name__}: {error}") from error
     if not {"train", "test"} <= set(parts) <= {"train", "valid", "test"}:
         raise DataError(f"{at}: read gives {sorted(parts)}; it must give train and test, and may give valid")
@@ -55,20 +56,33 @@ def read_tensors(name: str, path: str | Path | None) -> dict[str, Samples]:
 
 def _samples(tensors: TensorSet, at: str, pair: tuple[Tensor, Tensor]) -> Samples:
     sizes = tensors.shape.sizes
-    if not (isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, Tensor) for part in pair)):
-        raise DataError(f"{at} must be a pair of tensors, inputs and targets")
-    inputs, targets = pair
-    if tuple(inputs.shape[1:]) != sizes or not len(inputs):
-        raise DataError(f"{at} inputs are {list(inputs.shape)}; they must be {['M', *sizes]}, and at least one")
+    if not (isinstance(pair, tuple) and len(pair) == 2 and all(map(_is_dense, pair))):
+        raise DataError(f"{at} must be a pair of tensors, inputs and targets, neither sparse nor on the device meta")
+    inputs, targets = (_single(part) for part in pair)
+    if inputs.dim() != len(sizes) + 1 or tuple(inputs.shape[1:]) != sizes or not len(inputs):
+        wanted = ", ".join(map(str, ["M", *sizes]))
+        raise DataError(f"{at} inputs are {list(inputs.shape)}; they must be [{wanted}], and at least one")
+    inputs = inputs if inputs.is_complex() else inputs.to(torch.float32)
     if inputs.is_complex() or not torch.isfinite(inputs).all():
         raise DataError(f"{at} inputs are not finite real numbers everywhere")
+    if not torch.isfinite(targets).all():
+        raise DataError(f"{at} targets are not finite everywhere")
     if targets.shape[:1] != inputs.shape[:1]:
         raise DataError(f"{at} targets are {list(targets.shape)}; there must be {len(inputs)}, one for each input")
     if tensors.classes and (targets.dtype != torch.int64 or targets.dim() != 1):
         raise DataError(f"{at} targets are {targets.dtype} {list(targets.shape)}; classes are int64 [M]")
     if tensors.classes and not (int(targets.min()) >= 0 and int(targets.max()) < len(tensors.classes)):
         raise DataError(f"{at} targets must be from 0 to {len(tensors.classes) - 1}, the numbers of the classes")
-    return Samples(inputs.to(torch.float32), targets)
+    return Samples(inputs, targets)
+
+
+def _is_dense(part: Any) -> bool:
+    return isinstance(part, Tensor) and part.layout == torch.strided and not part.is_meta
+
+
+def _single(part: Tensor) -> Tensor:
+    """Returns the tensor without a graph, and float64 as float32, as networks compute."""
+    return part.detach().to(torch.float32 if part.dtype == torch.float64 else part.dtype)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from diffnas.core.batch import Batch, Loss
+from diffnas.core.batch import Batch, Loss, loss_of
 from diffnas.core.mixture import Mixture
 from diffnas.engine.search import Search
 
@@ -152,7 +152,7 @@ def hypergradient(
 
 def _loss(search: Search, mixture: Mixture, batch: Batch, norm: Norm) -> Loss:
     with normalisation(search, norm), search.autocast():
-        return search.task.loss(lambda inputs: search.supernet(inputs, mixture), batch)
+        return loss_of(search.task, lambda inputs: search.supernet(inputs, mixture), batch)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffnas.core.batch import Batch
+from diffnas.core.batch import Batch, loss_of
 from diffnas.core.mixture import Mixture
 from diffnas.engine.gradients import Norm, normalisation
 from diffnas.engine.search import Search
@@ -35,7 +35,9 @@ def score(search: Search, mixture: Mixture, batches: Iterable[Batch], norm: Norm
     count, carry = 0, None
     with normalisation(search, norm), search.autocast():
         for batch in batches:
-            batch_loss = search.task.loss(lambda inputs: search.supernet(inputs, mixture), replace(batch, carry=carry))
+            batch_loss = loss_of(
+                search.task, lambda inputs: search.supernet(inputs, mixture), replace(batch, carry=carry)
+            )
             carry = batch_loss.carry
             loss += batch_loss.value * batch_loss.count
             correct += batch_loss.correct

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from diffnas.core.batch import loss_of
 from diffnas.data.feeds import Feed
 from diffnas.data.windows import TextFeed
 from diffnas.engine.search import Feed as AnyFeed
@@ -63,7 +64,7 @@ def evaluate(network: nn.Module, task: Task, feed: Feed, precision: torch.dtype,
             return kept[0]
 
         with torch.autocast(batch.inputs.device.type, precision, enabled=precision != torch.float32):
-            loss = task.loss(net, batch)
+            loss = loss_of(task, net, batch)
         best = outputs[0].topk(min(5, outputs[0].shape[1]), dim=1).indices
         top5 = (best == batch.targets[:, None]).any(dim=1).sum()
         batch_sums = torch.stack([loss.value.double() * loss.count, loss.correct.double(), top5.double()])
@@ -95,7 +96,7 @@ def score(network: nn.Module, task: Task, feed: AnyFeed, precision: torch.dtype)
     sums, n = [], 0
     for batch in feed.epoch(0):
         with torch.autocast(batch.inputs.device.type, precision, enabled=precision != torch.float32):
-            loss = task.loss(network, batch)
+            loss = loss_of(task, network, batch)
         sums.append(torch.stack([loss.value.double() * loss.count, loss.correct.double()]))
         n += loss.count
     network.train(training)

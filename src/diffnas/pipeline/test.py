@@ -49,18 +49,18 @@ def test(run: str | Path | Run, name: str | None = None, overrides: tuple[str, .
 
 def described(result: dict[str, Any]) -> Iterator[str]:
     """Lines that say what `test` found."""
-    low, high = result["interval"] or (None, None)
-    if "perplexity" in result:
+    low, high = result.get("interval") or (None, None)
+    if "unigram_perplexity" in result:
         between = "too short a text for an interval" if low is None else f"95 % interval {low:.2f} to {high:.2f}"
         said = f"{result['perplexity']:.2f}  ({between}, {result['n']:,} tokens)"
         yield f"test perplexity: {said}"
         yield f"of word frequencies alone: {result['unigram_perplexity']:.2f}   weights: {result['weights']}"
-    elif "task" in result:
-        yield from _of_task(result)
-    else:
+    elif "top5" in result:
         said = f"{result['accuracy']:.2f} %  (95 % interval {low:.2f} to {high:.2f}, {result['n']} images)"
         yield f"test accuracy: {said}"
         yield f"test loss:     {result['loss']:.4f}   top-5 accuracy: {result['top5']:.2f} %   weights: {result['weights']}"
+    else:
+        yield from _of_task(result)
     trained_on = result.get("trained_on")
     if trained_on and trained_on["images"]:
         yield f"left out:      {trained_on['images']:,} images that it was trained on: {', '.join(trained_on['first'])}"
@@ -71,15 +71,14 @@ def described(result: dict[str, Any]) -> Iterator[str]:
 
 
 def _of_task(result: dict[str, Any]) -> Iterator[str]:
-    """Lines with every metric of a task."""
-    facts = {"interval", "n", "params", "macs", "auxiliary_params", "seed"}
+    """Yields lines with every metric of a task; what a modality of a plug-in leaves out is left out."""
     for key, value in result.items():
-        if isinstance(value, float) and key not in facts:
-            between = ""
-            if key == "accuracy" and result["interval"]:
-                between = "  (95 % interval {:.2f} to {:.2f})".format(*result["interval"])
+        if isinstance(value, float):
+            interval = result.get("interval") if key == "accuracy" else None
+            between = "  (95 % interval {:.2f} to {:.2f})".format(*interval) if interval else ""
             yield f"test {key}: {value:.4f}{between}"
-    yield f"samples:       {result['n']:,}   weights: {result['weights']}"
+    if "n" in result:
+        yield f"samples:       {result['n']:,}"
 
 
 def _same_place(own: Recipe, recipe: Recipe) -> bool:

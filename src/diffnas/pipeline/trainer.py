@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffnas.core.batch import loss_of
 from diffnas.core.genotype import Genotype
 from diffnas.core.seeds import stream_seed
 from diffnas.engine.optim import load_optimizer_state, optimizer_state, set_learning_rate
@@ -100,7 +101,7 @@ class Trainer:
             for step in range(self.step, total):
                 batch = replace(batches[step], carry=self.carry)
                 with torch.autocast(self.session.device.type, precision, enabled=precision != torch.float32):
-                    loss = task.loss(self.network, batch)
+                    loss = loss_of(task, self.network, batch)
                 optimizer.zero_grad(set_to_none=True)
                 loss.total().backward()
                 if self.settings.clip is not None:

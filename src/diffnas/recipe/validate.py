@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from diffnas.core.modality import Modality, Problems
 from diffnas.core.settings import largest, settings_from, settings_model
-from diffnas.core.space import AnyShape
+from diffnas.core.space import AnyShape, TextShape
 from diffnas.errors import MOST
 from diffnas.plugins import load_installed, plugin_hint
 from diffnas.recipe import schema
@@ -259,6 +259,9 @@ def contradictions(parts: Mapping[str, Any], named: list[str], modality: Modalit
         said = f"{space.name} reads {space.modality}, and {data.name} is {modality.name}"
         return [*problems, ("space.name", said)]
     shape = modality.shape(data)
+    if not isinstance(shape, TextShape) and not hasattr(shape, "sizes") and not hasattr(shape, "sample"):
+        said = f"the shape of modality {modality.name} needs `sizes` or sample(), one input to count by; it is {shape!r:.100}"
+        return [*problems, ("data.name", said)]
     if search is not None and space is not None:
         problems += _searched(search, data, shape, space, method)
     if train is not None and space is not None:

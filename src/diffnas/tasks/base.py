@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from diffnas.core.batch import Batch, Loss
+from diffnas.errors import PluginError
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,20 @@ class Task:
         """Returns the metrics for the record, by name, of a mean loss and a share of right answers."""
         return {"loss": loss}
 
+    def measured(self, loss: float, accuracy: float) -> dict[str, float]:
+        """Returns `metrics` with the loss among them; raises `PluginError` where they are not numbers by name."""
+        metrics = self.metrics(loss, accuracy)
+        named = isinstance(metrics, dict) and all(isinstance(name, str) for name in metrics)
+        if not named or not all(isinstance(value, int | float) for value in metrics.values()):
+            said = "must return a dict of names and numbers (float(x) of a tensor)"
+            raise PluginError(f"task {self.name!r}: metrics {said}; it returns {metrics!r:.100}")
+        return {"loss": loss, **{name: float(value) for name, value in metrics.items()}}
+
+    def check_targets(self, targets: Tensor, outputs: int) -> str | None:
+        """Returns why `targets` [M, ...] cannot be used for a network of so many `outputs`, None if they can."""
+        return None
+
     def format_metrics(self, name: str, row: Mapping[str, float], short: bool = False) -> str:
         """Formats the metrics `NAME_...` in `row` for a log line."""
-        values = ((key, row[f"{name}_{key}"]) for key in self.metrics(0.0, 0.0))
+        values = ((key, row[f"{name}_{key}"]) for key in self.measured(0.0, 0.0))
         return f"{name} " + " ".join(f"{value:.4g}" if short else f"{key} {value:.4g}" for key, value in values)

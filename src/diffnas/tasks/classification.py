@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
@@ -37,6 +38,15 @@ class Classification(Task):
             extra = self.auxiliary * F.cross_entropy(head, batch.targets, label_smoothing=self.smoothing)
         correct = (logits.detach().argmax(dim=1) == batch.targets).sum()
         return Loss(value, correct, len(batch.targets), extra)
+
+    @override
+    def check_targets(self, targets: Tensor, outputs: int) -> str | None:
+        """Returns why `targets` are not the numbers of `outputs` classes."""
+        if targets.dtype != torch.int64 or targets.dim() != 1:
+            return "must be the numbers of classes, int64 [M]"
+        if not (int(targets.min()) >= 0 and int(targets.max()) < outputs):
+            return f"must be from 0 to {outputs - 1}, the numbers of the classes"
+        return None
 
     @override
     def reward(self, loss: Tensor, accuracy: Tensor) -> Tensor:

@@ -31,6 +31,13 @@ class Regression(Task):
         return Loss(value, torch.zeros((), dtype=torch.int64, device=outputs.device), len(outputs))
 
     @override
+    def check_targets(self, targets: Tensor, outputs: int) -> str | None:
+        """Returns why `targets` are not as many numbers as `outputs` for each sample."""
+        if targets.is_complex() or targets[0].numel() != outputs:
+            return f"must be {outputs} real numbers for each sample, one for each output"
+        return None
+
+    @override
     def metrics(self, loss: float, accuracy: float) -> dict[str, float]:
         """Returns the mean loss and its root."""
         return {"loss": loss, "rmse": math.sqrt(loss)}

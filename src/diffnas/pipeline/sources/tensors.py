@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ class TensorSource:
         parts = read_tensors(data.name, data.path)
         limits = {"train": data.train_limit, "valid": data.test_limit, "test": data.test_limit}
         self.parts = {role: samples.first(limits[role]) for role, samples in parts.items()}
+        _require_targets(recipe, parts)
         self.inputs, self.augment = inputs_of(data.name), TENSORS[data.name].augment
         self.shape, self.names = self.inputs.shape, self.inputs.names
 
@@ -99,7 +101,9 @@ class TensorTest:
         if own.shape != inputs.shape:
             raise DataError(f"data set {recipe.data.name}: is {own.shape} now, and the network reads {inputs.shape}")
         self.names = own.names
-        self.samples = read_tensors(recipe.data.name, recipe.data.path)["test"].first(recipe.data.test_limit)
+        parts = read_tensors(recipe.data.name, recipe.data.path)
+        _require_targets(recipe, parts)
+        self.samples = parts["test"].first(recipe.data.test_limit)
 
     def say(self) -> None:
         """Logs the number of samples."""
@@ -110,7 +114,7 @@ class TensorTest:
         task = without_smoothing(task_of(self.recipe, self.recipe.train))
         feed = _in_order(self.samples, self.recipe, device)
         loss, accuracy, n = score(network, task, feed, PRECISIONS[self.recipe.precision])
-        metrics, interval = task.metrics(loss, accuracy), None
+        metrics, interval = task.measured(loss, accuracy), None
         if "accuracy" in metrics:
             low, high = share_interval(accuracy, n)
             interval = [100.0 * low, 100.0 * high]
@@ -138,13 +142,23 @@ class TensorTraining(CosineTraining):
         """The task's metrics on the validation samples, on the test where there are none."""
         task = without_smoothing(self.task)
         loss, accuracy, _ = score(self.network, task, self.watched, self.precision)
-        return task.metrics(loss, accuracy)
+        return task.measured(loss, accuracy)
 
 
 def inputs_of(name: str) -> TensorInputs:
     """Returns what the networks of the data set `name` read."""
     tensors = TENSORS[name]
     return TensorInputs(name, tensors.shape.sizes, tensors.shape.outputs, tensors.classes)
+
+
+def _require_targets(recipe: Recipe, parts: Mapping[str, Samples]) -> None:
+    """Raises `DataError` where the recipe's task cannot use the targets."""
+    task, outputs = task_of(recipe, None), TENSORS[recipe.data.name].shape.outputs
+    for role, samples in parts.items():
+        wrong = task.check_targets(samples.targets, outputs)
+        if wrong is not None:
+            said = f"they are {samples.targets.dtype} {list(samples.targets.shape)}"
+            raise DataError(f"data set {recipe.data.name}: {role} targets {wrong} (task {task.name}); {said}")
 
 
 def _place(recipe: Recipe) -> str:
