@@ -6,8 +6,10 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -16,6 +18,8 @@ from safetensors.torch import load_file
 import diffnas
 from diffnas import plugins, registry
 from diffnas.cli.main import main
+from diffnas.core.batch import loss_of
+from diffnas.core.count import count
 from diffnas.data import tensors as data_tensors
 from diffnas.data.registered import TENSORS
 from diffnas.errors import DataError, Interrupted, PluginError, RecipeError
@@ -291,7 +295,10 @@ def test_a_task_says_what_it_is_for_and_where_it_is_set() -> None:
 
 def test_an_own_task_trains_images(tmp_path: Path) -> None:
     recipe = diffnas.read_recipe("darts-digits-tiny", ["task={name: focal, gamma: 1}"], plugins=[PLUGIN])
+    assert recipe.values()["task"] == {"name": "focal", "gamma": 1}  # smoothing is search.smoothing
     run = diffnas.search(recipe, tmp_path / "focal")
+    assert diffnas.read_recipe(run.search.recipe) == recipe
+    assert 0 <= diffnas.test(diffnas.train(run, recipe, run))["accuracy"] <= 100
     plain = diffnas.search(diffnas.read_recipe("darts-digits-tiny"), tmp_path / "plain")
     assert rows(run.search)[0]["train_loss"] < rows(plain.search)[0]["train_loss"]  # sure answers count less
     recorded = json.loads((run.search.path / "environment.json").read_text())["plugins"]
@@ -311,6 +318,8 @@ def test_regression(tmp_path: Path) -> None:
     result = diffnas.test(run)
     assert result["rmse"] == pytest.approx(result["loss"] ** 0.5) and "accuracy" not in result
     assert [group["measure"] for group in diffnas.compare(run)] == ["test loss"]
+    (run.training().path / "test.json").unlink()
+    assert [group["measure"] for group in diffnas.compare(run)] == ["test loss"]  # as its epochs say
 
 
 @pytest.mark.parametrize(
@@ -339,6 +348,184 @@ def test_wrong_tensors_are_refused(parts: dict[str, Any], said: str, tmp_path: P
     with pytest.raises(DataError, match="data set waves") as refused:
         diffnas.search(recipe, tmp_path / "run")
     assert said in str(refused.value) and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("targets", "task", "said"),
+    [
+        (torch.full((80,), torch.nan), "regression", "train targets are not finite"),
+        (torch.zeros(80, 2), "regression", "train targets must be 3 real numbers for each sample"),
+        (torch.zeros(80), "focal", "train targets must be the numbers of classes, int64 [M] (task focal)"),
+        (torch.full((80,), 3), "focal", "train targets must be from 0 to 2"),
+    ],
+)
+def test_targets_that_the_task_cannot_use(targets: torch.Tensor, task: str, said: str, tmp_path: Path) -> None:
+    recipe = tiny()
+    pair = torch.zeros(80, 1, 64), targets
+    TENSORS["waves"] = diffnas.TensorSet(
+        "waves", lambda path: {"train": pair, "test": pair}, diffnas.TensorShape((1, 64), 3), task=task
+    )
+    with pytest.raises(DataError) as refused:
+        diffnas.search(recipe, tmp_path / "run")
+    assert said in str(refused.value) and not (tmp_path / "run").exists()
+
+
+def test_a_task_that_plugins_name_wrongly() -> None:
+    tiny()
+    shape = diffnas.TensorShape((1, 64), 3)
+    for task, said in (
+        ("foal", "the task of waves, 'foal', is unknown"),
+        ("language", "its task language is for text"),
+    ):
+        TENSORS["waves"] = diffnas.TensorSet("waves", lambda path: {}, shape, task=task)
+        with pytest.raises(RecipeError, match=said):
+            tiny()
+
+
+NUMBERS = (torch.zeros(()), torch.zeros((), dtype=torch.int64), 2)
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        (torch.zeros(()), "it returns [] float32"),
+        (None, "it returns None"),
+        (
+            diffnas.Loss(torch.zeros(2), *NUMBERS[1:]),
+            "value must be a tensor [] float, such as a mean over the batch; it is [2]",
+        ),
+        (diffnas.Loss(0.5, *NUMBERS[1:]), "value must be a tensor [] float, such as a mean over the batch; it is 0.5"),  # type: ignore[arg-type]
+        (diffnas.Loss(NUMBERS[0], 3, 2), "correct must be a tensor []"),  # type: ignore[arg-type]
+        (diffnas.Loss(*NUMBERS[:2], 0), "count must be the number of samples, a whole number from 1; it is 0"),
+        (diffnas.Loss(*NUMBERS, torch.zeros(3)), "weight_only must be a tensor [] float"),
+    ],
+)
+def test_a_loss_that_is_none(loss: Any, said: str) -> None:
+    class Odd(diffnas.Task):
+        name = "odd"
+
+        def loss(self, net: Any, batch: Any) -> Any:
+            return loss
+
+    with pytest.raises(PluginError, match="task 'odd': loss must return diffnas.Loss") as refused:
+        loss_of(Odd(), lambda inputs: inputs, diffnas.Batch(torch.zeros(2), torch.zeros(2)))
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("metrics", [None, {"a": torch.zeros(())}, {"a": "good"}, {3: 1.0}])
+def test_metrics_are_numbers_by_name(metrics: Any) -> None:
+    class Odd(diffnas.Task):
+        name = "odd"
+
+        def metrics(self, loss: float, accuracy: float) -> Any:
+            return metrics
+
+    with pytest.raises(PluginError, match="task 'odd': metrics must return a dict"):
+        Odd().measured(1.0, 0.0)
+
+
+def test_the_loss_is_always_recorded() -> None:
+    class Quiet(diffnas.Task):
+        name = "quiet"
+
+        def metrics(self, loss: float, accuracy: float) -> dict[str, float]:
+            return {"close": accuracy}
+
+    assert Quiet().measured(2.0, 1) == {"loss": 2.0, "close": 1.0}
+
+
+def odd_task(**parts: Any) -> Any:
+    parts = {"name": "odd", "loss": lambda self, net, batch: None, "__annotations__": {}, **parts}
+    return dataclass(frozen=True)(type("Odd", (diffnas.Task,), parts))
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"loss": diffnas.Task.loss}, "needs loss(self, net, batch)"),
+        ({"reward": lambda self, metrics: 1}, "reward must take (self, loss, accuracy)"),
+        ({"format_metrics": lambda self, name, row: ""}, "format_metrics must take (self, name, row, short=False)"),
+        ({"modalities": "tensors"}, "modalities must be a tuple of names"),
+    ],
+)
+def test_tasks_that_could_not_be_called(parts: dict[str, Any], said: str) -> None:
+    with pytest.raises(PluginError) as refused:
+        diffnas.register(odd_task(**parts))
+    assert said in str(refused.value) and "odd" not in registry.TASKS
+
+
+def test_a_setting_without_default_is_refused() -> None:
+    with pytest.raises(PluginError, match="x: a setting needs a default"):
+
+        @diffnas.register
+        @dataclass(frozen=True)
+        class Odd(diffnas.Task):
+            name: ClassVar[str] = "odd"
+            x: int
+
+            def loss(self, net: Any, batch: Any) -> Any:
+                return None
+
+
+def test_a_modality_that_commands_could_not_use() -> None:
+    class Lacking:
+        inputs = object
+
+    @dataclass(frozen=True)
+    class Bare:
+        size: int = 3
+
+    odd = diffnas.Modality(
+        "odd",
+        Bare,
+        Bare,
+        diffnas.schema.Train,
+        sets={"digits": SimpleNamespace(about="x"), "A/b": SimpleNamespace(about="y")},
+        shape=lambda data: diffnas.TensorShape((3,), 2),
+        task="classification",  # type: ignore[arg-type]
+        check=lambda sections: [],  # type: ignore[arg-type, misc]
+        reading=Lacking(),
+    )
+    with pytest.raises(PluginError) as refused:
+        diffnas.register(odd)
+    said = "\n".join(refused.value.lines)
+    assert "task must be a function of the data section" in said
+    assert "check must be a function of sections and method" in said
+    assert "its reading lacks source, test_set, shape" in said
+    assert "data set 'A/b': a name is small letters" in said and "data sets digits exist already" in said
+    assert "section data lacks name, path" in said and "section search lacks epochs, arch" in said
+    assert "section train lacks epochs, clip" in said and "odd" not in modalities()
+
+
+@dataclass(frozen=True)
+class PairShape:
+    """A shape of a modality whose networks read two tensors."""
+
+    def sample(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.zeros(1, 3), torch.zeros(1, 4)
+
+
+class Pair(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(7, 2)
+
+    def forward(self, inputs: tuple[torch.Tensor, torch.Tensor]) -> Any:
+        return self.layer(torch.cat(inputs, 1))
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_network_of_other_inputs_is_counted(device: str) -> None:
+    counts = count(Pair().to(device), PairShape())
+    assert (counts.params, counts.macs) == (16, 14)
+
+
+def test_a_shape_that_nothing_counts_by_is_refused(tmp_path: Path) -> None:
+    plugin, recipe = tmp_path / "points.py", tmp_path / "points.yaml"
+    plugin.write_text(POINTS.replace("shape=lambda data: diffnas.TensorShape((2,), 2)", "shape=lambda data: 3"))
+    recipe.write_text(POINTS_RECIPE)
+    with pytest.raises(RecipeError, match=r"the shape of modality points needs `sizes` or sample\(\)"):
+        diffnas.read_recipe(recipe, plugins=[plugin])
 
 
 def test_a_modality_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,7 +64,9 @@ def check(kind: str, name: str, thing: Any, taken: set[str]) -> None:
         lacking = [part for part in NEEDED if kind == "space" and not hasattr(thing, part)]
         if lacking:
             raise PluginError(f"space {name!r}: lacks {', '.join(lacking)} (see docs/add-a-space.md)")
-        _check_settings(kind, name, thing)
+        mistakes = _settings_mistakes(f"{kind} {name!r}", thing)
+        if mistakes:
+            raise PluginError(*mistakes)
         if kind == "task":
             _check_task(name, thing)
 
@@ -76,6 +78,8 @@ def _check_task(name: str, task: Any) -> None:
     lines = []
     if task.loss is Task.loss:
         lines.append(f"task {name!r}: needs loss(self, net, batch), which returns a diffnas.Loss")
+    if not isinstance(task.modalities, tuple) or not all(isinstance(each, str) for each in task.modalities):
+        lines.append(f'task {name!r}: modalities must be a tuple of names, such as ("tensors",)')
     for function in ("loss", "reward", "metrics", "format_metrics", "check_targets"):
         usual = inspect.signature(getattr(Task, function)).parameters
         given = [key for key, each in usual.items() if each.default is each.empty]
@@ -103,17 +107,29 @@ def _check_tensors(thing: TensorSet) -> None:
 def _check_modality(modality: Modality, taken: set[str]) -> None:
     """Raises `PluginError` where a modality lacks what commands need, or its sections are no settings."""
     at = f"modality {modality.name!r}"
+    taking = {"shape": 1, "task": 1, "check": 2}
     lines = [
-        f"{at}: {key} must be a function" for key in ("shape", "task", "check") if not callable(getattr(modality, key))
+        f"{at}: {key} must be a function of {('the data section', 'sections and method')[count - 1]}"
+        for key, count in taking.items()
+        if not _takes(getattr(modality, key), count)
     ]
     lacking = [part for part in ("inputs", "source", "test_set", "shape") if not hasattr(modality.reading, part)]
     if lacking:
         lines.append(f"{at}: its reading lacks {', '.join(lacking)} (see docs/plugins.md)")
     lines += _set_mistakes(at, modality.sets, taken)
     for section, cls in modality.sections.items():
-        lines += _section_mistakes(f"{at}: section {section}", cls, SECTION_KEYS[section])
+        lines += _settings_mistakes(f"{at}: section {section}", cls, SECTION_KEYS[section])
     if lines:
         raise PluginError(*lines)
+
+
+def _takes(function: Any, count: int) -> bool:
+    """Whether `function` can be called with so many arguments."""
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _set_mistakes(at: str, sets: Any, taken: set[str]) -> list[str]:
@@ -125,31 +141,19 @@ def _set_mistakes(at: str, sets: Any, taken: set[str]) -> list[str]:
     return lines + ([f"{at}: data sets {', '.join(both)} exist already; choose other names"] if both else [])
 
 
-def _section_mistakes(at: str, cls: Any, keys: Iterable[str]) -> list[str]:
-    """Returns what is wrong with a section of a modality, which needs `keys`."""
+def _settings_mistakes(at: str, cls: Any, keys: Iterable[str] = ()) -> list[str]:
+    """Returns why the fields of a class cannot be settings of a recipe, and which of `keys` it lacks."""
     if not dataclasses.is_dataclass(cls) or "__dataclass_params__" not in vars(cls):
         return [f"{at} must be a dataclass: put @dataclass(frozen=True) above it"]
     try:
-        model = settings_model(cls)  # type: ignore[arg-type]
+        settings_model(cls)  # type: ignore[arg-type]
     except Exception as error:  # noqa: BLE001 (whatever an annotation that is no setting makes of it)
-        return [f"{at} cannot hold settings: {error}"]
-    lacking = [key for key in keys if key not in model.model_fields]
-    missing = [key for key, info in model.model_fields.items() if info.is_required()]
+        return [f"{at}: its fields cannot be settings: {error}"]
+    fields, none = dataclasses.fields(cls), dataclasses.MISSING
+    missing = [field.name for field in fields if field.default is none and field.default_factory is none]
+    lacking = [key for key in keys if key not in {field.name for field in fields}]
     lines = [f"{at} lacks {', '.join(lacking)}; derive it from diffnas.schema (see docs/plugins.md)"] if lacking else []
     return lines + ([f"{at}: {', '.join(missing)}: a setting needs a default"] if missing else [])
-
-
-def _check_settings(kind: str, name: str, cls: Any) -> None:
-    """Raises `PluginError` where the fields of a method or space cannot be settings of a recipe."""
-    if not dataclasses.is_dataclass(cls) or "__dataclass_params__" not in vars(cls):
-        raise PluginError(f"{kind} {name!r}: {cls.__name__} must be a dataclass: put @dataclass(frozen=True) above it")
-    try:
-        model = settings_model(cls)  # type: ignore[arg-type]
-    except Exception as error:  # noqa: BLE001 (whatever an annotation that is no setting makes of it)
-        raise PluginError(f"{kind} {name!r}: its fields cannot be settings: {error}") from None
-    missing = [key for key, info in model.model_fields.items() if info.is_required()]
-    if missing:
-        raise PluginError(f"{kind} {name!r}: {', '.join(missing)}: a setting needs a default")
 
 
 def _check_op(op: Op) -> None:

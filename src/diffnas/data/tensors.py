@@ -76,6 +76,10 @@ def _samples(tensors: TensorSet, at: str, pair: tuple[Tensor, Tensor]) -> Sample
     return Samples(inputs, targets)
 
 
+def _described(thing: Any) -> str:
+    return str(list(thing.shape)) if isinstance(thing, Tensor) else type(thing).__name__
+
+
 def _is_dense(part: Any) -> bool:
     return isinstance(part, Tensor) and part.layout == torch.strided and not part.is_meta
 
@@ -108,6 +112,9 @@ class TensorEpoch:
         inputs = self.samples.inputs.index_select(0, at)
         if self.augment is not None:
             inputs = self.augment(inputs, generator(self.seed, f"{self.name}.augment", self.epoch, step))
+            if not isinstance(inputs, Tensor) or inputs.shape[:1] != at.shape:
+                said = "augment must return the inputs of its batch, changed"
+                raise DataError(f"{said}: a tensor of {len(at)} samples, not {_described(inputs)}")
         return Batch(inputs, self.samples.targets.index_select(0, at))
 
     def __iter__(self) -> Iterator[Batch]:

@@ -6,6 +6,7 @@ Nothing here imports torch.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from diffnas.core.modality import Modality, Problems
@@ -31,6 +32,16 @@ def modality_of(data: Any) -> str:
 def data_sets() -> dict[str, Any]:
     """Returns every data set by name."""
     return {name: info for modality in modalities().values() for name, info in modality.sets.items()}
+
+
+def keys_of_task(task: Any, modality: Modality) -> dict[str, list[str]]:
+    """Returns the fields of `task` that sections of the recipe have keys for, and these keys."""
+    sections = {"search": modality.search, "train": modality.train}
+    held = {
+        field: [f"{name}.{key}" for name, cls in sections.items() if key in {each.name for each in fields(cls)}]
+        for field, key in task.of_section.items()
+    }
+    return {field: keys for field, keys in held.items() if keys}
 
 
 def _image_shape(data: schema.Images) -> Shape:

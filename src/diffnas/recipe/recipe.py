@@ -20,7 +20,7 @@ from diffnas.errors import RecipeError
 from diffnas.plugins import load_plugins
 from diffnas.recipe import schema
 from diffnas.recipe.keys import nearest
-from diffnas.recipe.modalities import modalities, modality_of
+from diffnas.recipe.modalities import keys_of_task, modalities, modality_of
 from diffnas.recipe.validate import HEAD, Check, sections_of
 from diffnas.registry import REGISTRIES, choice_class
 from diffnas.runtime.files import read_bytes
@@ -71,7 +71,8 @@ class Recipe:
     def values(self) -> dict[str, Any]:
         """Returns all keys as nested plain values, which `read_recipe` reads back."""
         tree = {name: getattr(self, name) for name in HEAD}
-        for name in sections_of(modalities()[self.modality]):
+        modality = modalities()[self.modality]
+        for name in sections_of(modality):
             section = getattr(self, name)
             if section is not None:
                 tree[name] = _jsonable(settings_of(section))
@@ -79,6 +80,9 @@ class Recipe:
             choice = getattr(self, name)
             if choice is not None:
                 tree[name] = {"name": choice.name, **_jsonable(settings_of(choice))}
+        if self.task is not None:
+            for key in keys_of_task(self.task, modality):
+                del tree["task"][key]
         order = [*HEAD, "data", "space", "method", "task", "search", "train", "log"]
         return {key: tree[key] for key in order if key in tree}
 

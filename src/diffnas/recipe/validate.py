@@ -16,9 +16,9 @@ from diffnas.errors import MOST
 from diffnas.plugins import load_installed, plugin_hint
 from diffnas.recipe import schema
 from diffnas.recipe.keys import choice_model, leaf_of, modality_keys, model_keys, must_be, nearest, one_of, section_of
-from diffnas.recipe.modalities import data_sets, modalities, modality_of
+from diffnas.recipe.modalities import data_sets, keys_of_task, modalities, modality_of
 from diffnas.recipe.schema import Head, Log
-from diffnas.registry import REGISTRIES, Kind, choice_class, make, names_of
+from diffnas.registry import MODALITIES, REGISTRIES, Kind, choice_class, make, names_of
 from diffnas.runtime.yaml_text import quote_value
 
 HEAD = tuple(entry.name for entry in dataclasses.fields(Head))
@@ -150,13 +150,11 @@ class Check:
         task = self.parts.get("task")
         if task is None or not isinstance(values, dict):
             return []
-        problems = []
-        for field, key in type(task).of_section.items():
-            places = [name for name in ("search", "train") if key in self.models[name].model_fields]
-            if field in values and places:
-                said = " and ".join(f"{name}.{key}" for name in places)
-                problems.append((f"task.{field}", f"is {said} for {self.modality.name}; set that instead"))
-        return problems
+        return [
+            (f"task.{field}", f"is {' and '.join(keys)} for {self.modality.name}; set that instead")
+            for field, keys in keys_of_task(task, self.modality).items()
+            if field in values
+        ]
 
     def _refuse(self, key: str, reason: str) -> None:
         """Adds a line that begins with where `key` was set."""
@@ -248,10 +246,8 @@ def contradictions(parts: Mapping[str, Any], named: list[str], modality: Modalit
         problems.append(("search.supernet", f"must be plain: method {method.name} as set here differentiates twice"))
     if search is not None:
         problems += _betas(search.arch.betas)
-    if task is not None and modality.name not in (task.modalities or (modality.name,)):
-        problems.append(
-            ("task.name", f"{task.name} is for {one_of(task.modalities)}, and the data are {modality.name}")
-        )
+    if task is not None and not _fits(task, data, modality):
+        problems.append(("task.name", _unfit(task, modality)))
     problems += modality.check({"data": data, "search": search, "train": train}, method)
     if data is None:
         return problems
@@ -262,12 +258,43 @@ def contradictions(parts: Mapping[str, Any], named: list[str], modality: Modalit
     if not isinstance(shape, TextShape) and not hasattr(shape, "sizes") and not hasattr(shape, "sample"):
         said = f"the shape of modality {modality.name} needs `sizes` or sample(), one input to count by; it is {shape!r:.100}"
         return [*problems, ("data.name", said)]
+    if task is None and space is not None:
+        problems += _usual_task(data, modality)
     if search is not None and space is not None:
         problems += _searched(search, data, shape, space, method)
     if train is not None and space is not None:
         settings = dataclasses.asdict(train)
         problems += [(f"train.{key}", reason) for key, reason in space.check_network(shape, settings)]
     return problems
+
+
+def _usual_task(data: schema.Data, modality: Modality) -> Problems:
+    """Returns why the task that a plug-in gives the data cannot be theirs."""
+    name = modality.task(data)
+    if name not in REGISTRIES["task"]:
+        return [
+            (
+                "data.name",
+                f"the task of {data.name}, {quote_value(name)}, is unknown; known: {one_of(REGISTRIES['task'])}",
+            )
+        ]
+    task = choice_class("task", name)
+    return (
+        []
+        if _fits(task, data, modality)
+        else [("data.name", f"its task {_unfit(task, modality)}; name another: task.name")]
+    )
+
+
+def _fits(task: Any, data: Any, modality: Modality) -> bool:
+    """Whether a task is for these data; a modality of a plug-in answers for the task that it gives them."""
+    if modality.name in (task.modalities or (modality.name,)):
+        return True
+    return modality.name in MODALITIES and data is not None and bool(modality.task(data) == task.name)
+
+
+def _unfit(task: Any, modality: Modality) -> str:
+    return f"{task.name} is for {one_of(task.modalities)}, and the data are {modality.name}"
 
 
 def _searched(search: schema.Search, data: schema.Data, shape: AnyShape, space: Any, method: Any) -> Problems:

@@ -116,7 +116,9 @@ class TrainFacts(PartFacts):
         """What a test measures: the accuracy in percent, the perplexity of text, or the loss of a task without accuracy."""
         if self.is_text:
             return "perplexity"
-        return "loss" if "task" in self.test and "accuracy" not in self.test else "accuracy"
+        measured = self.test or (self.metrics.rows[-1] if self.metrics.rows else {})
+        names = {key.removeprefix("test_").removeprefix("valid_") for key in measured}
+        return "loss" if "accuracy" not in names and {"loss", "train_loss"} & names else "accuracy"
 
     @property
     def cell_name(self) -> str:
