@@ -64,7 +64,8 @@ def plugin_hint(kind: str, name: Any, recipe: str) -> str:
     for entry in _of_run(recipe):
         if (entry.get("kind"), entry.get("name")) == (kind, name):
             return f"; this run was made with --plugin {quote(str(entry.get('file') or entry.get('module')))}"
-    return f"; for a {kind} of your own name its module: --plugin FILE.py"
+    own = "data set" if kind == "data" else kind
+    return f"; for a {own} of your own, name its module: --plugin FILE.py"
 
 
 def _of_run(recipe: str) -> list[dict[str, Any]]:
