@@ -192,7 +192,7 @@ def test_the_example_goes_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFi
     assert 0 <= low <= tested["accuracy"] <= high <= 100
     assert main(["test", run, *with_plugin]) == 0
     assert "test accuracy:" in capsys.readouterr().out
-    assert main(["show", run, "--stats", *with_plugin]) == 0
+    assert main(["show", run, "--stats", "--out", str(tmp_path), *with_plugin]) == 0
     assert "C=4 L=3, [1, 64], 3 outputs" in capsys.readouterr().out
     assert main(["compare", run]) == 0 and "test accuracy, %" in capsys.readouterr().out
     assert main(["report", run]) == 0 and "test accuracy" in (tmp_path / "run" / "report.html").read_text()
