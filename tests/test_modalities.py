@@ -421,7 +421,7 @@ def test_metrics_are_numbers_by_name(metrics: Any) -> None:
             return metrics
 
     with pytest.raises(PluginError, match="task 'odd': metrics must return a dict"):
-        Odd().measured(1.0, 0.0)
+        Odd().check_metrics(1.0, 0.0)
 
 
 def test_the_loss_is_always_recorded() -> None:
@@ -431,7 +431,7 @@ def test_the_loss_is_always_recorded() -> None:
         def metrics(self, loss: float, accuracy: float) -> dict[str, float]:
             return {"close": accuracy}
 
-    assert Quiet().measured(2.0, 1) == {"loss": 2.0, "close": 1.0}
+    assert Quiet().check_metrics(2.0, 1) == {"loss": 2.0, "close": 1.0}
 
 
 def odd_task(**parts: Any) -> Any:

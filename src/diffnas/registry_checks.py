@@ -144,7 +144,8 @@ def _set_mistakes(at: str, sets: Any, taken: set[str]) -> list[str]:
 def _settings_mistakes(at: str, cls: Any, keys: Iterable[str] = ()) -> list[str]:
     """Returns why the fields of a class cannot be settings of a recipe, and which of `keys` it lacks."""
     if not dataclasses.is_dataclass(cls) or "__dataclass_params__" not in vars(cls):
-        return [f"{at} must be a dataclass: put @dataclass(frozen=True) above it"]
+        called = getattr(cls, "__name__", repr(cls))
+        return [f"{at}: {called} must be a dataclass: put @dataclass(frozen=True) above it"]
     try:
         settings_model(cls)  # type: ignore[arg-type]
     except Exception as error:  # noqa: BLE001 (whatever an annotation that is no setting makes of it)

@@ -29,7 +29,7 @@ def validated(search: Search, settings: Settings, task: Task) -> dict[str, float
         return {}
     feed = search.feeds["score"]
     scores = score(search, search.relax("eval").detach(), feed.epoch(0), norm="running")
-    metrics = task.measured(scores.loss.item(), scores.accuracy.item())
+    metrics = task.check_metrics(scores.loss.item(), scores.accuracy.item())
     return {f"score_{name}": value for name, value in metrics.items()}
 
 

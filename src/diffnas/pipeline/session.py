@@ -92,7 +92,7 @@ class Meter:
         means: dict[str, float] = {}
         for name, pair in self.sums.items():
             loss, correct = pair.tolist()
-            metrics = self.task.measured(loss / self.counts[name], correct / self.counts[name])
+            metrics = self.task.check_metrics(loss / self.counts[name], correct / self.counts[name])
             means |= {f"{name}_{metric}": value for metric, value in metrics.items()}
         return means
 

@@ -36,8 +36,8 @@ class Task:
         """Returns the metrics for the record, by name, of a mean loss and a share of right answers."""
         return {"loss": loss}
 
-    def measured(self, loss: float, accuracy: float) -> dict[str, float]:
-        """Returns `metrics` with the loss among them; raises `PluginError` where they are not numbers by name."""
+    def check_metrics(self, loss: float, accuracy: float) -> dict[str, float]:
+        """Returns `metrics`, checked, with the loss among them; raises `PluginError` where they are not numbers by name."""
         metrics = self.metrics(loss, accuracy)
         named = isinstance(metrics, dict) and all(isinstance(name, str) for name in metrics)
         if not named or not all(isinstance(value, int | float) for value in metrics.values()):
@@ -51,5 +51,5 @@ class Task:
 
     def format_metrics(self, name: str, row: Mapping[str, float], short: bool = False) -> str:
         """Formats the metrics `NAME_...` in `row` for a log line."""
-        values = ((key, row[f"{name}_{key}"]) for key in self.measured(0.0, 0.0))
+        values = ((key, row[f"{name}_{key}"]) for key in self.check_metrics(0.0, 0.0))
         return f"{name} " + " ".join(f"{value:.4g}" if short else f"{key} {value:.4g}" for key, value in values)

@@ -175,7 +175,7 @@ class ImageTraining(CosineTraining):
         """Loss and accuracy on the validation images, on the test where there are none; without label smoothing."""
         task = without_smoothing(self.task)
         result = evaluate(self.network, task, self.watched, self.precision)
-        return task.measured(result.loss, result.accuracy)
+        return task.check_metrics(result.loss, result.accuracy)
 
 
 def load_data(recipe: Recipe, stored: ImageInputs | None = None) -> ImageData:

@@ -114,7 +114,7 @@ class TensorTest:
         task = without_smoothing(task_of(self.recipe, self.recipe.train))
         feed = _in_order(self.samples, self.recipe, device)
         loss, accuracy, n = score(network, task, feed, PRECISIONS[self.recipe.precision])
-        metrics, interval = task.measured(loss, accuracy), None
+        metrics, interval = task.check_metrics(loss, accuracy), None
         if "accuracy" in metrics:
             low, high = share_interval(accuracy, n)
             interval = [100.0 * low, 100.0 * high]
@@ -142,7 +142,7 @@ class TensorTraining(CosineTraining):
         """The task's metrics on the validation samples, on the test where there are none."""
         task = without_smoothing(self.task)
         loss, accuracy, _ = score(self.network, task, self.watched, self.precision)
-        return task.measured(loss, accuracy)
+        return task.check_metrics(loss, accuracy)
 
 
 def inputs_of(name: str) -> TensorInputs:
