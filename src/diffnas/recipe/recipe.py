@@ -82,7 +82,7 @@ class Recipe:
                 tree[name] = {"name": choice.name, **_jsonable(settings_of(choice))}
         if self.task is not None:
             for key in keys_of_task(self.task, modality):
-                del tree["task"][key]
+                tree["task"].pop(key, None)
         order = [*HEAD, "data", "space", "method", "task", "search", "train", "log"]
         return {key: tree[key] for key in order if key in tree}
 

@@ -272,18 +272,12 @@ def _usual_task(data: schema.Data, modality: Modality) -> Problems:
     """Returns why the task that a plug-in gives the data cannot be theirs."""
     name = modality.task(data)
     if name not in REGISTRIES["task"]:
-        return [
-            (
-                "data.name",
-                f"the task of {data.name}, {quote_value(name)}, is unknown; known: {one_of(REGISTRIES['task'])}",
-            )
-        ]
+        said = f"the task of {data.name}, {quote_value(name)}, is unknown; known: {one_of(REGISTRIES['task'])}"
+        return [("data.name", said)]
     task = choice_class("task", name)
-    return (
-        []
-        if _fits(task, data, modality)
-        else [("data.name", f"its task {_unfit(task, modality)}; name another: task.name")]
-    )
+    if _fits(task, data, modality):
+        return []
+    return [("data.name", f"its task {_unfit(task, modality)}; name another: task.name")]
 
 
 def _fits(task: Any, data: Any, modality: Modality) -> bool:
