@@ -555,3 +555,19 @@ def test_names_of_modalities_cannot_be_taken() -> None:
     images = modalities()["images"]
     with pytest.raises(PluginError, match="modality 'images': is a name of diffnas's own"):
         registry.register(images)
+
+
+def test_a_plugin_that_failed_at_once_may_be_corrected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As long as nothing was computed, a run goes on with the file as it is now."""
+    plugin, run = tmp_path / "signals.py", str(tmp_path / "run")
+    text = Path(PLUGIN).read_text()
+    plugin.write_text(text.replace("* losses).mean()", "* losses)"))
+    sets = [word for text in TINY for word in ("--set", text)]
+    assert main(["search", RECIPE, "--run", run, "--plugin", str(plugin), *sets]) == 2
+    assert "loss must return diffnas.Loss" in capsys.readouterr().err
+    plugin.write_text(text)
+    assert main(["search", "--resume", run, "--plugin", str(plugin)]) == 0
+    assert "nothing was computed yet, so the run begins with it as it is now" in capsys.readouterr().err
+    plugin.write_text(text + "\n")
+    assert main(["search", "--resume", run, "--plugin", str(plugin), "--set", "search.epochs=3"]) == 2
+    assert "put it back" in capsys.readouterr().err

@@ -55,10 +55,8 @@ def resumed(part: Part, recipe: Recipe | None) -> Resumed:
     """
     earlier, diverged = read_recipe(part.recipe), has_diverged(part)
     recipe = recipe or earlier
-    lines = [f"{line}; put it back" for line in changed_plugins(part, recipe)]
-    if lines:
-        raise PluginError(*lines)
     checkpoint = load_checkpoint(part.checkpoints)
+    _require_same_plugins(part, recipe, checkpoint is not None)
     results = part.weights.is_file() or len(part.metrics()) > 1  # the first row comes just before the first checkpoint
     if checkpoint is None and results:
         raise RunError(f"{part.checkpoints}: no checkpoint is left to go on from; start anew in another folder")
@@ -77,6 +75,15 @@ def resumed(part: Part, recipe: Recipe | None) -> Resumed:
     _say_limits(part, changed, then, now)
     origins = _origins(part, earlier) | _new_origins(earlier, recipe)
     return Resumed(replace(recipe, origins=origins), checkpoint, lowered)
+
+
+def _require_same_plugins(part: Part, recipe: Recipe, computed: bool) -> None:
+    """Raises `PluginError` where a plug-in has changed since the first results; before them it may be corrected."""
+    lines = changed_plugins(part, recipe)
+    if computed and lines:
+        raise PluginError(*(f"{line}; put it back" for line in lines))
+    for line in lines:
+        log.warning("%s; nothing was computed yet, so the run begins with it as it is now", line)
 
 
 def _values_then(part: Part, checkpoint: Mapping[str, Any] | None) -> Values | None:
