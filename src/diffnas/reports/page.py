@@ -12,7 +12,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from diffnas.errors import RunError, UserError
@@ -23,9 +22,9 @@ from diffnas.reports.confusion import read_confusion
 from diffnas.reports.heatmap import strengths_of
 from diffnas.reports.references import bibtex
 from diffnas.reports.run_facts import RunFacts, SearchFacts, TrainFacts, find_runs, read_run
+from diffnas.reports.templating import environment
 from diffnas.reports.values import number, text, whole
 from diffnas.runtime.files import is_folder, write_text
-from diffnas.runtime.terminal import printable
 
 MOST_DETAILED = 4  # runs on a page with heat maps and all cells; of more, each run's own page has them
 NAME = "report.html"
@@ -50,10 +49,10 @@ def write_report(paths: Sequence[str | Path], out: str | Path | None = None) -> 
 
 def render(runs: Sequence[RunFacts]) -> str:
     """The page of `runs`."""
-    style, script = _asset("style.css"), _asset("slides.js")
+    style, script = asset("style.css"), asset("slides.js")
     detailed = len(runs) <= MOST_DETAILED
     return (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             style=Markup(style),
@@ -66,37 +65,14 @@ def render(runs: Sequence[RunFacts]) -> str:
             heads=tables.HEADS,
             comparison=[tables.cells(group) for group in groups(runs)] if len(runs) > 1 else [],
             detailed=detailed,
-            runs=[_run(run, detailed) for run in runs],
+            runs=[run_parts(run, detailed) for run in runs],
         )
     )
 
 
 @cache
-def _environment() -> Environment:
-    """Templates in which every value is escaped and prints, and none may be missing."""
-    loader = PackageLoader("diffnas.reports", "templates")
-    environment = Environment(
-        loader=loader,
-        autoescape=True,
-        finalize=_printing,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["two"] = lambda value: f"{value:.2f}"
-    environment.filters["count"] = lambda value: f"{value:,}"
-    return environment
-
-
-def _printing(value: Any) -> Any:
-    """`value`, a text with every character spelt out that does not print."""
-    if isinstance(value, Markup) or not isinstance(value, str):
-        return value
-    return "\n".join(map(printable, value.split("\n")))
-
-
-@cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of the style or script of that name."""
     return (files("diffnas.reports") / "templates" / name).read_text(encoding="utf-8").strip()
 
 
@@ -105,8 +81,8 @@ def _hash(content: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
 
 
-def _run(run: RunFacts, detailed: bool) -> dict[str, Any]:
-    """What the page shows of a run."""
+def run_parts(run: RunFacts, detailed: bool = True) -> dict[str, Any]:
+    """What the page shows of a run, for the template `run.html`."""
     search = run.search
     names = [part.recipe.get("data.name") for part in (search, *run.trainings) if part is not None]
     if search is not None:

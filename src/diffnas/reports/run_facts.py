@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -18,6 +18,8 @@ from diffnas.runtime.files import is_file, is_folder
 from diffnas.runtime.run_folder import METRICS, Part, open_run
 
 MOST_TRAININGS = 100
+ReadMetrics = Callable[[Path, list[str]], Metrics]
+"""Reads the rows at a path and adds what is wrong with them to a list."""
 
 
 @dataclass(frozen=True)
@@ -141,18 +143,21 @@ class RunFacts:
         return text(self.path.absolute().name or str(self.path), 100)
 
 
-def read_run(path: str | Path) -> RunFacts:
-    """What the run folder at `path` holds; raises `RunError` where there is none, and for nothing within it."""
+def read_run(path: str | Path, metrics: ReadMetrics = read_metrics, frames: bool = True) -> RunFacts:
+    """What the run folder at `path` holds; raises `RunError` where there is none, and for nothing within it.
+
+    `metrics` reads rows of metrics; without `frames` the cells of all epochs are left out.
+    """
     run = open_run(path)
     problems: list[str] = []
     folders = [path for path in entries(run.path / "train", problems) if is_folder(path) and entries(path, problems)]
     names = [path.name for path in folders]
     if len(names) > MOST_TRAININGS:
         problems.append(f"train/ holds {len(names)} trainings; the first {MOST_TRAININGS} are shown")
-    search = _search(run.search) if is_folder(run.search.path) else None
+    search = _search(run.search, metrics, frames) if is_folder(run.search.path) else None
     if search is None:
         problems.append("it has no search of its own")
-    trainings = [_training(Part(run.path / "train" / name)) for name in names[:MOST_TRAININGS]]
+    trainings = [_training(Part(run.path / "train" / name), metrics) for name in names[:MOST_TRAININGS]]
     return RunFacts(run.path, search, trainings, problems)
 
 
@@ -186,12 +191,12 @@ def _is_run(path: Path) -> bool:
     return True
 
 
-def _common(part: Part) -> dict[str, Any]:
+def _common(part: Part, read: ReadMetrics) -> dict[str, Any]:
     """What a search and a training have alike."""
     problems: list[str] = []
     recipe = read_recipe_facts(part.recipe, problems)
     environment = read_json(part.path / "environment.json", problems)
-    metrics = read_metrics(part.path / METRICS, problems)
+    metrics = read(part.path / METRICS, problems)
     genotype = read_one(part.genotype, problems)
     if not environment:
         problems.append("environment.json is missing or damaged: versions, device and times are not known")
@@ -210,18 +215,18 @@ def _common(part: Part) -> dict[str, Any]:
     }
 
 
-def _search(part: Part) -> SearchFacts:
-    common = _common(part)
+def _search(part: Part, metrics: ReadMetrics, with_frames: bool) -> SearchFacts:
+    common = _common(part, metrics)
     problems = common["problems"]
     if common["genotype"] is None:
         problems.append("genotype.json is missing or damaged: there is no cell to show")
-    frames = read_frames(part.path / "genotypes", problems)
+    frames = read_frames(part.path / "genotypes", problems) if with_frames else []
     finished = read_json(part.path / "finished.json", problems)
     return SearchFacts(**common, frames=frames, finished=finished, drawn=is_file(part.path / "cells.svg"))
 
 
-def _training(part: Part) -> TrainFacts:
-    common = _common(part)
+def _training(part: Part, metrics: ReadMetrics) -> TrainFacts:
+    common = _common(part, metrics)
     test = read_json(part.path / "test.json", common["problems"])
     return TrainFacts(**common, test=test, trained=is_file(part.weights))
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from diffnas.runtime.files import is_file, read_bytes
 from diffnas.runtime.terminal import printable
@@ -97,52 +98,88 @@ class Metrics:
         return [(epoch, value) for epoch, value in pairs if value is not None]
 
 
-def read_metrics(path: Path, problems: list[str]) -> Metrics:
-    """The rows at `path`; a row written twice counts once, damaged ones are counted in `problems` and left out."""
-    metrics, by_epoch, seconds = Metrics(), dict[int, dict[str, Any]](), dict[int, float]()
-    damaged = 0
-    for row in _rows(path, problems):
+class MetricsFile:
+    """Reads a file of metrics that may still grow: at each call only what was added since the one before.
+
+    A file that was written anew, as a resumed run does, is read from its beginning.  Some `most` rows are kept, evenly spread,
+    the last among them.
+    """
+
+    def __init__(self, path: Path, most: int = MOST_ROWS) -> None:
+        self.path, self.most = path, most
+        self._forget()
+
+    def _forget(self) -> None:
+        self._rows, self._seconds = dict[int, dict[str, Any]](), dict[int, float]()
+        self._done = self._damaged = 0
+        self._last, self._inode = b"", -1
+
+    def read(self, problems: list[str]) -> Metrics:
+        """The rows so far; a row written twice counts once, damaged ones are counted in `problems` and left out."""
+        unfinished = 0
+        try:
+            if is_file(self.path):
+                unfinished = self._read_on(problems)
+            else:
+                self._forget()
+        except OSError as error:
+            problems.append(f"{self.path.name} cannot be read: {error.strerror}")
+        damaged = self._damaged + unfinished
+        if damaged:
+            problems.append(f"{self.path.name} has {damaged:,} damaged or unfinished rows, which are left out")
+        rows = _thinned(self._rows) if len(self._rows) > self.most else self._rows
+        if len(rows) < len(self._seconds) and self.most == MOST_ROWS:
+            problems.append(f"{self.path.name} has {len(self._seconds):,} rows; {len(rows):,} of them are drawn")
+        last = max(self._seconds, default=-1)
+        return Metrics([rows[epoch] for epoch in sorted(rows)], last + 1, sum(self._seconds.values()))
+
+    def _read_on(self, problems: list[str]) -> int:
+        """Reads what was added; returns 1 where the end is the beginning of a row, else 0."""
+        with self.path.open("rb") as file:
+            if not self._goes_on(file):
+                self._forget()
+            self._inode = os.fstat(file.fileno()).st_ino
+            file.seek(self._done)
+            while line := file.readline(LONGEST_ROW):
+                if self._done + len(line) > LARGEST_METRICS:
+                    problems.append(f"{self.path.name} is larger than {LARGEST_METRICS >> 20} MiB; its beginning was read")
+                    return 0
+                row = _row(line)
+                if not line.endswith(b"\n") and len(line) < LONGEST_ROW:  # the rest may follow
+                    self._add(row)
+                    return int(row is None)
+                self._done, self._last = self._done + len(line), line[-64:]
+                self._damaged += bool(line.strip()) and not self._add(row)
+        return 0
+
+    def _goes_on(self, file: BinaryIO) -> bool:
+        """Whether what was read before is still at its place in `file`."""
+        facts = os.fstat(file.fileno())
+        if facts.st_ino != self._inode or facts.st_size < self._done:
+            return False
+        file.seek(self._done - len(self._last))
+        return file.read(len(self._last)) == self._last
+
+    def _add(self, row: dict[str, Any] | None) -> bool:
+        """Adds `row`; returns whether it is sound."""
         epoch = whole(row.get("epoch")) if row is not None else None
         if row is None or epoch is None:
-            damaged += 1
-            continue
-        by_epoch[epoch], seconds[epoch] = row, number(row.get("seconds")) or 0.0
-        if len(by_epoch) > 2 * MOST_ROWS:
-            by_epoch = _thinned(by_epoch)
-    if damaged:
-        problems.append(f"{path.name} has {damaged:,} damaged or unfinished rows, which are left out")
-    if len(by_epoch) > MOST_ROWS:
-        by_epoch = _thinned(by_epoch)
-    if len(by_epoch) < len(seconds):
-        problems.append(f"{path.name} has {len(seconds):,} rows; {len(by_epoch):,} of them are drawn")
-    metrics.rows = [by_epoch[epoch] for epoch in sorted(by_epoch)]
-    metrics.epochs = max(by_epoch, default=-1) + 1
-    metrics.seconds = sum(seconds.values())
-    return metrics
+            return False
+        self._rows[epoch], self._seconds[epoch] = row, number(row.get("seconds")) or 0.0
+        if len(self._rows) > 2 * self.most:
+            self._rows = _thinned(self._rows)
+        return True
+
+
+def read_metrics(path: Path, problems: list[str]) -> Metrics:
+    """The rows at `path`; a row written twice counts once, damaged ones are counted in `problems` and left out."""
+    return MetricsFile(path).read(problems)
 
 
 def _thinned(rows: Mapping[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
     """Every other row, and the last."""
     epochs = sorted(rows)
     return {epoch: rows[epoch] for epoch in [*epochs[:-1:2], epochs[-1]]}
-
-
-def _rows(path: Path, problems: list[str]) -> Iterator[dict[str, Any] | None]:
-    """Each row in turn, None for a damaged one, as far as the limits on their size go."""
-    if not is_file(path):
-        return
-    done = 0
-    try:
-        with path.open("rb") as file:
-            while line := file.readline(LONGEST_ROW):
-                done += len(line)
-                if done > LARGEST_METRICS:
-                    problems.append(f"{path.name} is larger than {LARGEST_METRICS >> 20} MiB; its beginning was read")
-                    return
-                if line.strip():
-                    yield _row(line)
-    except OSError as error:
-        problems.append(f"{path.name} cannot be read: {error.strerror}")
 
 
 def _row(line: bytes) -> dict[str, Any] | None:

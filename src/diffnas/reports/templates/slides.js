@@ -1,6 +1,6 @@
 (function () {
   "use strict";
-  document.querySelectorAll(".slides").forEach(function (box) {
+  function enliven(box) {
     var frames = Array.prototype.slice.call(box.querySelectorAll("details"));
     if (frames.length < 2) return;
     var controls = document.createElement("div"), button = document.createElement("button");
@@ -44,5 +44,9 @@
     box.classList.add("live");
     stop();
     show(last);
+  }
+  document.querySelectorAll(".slides").forEach(enliven);
+  document.addEventListener("renewed", function (event) {
+    event.target.querySelectorAll(".slides").forEach(enliven);
   });
 })();
