@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from diffnas import engine, interop
     from diffnas.api import (
         best_cells,
+        board,
         build_network,
         build_supernet,
         compare,
@@ -90,6 +91,7 @@ _HOMES = {
     "Transition": "diffnas.engine.stage",
     "Wrapper": "diffnas.methods.wrapper",
     "best_cells": "diffnas.api",
+    "board": "diffnas.api",
     "build_network": "diffnas.api",
     "build_supernet": "diffnas.api",
     "compare": "diffnas.api",
@@ -145,6 +147,7 @@ __all__ = [
     "Transition",
     "Wrapper",
     "best_cells",
+    "board",
     "build_network",
     "build_supernet",
     "compare",

@@ -24,6 +24,7 @@ from diffnas.recipe.validate import read_settings, sentence
 from diffnas.registry import SPACES, choice_class, space_of
 from diffnas.runtime.files import is_file, is_folder, write_text
 from diffnas.runtime.run_folder import Run, open_run
+from diffnas.runtime.terminal import say
 
 if TYPE_CHECKING:
     from torch import nn
@@ -159,6 +160,18 @@ def compare(runs: Run | str | Path | Sequence[Run | str | Path]) -> list[dict[st
     from diffnas.reports.compare import compared
 
     return [group.facts() for group in compared(_paths(runs))]
+
+
+def board(folder: str | Path, host: str = "127.0.0.1", port: int = 8321, with_token: bool = False) -> None:
+    """Serves a live page over the runs in `folder` until it is interrupted: `diffnas board`.
+
+    Its address is printed to standard error.  A `host` that others can reach, or `with_token`, makes it ask for a token, which is in that
+    address; port 0 takes a free one.  Nothing in the folder is written or executed.  Raises `UserError` where the address
+    cannot be had, or a package is missing.
+    """
+    from diffnas.boards.serve import serve
+
+    serve(folder, host, port, with_token, lambda address: say(f"board: {address}", error=True))
 
 
 def _paths(runs: Run | str | Path | Sequence[Run | str | Path]) -> list[str | Path]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diffnas.cli.board import board
 from diffnas.errors import DiffnasError, Diverged, Interrupted, RunError, UserError
 from diffnas.runtime.files import write_text
 from diffnas.runtime.room import lack_of_room
@@ -391,6 +392,9 @@ def compare(
         _print(*(tables.markdown if markdown else tables.latex)(groups).splitlines())
     else:
         _print(*tables.terminal(groups))
+
+
+app.command()(board)
 
 
 @app.command()

@@ -142,7 +142,9 @@ class MetricsFile:
             file.seek(self._done)
             while line := file.readline(LONGEST_ROW):
                 if self._done + len(line) > LARGEST_METRICS:
-                    problems.append(f"{self.path.name} is larger than {LARGEST_METRICS >> 20} MiB; its beginning was read")
+                    problems.append(
+                        f"{self.path.name} is larger than {LARGEST_METRICS >> 20} MiB; its beginning was read"
+                    )
                     return 0
                 row = _row(line)
                 if not line.endswith(b"\n") and len(line) < LONGEST_ROW:  # the rest may follow
