@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from diffnas.recipe import schema
     from diffnas.recipe.recipe import Recipe, read_recipe
     from diffnas.registry import Op, register
+    from diffnas.runtime.progress import Progress
     from diffnas.runtime.run_folder import Run
     from diffnas.spaces.cells.space import CellSpace
     from diffnas.tasks.base import Task
@@ -75,6 +76,7 @@ _HOMES = {
     "Modality": "diffnas.core.modality",
     "Op": "diffnas.registry",
     "Phase": "diffnas.engine.stage",
+    "Progress": "diffnas.runtime.progress",
     "Recipe": "diffnas.recipe.recipe",
     "Regression": "diffnas.tasks.regression",
     "Run": "diffnas.runtime.run_folder",
@@ -131,6 +133,7 @@ __all__ = [
     "Modality",
     "Op",
     "Phase",
+    "Progress",
     "Recipe",
     "Regression",
     "Run",

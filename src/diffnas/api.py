@@ -22,6 +22,7 @@ from diffnas.recipe.recipe import Recipe, read_recipe
 from diffnas.recipe.schema import RATES, ImageTrain, TextTrain
 from diffnas.recipe.validate import read_settings, sentence
 from diffnas.registry import SPACES, choice_class, space_of
+from diffnas.runtime.console import Listener, showing
 from diffnas.runtime.files import is_file, is_folder, write_text
 from diffnas.runtime.run_folder import Run, open_run
 from diffnas.runtime.terminal import say
@@ -42,16 +43,19 @@ def search(
     run: Run | str | Path | None = None,
     resume: bool = False,
     note: str | None = None,
+    progress: bool | Listener = True,
 ) -> Run:
     """Searches as `recipe` (or the recipe of that name or file) says and returns the run folder: `diffnas search`.
 
     The genotype is written to `RUN/search/genotype.json`.  With `resume`, continues the search in `run`; `recipe` may then be
-    None, or differ in limits (epochs, minutes) only.  A `note` is kept for the report.  Raises `UserError` for invalid input,
-    and `Interrupted` after a signal, with a checkpoint written.
+    None, or differ in limits (epochs, minutes) only.  A `note` is kept for the report.  `progress` is a bar, on a terminal and
+    in a notebook; False shows none, and a function is called with a `Progress` instead, at most twice a second and at the end
+    of each epoch.  Raises `UserError` for invalid input, and `Interrupted` after a signal, with a checkpoint written.
     """
     from diffnas.pipeline import search as pipeline
 
-    return pipeline.search(_recipe(recipe), _path(run), resume, note)
+    with showing(progress):
+        return pipeline.search(_recipe(recipe), _path(run), resume, note)
 
 
 def train(
@@ -63,11 +67,13 @@ def train(
     partial: bool = False,
     init: str | Path | None = None,
     note: str | None = None,
+    progress: bool | Listener = True,
 ) -> Run:
     """Trains `genotype` (or what `load_genotype` makes of it) by `recipe` and returns the run folder: `diffnas train`.
 
     The weights are `RUN/train/NAME/weights.safetensors`; NAME is `name`, or the recipe's name and seed.  With `resume`,
-    continues the training `name` of `run` (or its only one) and reads the rest from there.  A `note` is kept for the report.
+    continues the training `name` of `run` (or its only one) and reads the rest from there.  A `note` is kept for the report;
+    `progress` is as for `search`.
     Raises as `search`, and `RunError` for a run whose search has not finished, unless `partial` accepts its current cell.
 
     Weights are fresh, unless `init` names others: "search" for those of the supernet (of the run `genotype`, or of `run`), or
@@ -80,11 +86,13 @@ def train(
     if genotype is None or resume:
         if init is not None:
             raise RunError("a resumed training goes on with its own weights; leave init out")
-        return pipeline.train(None, _recipe(recipe), _path(run), resume, name, note=note)
+        with showing(progress):
+            return pipeline.train(None, _recipe(recipe), _path(run), resume, name, note=note)
     loaded = load_genotype(genotype)
     source = _folder(genotype)
     facts = {} if source is None else require_finished(source, partial)
-    return pipeline.train(loaded, _recipe(recipe), _path(run), resume, name, genotype, facts, init, note)
+    with showing(progress):
+        return pipeline.train(loaded, _recipe(recipe), _path(run), resume, name, genotype, facts, init, note)
 
 
 def test(run: Run | str | Path, name: str | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -165,9 +173,9 @@ def compare(runs: Run | str | Path | Sequence[Run | str | Path]) -> list[dict[st
 def board(folder: str | Path, host: str = "127.0.0.1", port: int = 8321, with_token: bool = False) -> None:
     """Serves a live page over the runs in `folder` until it is interrupted: `diffnas board`.
 
-    Its address is printed to standard error.  A `host` that others can reach, or `with_token`, makes it ask for a token, which is in that
-    address; port 0 takes a free one.  Nothing in the folder is written or executed.  Raises `UserError` where the address
-    cannot be had, or a package is missing.
+    Its address is printed to standard error.  A `host` that others can reach, or `with_token`, makes it ask for a token, which
+    is in that address; port 0 takes a free one.  Nothing in the folder is written or executed.  Raises `UserError` where the
+    address cannot be had, or a package is missing.
     """
     from diffnas.boards.serve import serve
 

@@ -58,10 +58,11 @@ def held_locks() -> set[int]:
 
 def works(seen: Survey, part: str, locks: set[int], now: float) -> bool:
     """Whether a command works in `part` of a run, as far as its lock, or what it wrote last, tells."""
+    told = read_json(seen.path / part / PROGRESS, [])
     beats = [(name.rpartition("/")[2], at, inode) for name, at, inode in seen.beats if name.rpartition("/")[0] == part]
     if any(name == LOCK and inode in locks for name, _, inode in beats):
         return True
-    return any(name != LOCK and now - at < RECENT for name, at, _ in beats)
+    return told.get("at_work") is not False and any(name != LOCK and now - at < RECENT for name, at, _ in beats)
 
 
 def summarize(key: str, run: RunFacts, seen: Survey, locks: set[int]) -> Summary:

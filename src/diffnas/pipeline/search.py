@@ -10,7 +10,7 @@ import torch
 
 from diffnas.core.genotype import read_genotype_file
 from diffnas.engine.search import Feed
-from diffnas.errors import Diverged, RecipeError, ResourceError
+from diffnas.errors import Diverged, Interrupted, RecipeError, ResourceError
 from diffnas.kernels import native
 from diffnas.pipeline.environment import as_begun, record_divergence, record_note
 from diffnas.pipeline.finished import epochs_done, has_finished, unmark_finished
@@ -111,6 +111,11 @@ def _run(
             record_divergence(where.search, str(error))
             leave_report(where)
             raise
+        except Interrupted:
+            leave_report(where)
+            raise
+        finally:
+            session.following.close()
         record_memory(where.search, device)
         if where.search.genotype.is_file():
             record_sizes(where.search, read_genotype_file(where.search.genotype), resumption.recipe, source.shape)

@@ -12,13 +12,14 @@ from diffnas.engine.optim import set_learning_rate
 from diffnas.engine.stage import Phase, Transition
 from diffnas.errors import RecipeError
 from diffnas.pipeline import search_report
+from diffnas.pipeline.epoch_lines import EpochLines
 from diffnas.pipeline.finished import mark_finished
 from diffnas.pipeline.history import History
 from diffnas.pipeline.origin import readable
 from diffnas.pipeline.search_state import SearchState
 from diffnas.pipeline.session import Session
 from diffnas.recipe.schema import ImageSearch
-from diffnas.runtime.console import log, progress
+from diffnas.runtime.console import log
 from diffnas.runtime.files import write_text
 
 
@@ -28,6 +29,7 @@ class SearchLoop:
     def __init__(self, state: SearchState, session: Session) -> None:
         self.state, self.session = state, session
         self.transition, self.stopped, self.warned = Transition(), False, False
+        self.lines = EpochLines("search")
         self.history = History(session.part, state.method.max_rewind)
         if all(stage.warmup >= stage.epochs for stage in state.stages if stage.phases):
             log.warning(
@@ -123,11 +125,12 @@ class SearchLoop:
             self.warned = search_report.warned(genotype, clock.total + 1, self.warned)
         row["strength"] = search_report.strengths(search)
         row["seconds"] = round(time.monotonic() - started, 3)
+        self.session.following.pace.ended(row["seconds"])
         self.session.part.add_metrics(row)
         state.seconds = 0.0
         self.session.save(state.position, state)
         self._keep()
-        log.info("%s", search_report.line(row, search.clock, state.stages, task))
+        self.lines.say(row, search.clock.total, state.epochs)
         self.session.leave()
 
     def _set_buffers(self) -> None:
@@ -151,7 +154,7 @@ class SearchLoop:
         total = phase.steps or len(feeds["train"])
         if clock.step == 0:
             state.carries = {}
-        with progress(f"search epoch {clock.total + 1}", total, state.recipe.log.every) as say:
+        with self.session.steps(clock.total + 1, state.epochs, clock.step, total) as say:
             for step in range(clock.step, total):
                 if state.weights.by_steps:
                     set_learning_rate(search.weights_optimizer, state.weights.rate(state.stage, clock, step / total))
@@ -167,7 +170,7 @@ class SearchLoop:
                     if loss.carry is not None:
                         state.carries[name] = loss.carry
                 search.advance(step=step + 1)
-                say(step + 1, meter.text)
+                say(step + 1)
                 state.seconds = time.monotonic() - started
                 if step + 1 < total:
                     self.session.check(state.position, f"step {step + 1} of epoch {clock.total + 1}", state)

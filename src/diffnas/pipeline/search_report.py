@@ -11,12 +11,12 @@ from diffnas.core.genotype import Genotype
 from diffnas.core.space import Space
 from diffnas.engine import Search, largest_eigenvalue
 from diffnas.engine.scoring import score
-from diffnas.engine.stage import Clock, Stage, Transition
+from diffnas.engine.stage import Stage, Transition
 from diffnas.pipeline.environment import version_of
 from diffnas.pipeline.sources.base import Task
 from diffnas.recipe.recipe import Recipe
 from diffnas.recipe.schema import Search as Settings
-from diffnas.runtime.console import duration, log
+from diffnas.runtime.console import log
 from diffnas.runtime.files import write_text
 from diffnas.runtime.run_folder import Part
 
@@ -119,16 +119,3 @@ def say_table(space: Space, genotype: Genotype, part: Part) -> None:
         text = "table: %s %.2f %% test accuracy, rank %d, %.2f below the best"
         log.info(text, data, row["test"], row["rank"], row["gap"])
     draw.write_progress(part.metrics(), part.path)
-
-
-def line(row: dict[str, Any], clock: Clock, stages: Sequence[Stage], task: Task) -> str:
-    """Formats an epoch's row as a log line."""
-    total = sum(stage.epochs for stage in stages)
-    parts = [f"search epoch {clock.total}/{total}"]
-    parts += [task.format_metrics(name, row) for name in ("train", "valid", "score") if f"{name}_loss" in row]
-    if "skips_normal" in row:
-        parts.append(f"skips {row['skips_normal']}")
-    if "table" in row:
-        parts.append("table " + "/".join(f"{result['test']:.2f}" for result in row["table"].values()))
-    left = row["seconds"] * (total - clock.total)
-    return "  ".join([*parts, duration(row["seconds"]), f"{duration(left)} left" if left else ""]).rstrip()

@@ -44,6 +44,11 @@ class SearchState:
         self.carries: dict[str, Tensor] = {}
 
     @property
+    def epochs(self) -> int:
+        """How many epochs all stages have together."""
+        return sum(stage.epochs for stage in self.stages)
+
+    @property
     def stage(self) -> Stage:
         """The current stage."""
         return self.stages[self.search.clock.stage]

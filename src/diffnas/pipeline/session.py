@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -14,12 +15,13 @@ from diffnas.core.batch import Loss
 from diffnas.data.inputs import Inputs, inputs_from_plain, inputs_to_plain, listed
 from diffnas.errors import CheckpointError, Diverged, Interrupted
 from diffnas.pipeline.environment import makers, record_attempt
+from diffnas.pipeline.following import Following
 from diffnas.pipeline.sources.base import Source, Task
 from diffnas.pipeline.sources.load import input_kinds, load_source
 from diffnas.recipe.plugins_used import record_of as recorded_plugins
 from diffnas.recipe.recipe import Recipe, flat_values
 from diffnas.runtime.checkpoint import save_checkpoint
-from diffnas.runtime.console import log
+from diffnas.runtime.console import log, progress
 from diffnas.runtime.lock import Held
 from diffnas.runtime.room import lack_of_room
 from diffnas.runtime.run_folder import Part
@@ -142,6 +144,20 @@ class Session:
         self.recipe = recipe
         self.source = source
         self.task, self.meter = task, Meter(task)
+        self.following = Following(part, held)
+
+    @contextmanager
+    def steps(self, epoch: int, epochs: int, done: int, total: int) -> Iterator[Callable[[int], None]]:
+        """Shows the steps of `epoch` (from 1) from the one after `done` on; yields what is told how many are done."""
+        title = f"{self.part.command} {epoch}/{epochs}"
+        with progress(title, total, self.recipe.log.every) as draw:
+            self.following.begin(epoch, epochs, done, total)
+
+            def say(step: int) -> None:
+                left = self.following.at(step, self.meter.means)
+                draw(step, self.meter.text, left)
+
+            yield say
 
     def save(self, position: int, state: Stateful) -> None:
         """Writes a checkpoint of `state`, the sums, torch's own generators, and by which recipe and where it was made."""

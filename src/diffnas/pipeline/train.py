@@ -10,7 +10,7 @@ from typing import Any
 
 from diffnas import draw
 from diffnas.core.genotype import Genotype
-from diffnas.errors import Diverged, RecipeError, ResourceError, RunError
+from diffnas.errors import Diverged, Interrupted, RecipeError, ResourceError, RunError
 from diffnas.pipeline.begin import again, facts_of, start_of
 from diffnas.pipeline.environment import as_begun, record, record_divergence, record_note
 from diffnas.pipeline.leave_report import leave_report, record_memory, record_sizes
@@ -122,6 +122,11 @@ def _run(where: Run, part: Part, held: Held, resumption: Resumed, job: Job, fact
                 record_divergence(part, str(error))
                 leave_report(where)
                 raise
+            except Interrupted:
+                leave_report(where)
+                raise
+            finally:
+                session.following.close()
             held.require()
             draw.write_cells(job.genotype, part.path)
             # last, for they say that the training has finished

@@ -15,13 +15,14 @@ from diffnas.core.genotype import Genotype
 from diffnas.core.seeds import stream_seed
 from diffnas.engine.optim import load_optimizer_state, optimizer_state, set_learning_rate
 from diffnas.pipeline.begin import Start
+from diffnas.pipeline.epoch_lines import EpochLines
 from diffnas.pipeline.network import build
 from diffnas.pipeline.resources import require_memory
 from diffnas.pipeline.resume import Resumed
 from diffnas.pipeline.session import Session, require_counts
-from diffnas.pipeline.sources.base import Source, Task
+from diffnas.pipeline.sources.base import Source
 from diffnas.recipe.recipe import Recipe
-from diffnas.runtime.console import duration, log, progress
+from diffnas.runtime.console import log
 from diffnas.runtime.device import PRECISIONS, place
 from diffnas.runtime.run_folder import Part
 
@@ -52,6 +53,7 @@ class Trainer:
         self.weights = [p for p in job.network.parameters() if p.requires_grad]
         self.epoch = self.step = 0
         self.carry: Tensor | None = None
+        self.lines = EpochLines("train")
         self.seconds = 0.0  # spent on the current epoch in earlier attempts
         if resumption.checkpoint is not None:
             session.restore(resumption.checkpoint, self)
@@ -86,10 +88,11 @@ class Trainer:
         row |= self.training.after(epoch)
         self.session.require_finite(epoch, row)
         row["seconds"] = round(time.monotonic() - started, 3)
+        self.session.following.pace.ended(row["seconds"])
         self.session.part.add_metrics(row)
         self.epoch, self.step, self.seconds = epoch + 1, 0, 0.0
         self.session.save(self._position, self)
-        log.info("%s", _line(row, settings.epochs, self.training.task))
+        self.lines.say(row, self.epoch, settings.epochs)
         if self.epoch < settings.epochs:
             self.session.leave()
 
@@ -97,7 +100,7 @@ class Trainer:
         self.network.train()
         batches, task, optimizer = self.training.feed.epoch(self.epoch), self.training.task, self.training.optimizer
         precision, total = PRECISIONS[self.recipe.precision], len(batches)
-        with progress(f"train epoch {self.epoch + 1}", total, self.recipe.log.every) as say:
+        with self.session.steps(self.epoch + 1, self.settings.epochs, self.step, total) as say:
             for step in range(self.step, total):
                 batch = replace(batches[step], carry=self.carry)
                 with torch.autocast(self.session.device.type, precision, enabled=precision != torch.float32):
@@ -110,7 +113,7 @@ class Trainer:
                 optimizer.step()
                 self.session.meter.add("train", loss)
                 self.carry, self.step = loss.carry, step + 1
-                say(self.step, self.session.meter.text)
+                say(self.step)
                 self.seconds = time.monotonic() - started
                 if self.step < total:
                     self.session.check(self._position, f"step {self.step} of epoch {self.epoch + 1}", self)
@@ -155,10 +158,3 @@ def _set_aside(part: Part, epoch: int) -> None:
             kept = path.with_name(f"{path.stem}-epoch-{last:03d}{path.suffix}")
             path.replace(kept)
             log.info("%s is kept as %s", path, kept.name)
-
-
-def _line(row: dict[str, Any], epochs: int, task: Task) -> str:
-    parts = [f"train epoch {row['epoch'] + 1}/{epochs}"]
-    parts += [task.format_metrics(name, row) for name in ("train", "valid", "test") if f"{name}_loss" in row]
-    left = row["seconds"] * (epochs - row["epoch"] - 1)
-    return "  ".join([*parts, duration(row["seconds"]), f"{duration(left)} left" if left else ""]).rstrip()

@@ -1,30 +1,33 @@
-"""Progress bars on a terminal, and plain lines elsewhere; a library call prints neither to standard output.
+"""What a command says while it works: lines of one logger on standard error, and its progress.
 
-Everything goes to standard error through one logger, so that standard output stays free for results.
+Standard output stays free for results.  A call of the library shows a bar on a terminal and in a notebook, and no lines.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
 from rich.highlighter import NullHighlighter
 from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Column
 
+from diffnas.errors import UserError
+from diffnas.runtime.displays import Bar, Display, Lines, Notebook, Say, Silent, duration
+from diffnas.runtime.progress import Progress
 from diffnas.runtime.terminal import printable
 
+__all__ = ["Listener", "duration", "listener", "log", "progress", "showing", "start_console"]
 log = logging.getLogger("diffnas")
 log.addHandler(logging.NullHandler())
-Say = Callable[[int, Callable[[], str]], None]
-"""`say(done, text)`: so many steps are done; `text` is called only when a line or bar is drawn (it may read the device)."""
+Listener = Callable[[Progress], object]
+"""A function of the caller's that is told of progress."""
 
-_console: Console | None = None
+_display: Display = Lines()
+_started = False  # whether the command line has chosen the display
+_listener: Listener | None = None
 
 
 class OneLine(logging.Formatter):
@@ -37,13 +40,14 @@ class OneLine(logging.Formatter):
 
 def start_console(quiet: bool = False) -> None:
     """Sends the logger's lines to standard error: rich on a terminal, plain where it is a file or a pipe."""
-    global _console
-    terminal = sys.stderr.isatty()
-    _console = Console(stderr=True) if terminal and not quiet else None
+    global _display, _started
+    _started = True
+    console = Console(stderr=True) if sys.stderr.isatty() and not quiet else None
+    _display = Lines() if console is None else Bar(console)
     handler: logging.Handler = logging.StreamHandler()
-    if _console is not None:
+    if console is not None:
         handler = RichHandler(
-            console=_console, highlighter=NullHighlighter(), show_time=False, show_level=False, show_path=False
+            console=console, highlighter=NullHighlighter(), show_time=False, show_level=False, show_path=False
         )
     handler.setFormatter(OneLine())
     log.handlers = [handler]
@@ -52,59 +56,41 @@ def start_console(quiet: bool = False) -> None:
 
 
 @contextmanager
-def progress(title: str, total: int, every: float) -> Iterator[Say]:
-    """A bar of `total` steps on a terminal, else a line at most `every` seconds; yields `say`."""
-    if _console is None:
-        yield _lines(title, total, every)
-        return
-
-    title = printable(title)
-
-    def fixed(width: int) -> Column:
-        return Column(no_wrap=True, min_width=width, width=width)
-
-    columns = (
-        TextColumn("{task.description}", markup=False, table_column=fixed(len(title))),
-        BarColumn(bar_width=10, table_column=fixed(10)),
-        MofNCompleteColumn(table_column=fixed(2 * len(str(total)) + 1)),
-        TimeRemainingColumn(compact=True, table_column=fixed(5)),
-        # the losses take what room is left
-        TextColumn(
-            "{task.fields[text]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
-        ),
-    )
-    with Progress(*columns, console=_console, transient=True) as bar:
-        task = bar.add_task(title, total=total, text="")
-        drawn = 0.0
-
-        def say(done: int, text: Callable[[], str]) -> None:
-            nonlocal drawn
-            now = time.monotonic()
-            if now - drawn >= 0.5 or done == total:  # reading the numbers waits for the device: twice a second at most
-                drawn = now
-                bar.update(task, completed=done, text=printable(text()))
-
-        yield say
+def showing(how: bool | Listener) -> Iterator[None]:
+    """Shows the progress of what is done within: True for a bar where one can be seen, False for none, or tells a function."""
+    global _display, _listener
+    if not (isinstance(how, bool) or callable(how)):
+        raise UserError(f"progress: must be True, False or a function; got {how!r:.60}")
+    before = _display, _listener
+    if how is not True:
+        _display, _listener = Silent(), how or None
+    elif not _started:
+        _display = _fitting()
+    try:
+        yield
+    finally:
+        _display, _listener = before
 
 
-def _lines(title: str, total: int, every: float) -> Say:
-    start = last = time.monotonic()
-
-    def say(done: int, text: Callable[[], str]) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= every:
-            last = now
-            left = (now - start) / max(done, 1) * (total - done)
-            log.info("%s  step %d/%d  %s  %s left in this epoch", title, done, total, text(), duration(left))
-
-    return say
+def _fitting() -> Display:
+    """The display for who calls the library."""
+    if _in_notebook():
+        return Notebook()
+    return Bar(Console(stderr=True)) if sys.stderr.isatty() else Lines()
 
 
-def duration(seconds: float) -> str:
-    """`seconds` for people: `42s`, `3m05s`, `2h07m`, `1d03h`."""
-    whole = int(round(seconds))
-    for unit, smaller, size in (("d", "h", 86400), ("h", "m", 3600), ("m", "s", 60)):
-        if whole >= size:
-            return f"{whole // size}{unit}{whole % size * 60 // size if unit != 'd' else whole % size // 3600:02d}{smaller}"
-    return f"{whole}s"
+def _in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and hasattr(shell, "kernel")
+
+
+def listener() -> Listener | None:
+    """The function that is told of progress, None where there is none."""
+    return _listener
+
+
+def progress(title: str, total: int, every: float) -> AbstractContextManager[Say]:
+    """Shows `total` steps: a bar on a terminal or in a notebook, else a line at most `every` seconds."""
+    return _display.steps(title, total, every)

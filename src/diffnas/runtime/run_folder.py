@@ -2,9 +2,9 @@
 
     RUN/  report.html
       search/      recipe.yaml  environment.json  metrics.jsonl  genotypes/  genotype.json  cells.svg  cells.png  checkpoint/
-                   finished.json  sizes.json
+                   finished.json  sizes.json  progress.json (where it is while it works)
       train/NAME/  recipe.yaml  environment.json  metrics.jsonl  genotype.json  weights.safetensors  test.json  checkpoint/
-                   sizes.json  digests.bin (of the images trained on)
+                   sizes.json  progress.json  digests.bin (of the images trained on)
 
 Commands meet only in these files, so any step can be redone, replaced, or fed from a paper's appendix.
 """
@@ -40,6 +40,11 @@ class Part:
     """A command's folder within a run: a search, or one training."""
 
     path: Path
+
+    @property
+    def command(self) -> str:
+        """The command that works in it: `search` or `train`."""
+        return "search" if self.path.name == "search" else "train"
 
     @property
     def recipe(self) -> Path:
