@@ -123,4 +123,4 @@ def test_a_search_that_nobody_hears_is_done(tmp_path: Path) -> None:
     assert code == 0 and sorted(path.name for path in tmp_path.iterdir()) == ["r"]
     assert (tmp_path / "r" / "search" / "cells.png").is_file()
     for path in (tmp_path / "r").rglob("*"):  # a file that took the number of a closed stream would hold its lines
-        assert path.is_dir() or b"search epoch" not in path.read_bytes()
+        assert path.is_dir() or b"batches that train" not in path.read_bytes()
