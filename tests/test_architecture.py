@@ -35,7 +35,9 @@ ARROWS = {
     "recipe": {"registry", "plugins", "engine", "tasks", "data", "runtime", "core"},
     "reports": {"recipe", "registry", "draw", "interop", "runtime", "core"},
     "boards": {"reports", "runtime"},
+    "sinks": {"runtime"},
     "pipeline": {
+        "sinks",
         "reports",
         "recipe",
         "plugins",

@@ -44,18 +44,20 @@ def search(
     resume: bool = False,
     note: str | None = None,
     progress: bool | Listener = True,
+    log: Sequence[str] = (),
 ) -> Run:
     """Searches as `recipe` (or the recipe of that name or file) says and returns the run folder: `diffnas search`.
 
     The genotype is written to `RUN/search/genotype.json`.  With `resume`, continues the search in `run`; `recipe` may then be
     None, or differ in limits (epochs, minutes) only.  A `note` is kept for the report.  `progress` is a bar, on a terminal and
     in a notebook; False shows none, and a function is called with a `Progress` instead, at most twice a second and at the end
-    of each epoch.  Raises `UserError` for invalid input, and `Interrupted` after a signal, with a checkpoint written.
+    of each epoch.  `log` names programs that are sent the metrics too: "tensorboard", "wandb", "mlflow".  Raises `UserError` for
+    invalid input, and `Interrupted` after a signal, with a checkpoint written.
     """
     from diffnas.pipeline import search as pipeline
 
     with showing(progress):
-        return pipeline.search(_recipe(recipe), _path(run), resume, note)
+        return pipeline.search(_recipe(recipe), _path(run), resume, note, log)
 
 
 def train(
@@ -68,12 +70,13 @@ def train(
     init: str | Path | None = None,
     note: str | None = None,
     progress: bool | Listener = True,
+    log: Sequence[str] = (),
 ) -> Run:
     """Trains `genotype` (or what `load_genotype` makes of it) by `recipe` and returns the run folder: `diffnas train`.
 
     The weights are `RUN/train/NAME/weights.safetensors`; NAME is `name`, or the recipe's name and seed.  With `resume`,
     continues the training `name` of `run` (or its only one) and reads the rest from there.  A `note` is kept for the report;
-    `progress` is as for `search`.
+    `progress` and `log` are as for `search`.
     Raises as `search`, and `RunError` for a run whose search has not finished, unless `partial` accepts its current cell.
 
     Weights are fresh, unless `init` names others: "search" for those of the supernet (of the run `genotype`, or of `run`), or
@@ -87,12 +90,12 @@ def train(
         if init is not None:
             raise RunError("a resumed training goes on with its own weights; leave init out")
         with showing(progress):
-            return pipeline.train(None, _recipe(recipe), _path(run), resume, name, note=note)
+            return pipeline.train(None, _recipe(recipe), _path(run), resume, name, note=note, sinks=log)
     loaded = load_genotype(genotype)
     source = _folder(genotype)
     facts = {} if source is None else require_finished(source, partial)
     with showing(progress):
-        return pipeline.train(loaded, _recipe(recipe), _path(run), resume, name, genotype, facts, init, note)
+        return pipeline.train(loaded, _recipe(recipe), _path(run), resume, name, genotype, facts, init, note, log)
 
 
 def test(run: Run | str | Path, name: str | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -58,6 +58,12 @@ RunPath = Annotated[
 ]
 Resume = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Resume this run after a stop or a kill.")]
 Note = Annotated[str | None, typer.Option("--note", metavar="TEXT", help="A note about this run, for its report.")]
+Log = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log", metavar="PROGRAM", help="Send metrics to tensorboard, wandb or mlflow too (may be repeated)."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and the result.")]
 
 
@@ -91,6 +97,7 @@ def search(
     resume: Resume = None,
     overrides: Set = None,
     note: Note = None,
+    log: Log = None,
     quiet: Quiet = False,
     plugins: Plugins = None,
 ) -> None:
@@ -115,7 +122,7 @@ def search(
         chosen = read_recipe(_required(recipe, "recipe"), overrides or ())
     from diffnas.pipeline import search as pipeline
 
-    finished = pipeline.search(chosen, resume or run, resume=resume is not None, note=note)
+    finished = pipeline.search(chosen, resume or run, resume is not None, note, log or ())
     _print(
         f"run folder: {finished.path}",
         f"genotype:   {finished.search.genotype}",
@@ -156,6 +163,7 @@ def train(
     ] = False,
     overrides: Set = None,
     note: Note = None,
+    log: Log = None,
     quiet: Quiet = False,
     plugins: Plugins = None,
 ) -> None:
@@ -180,7 +188,7 @@ def train(
 
         part = open_run(resume).training(name)
         chosen = read_recipe(_resumable(part.recipe, "train"), overrides or ())
-        done = api.train(None, chosen, resume, resume=True, name=part.path.name, note=note)
+        done = api.train(None, chosen, resume, resume=True, name=part.path.name, note=note, log=log or ())
     else:
         from diffnas.core.genotype import named
         from diffnas.runtime.files import is_folder
@@ -190,7 +198,9 @@ def train(
         source = Path(text) if is_folder(text) else None
         chosen = read_recipe(recipe or _recipe_of(source), overrides or ())
         with named(_short(text)):
-            done = api.train(loaded if text == "-" else text, chosen, run or source, False, name, partial, init, note)
+            done = api.train(
+                loaded if text == "-" else text, chosen, run or source, False, name, partial, init, note, log=log or ()
+            )
         part = done.train(name or f"{chosen.name}-seed{chosen.seed}")
     which = ["--train", part.path.name] if len(done.trainings()) > 1 else []
     _print(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 
@@ -32,18 +33,26 @@ from diffnas.runtime.lock import Held, only_one
 from diffnas.runtime.run_folder import Run, claim, new_run, require_empty, unclaim
 from diffnas.runtime.sharing import fitted_threads, sharing
 from diffnas.runtime.stop import Stop
+from diffnas.sinks.sink import require_sinks
 from diffnas.spaces.darts_cnn.space import DartsCNN
 
 
-def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = False, note: str | None = None) -> Run:
+def search(
+    recipe: Recipe | None,
+    run: str | Path | None = None,
+    resume: bool = False,
+    note: str | None = None,
+    sinks: Sequence[str] = (),
+) -> Run:
     """Searches as `recipe` says and returns the run folder, `RUN/search/genotype.json` in it.
 
     With `resume`, goes on in the folder `run`; `recipe` may then be None, or differ in limits (epochs, minutes) only.
-    A `note` is kept in environment.json.  Raises `UserError` for input that cannot be used, `Interrupted` after a signal,
-    with a checkpoint written, and `Diverged` where a number is no longer finite.
+    A `note` is kept in environment.json, and metrics are sent to `sinks` too.  Raises `UserError` for input that cannot be used,
+    `Interrupted` after a signal, with a checkpoint written, and `Diverged` where a number is no longer finite.
     """
+    require_sinks(sinks)
     if resume:
-        return _resume(run, recipe, note)
+        return _resume(run, recipe, note, sinks)
     recipe = _require_search(recipe)
     device = pick_device(recipe.device)
     where = new_run(run, recipe.name)
@@ -58,14 +67,14 @@ def search(recipe: Recipe | None, run: str | Path | None = None, resume: bool = 
         record_note(where.search, note)
         try:
             with fitted_threads():
-                _run(where, held, Resumed(recipe, None, {}), source, feeds, device)
+                _run(where, held, Resumed(recipe, None, {}), source, feeds, device, sinks)
         except (RecipeError, ResourceError):  # what only a supernet at hand could tell
             unclaim(where.search)
             raise
     return where
 
 
-def _resume(run: str | Path | None, recipe: Recipe | None, note: str | None) -> Run:
+def _resume(run: str | Path | None, recipe: Recipe | None, note: str | None, sinks: Sequence[str]) -> Run:
     """Resumes the search of `run`, unless it has finished."""
     where = require_run(run)
     part = where.search
@@ -85,12 +94,18 @@ def _resume(run: str | Path | None, recipe: Recipe | None, note: str | None) -> 
         device = pick_device(recipe.device)
         with as_begun(part, resumption.checkpoint, device):
             source = resumed_source(recipe, part, resumption.checkpoint)
-            _run(where, held, resumption, source, source.search_feeds(device), device)
+            _run(where, held, resumption, source, source.search_feeds(device), device, sinks)
     return where
 
 
 def _run(
-    where: Run, held: Held, resumption: Resumed, source: Source, feeds: dict[str, Feed], device: torch.device
+    where: Run,
+    held: Held,
+    resumption: Resumed,
+    source: Source,
+    feeds: dict[str, Feed],
+    device: torch.device,
+    sinks: Sequence[str],
 ) -> None:
     """Runs one attempt, from the start or from the newest checkpoint, to the end of the search."""
     assert resumption.recipe.search is not None
@@ -100,7 +115,7 @@ def _run(
     go_on = _go_on(where)
     with Stop(resumption.recipe.search.checkpoint_every) as stop, sharing():
         task = source.search_task()
-        session = Session(where.search, held, stop, device, resumption.recipe, go_on, task, source)
+        session = Session(where.search, held, stop, device, resumption.recipe, go_on, task, source, sinks)
         try:
             with explained(where.search, resumption.recipe, "search", go_on):
                 state = SearchState(resumption.recipe, source, task, feeds, device)
@@ -115,7 +130,7 @@ def _run(
             leave_report(where)
             raise
         finally:
-            session.following.close()
+            session.close()
         record_memory(where.search, device)
         if where.search.genotype.is_file():
             record_sizes(where.search, read_genotype_file(where.search.genotype), resumption.recipe, source.shape)

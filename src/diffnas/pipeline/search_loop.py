@@ -53,6 +53,7 @@ class SearchLoop:
         genotype, part = self._result(), self.session.part
         if genotype is not None:
             draw.write_cells(genotype, part.path)
+            self.session.sinks.picture(part.path / "cells.png")
             log.info("found after %d epochs:", state.search.clock.total)
             for line in genotype.to_text().splitlines():
                 log.info("%s", line)
@@ -126,7 +127,7 @@ class SearchLoop:
         row["strength"] = search_report.strengths(search)
         row["seconds"] = round(time.monotonic() - started, 3)
         self.session.following.pace.ended(row["seconds"])
-        self.session.part.add_metrics(row)
+        self.session.record(row)
         state.seconds = 0.0
         self.session.save(state.position, state)
         self._keep()

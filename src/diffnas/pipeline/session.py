@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from diffnas.runtime.lock import Held
 from diffnas.runtime.room import lack_of_room
 from diffnas.runtime.run_folder import Part
 from diffnas.runtime.stop import Stop
+from diffnas.sinks.sink import Sinks
 
 
 def resumed_source(recipe: Recipe, part: Part, checkpoint: Mapping[str, Any] | None) -> Source:
@@ -138,6 +140,7 @@ class Session:
         resume_with: str,
         task: Task,
         source: Source,
+        sinks: Sequence[str] = (),
     ) -> None:
         """The inputs of `source` are kept in every checkpoint, and what it is about with the attempt."""
         self.part, self.held, self.stop, self.device, self.resume_with = part, held, stop, device, resume_with
@@ -145,6 +148,7 @@ class Session:
         self.source = source
         self.task, self.meter = task, Meter(task)
         self.following = Following(part, held)
+        self._wanted, self.sinks = sinks, Sinks((), part, {})
 
     @contextmanager
     def steps(self, epoch: int, epochs: int, done: int, total: int) -> Iterator[Callable[[int], None]]:
@@ -158,6 +162,16 @@ class Session:
                 draw(step, self.meter.text, left)
 
             yield say
+
+    def record(self, row: Mapping[str, Any]) -> None:
+        """Adds a row to the metrics, and sends it to the sinks."""
+        self.part.add_metrics(row)
+        self.sinks.row(row)
+
+    def close(self) -> None:
+        """Ends what follows the command, however it has ended."""
+        self.following.close()
+        self.sinks.close()
 
     def save(self, position: int, state: Stateful) -> None:
         """Writes a checkpoint of `state`, the sums, torch's own generators, and by which recipe and where it was made."""
@@ -179,6 +193,7 @@ class Session:
         record_attempt(self.part, self.device, self.recipe.seed, at, facts, **kept)
         self._say_lost(epoch)
         self.part.drop_metrics(epoch)
+        self.sinks = Sinks(self._wanted, self.part, {key: json.loads(v) for key, v in flat_values(self.recipe).items()})
 
     def _say_lost(self, epoch: int) -> None:
         """A line where rows tell of epochs after the first `epoch` ones, so that their checkpoint is not the newest here."""

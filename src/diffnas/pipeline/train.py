@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from diffnas.runtime.lock import Held, only_one
 from diffnas.runtime.run_folder import Part, Run, claim, new_run, require_empty, unclaim
 from diffnas.runtime.sharing import fitted_threads, sharing
 from diffnas.runtime.stop import Stop
+from diffnas.sinks.sink import require_sinks
 
 
 def train(
@@ -43,17 +44,19 @@ def train(
     facts: Mapping[str, Any] | None = None,
     init: str | Path | None = None,
     note: str | None = None,
+    sinks: Sequence[str] = (),
 ) -> Run:
     """Trains `genotype` as `recipe` says and returns the run folder, with RUN/train/NAME/weights.safetensors in it.
 
     NAME is `name`, or the recipe's name and seed; `origin`, what the genotype was read from, is recorded, and `facts` with the
-    attempt and a `note`.  `init` is what the weights begin as: "search" (of the run that the genotype is from, or of `run`),
-    a file, or fresh.  With `resume`, goes on in the folder `run` (with the training `name`, or its only one); `genotype` and
-    `recipe` are then read from it.  Raises `UserError` for input that cannot be used, `Interrupted` after a signal, with a
-    checkpoint written, and `Diverged` where a number is no longer finite.
+    attempt and a `note`; metrics are sent to `sinks` too.  `init` is what the weights begin as: "search" (of the run that the
+    genotype is from, or of `run`), a file, or fresh.  With `resume`, goes on in the folder `run` (with the training `name`, or
+    its only one); `genotype` and `recipe` are then read from it.  Raises `UserError` for input that cannot be used,
+    `Interrupted` after a signal, with a checkpoint written, and `Diverged` where a number is no longer finite.
     """
+    require_sinks(sinks)
     if resume:
-        return _resume(run, recipe, name, note)
+        return _resume(run, recipe, name, note, sinks)
     _require_train(recipe)
     assert recipe is not None
     if genotype is None:
@@ -76,14 +79,16 @@ def train(
         part.write_recipe(recipe.to_yaml())  # from here on the training can be resumed
         try:
             with fitted_threads():
-                _run(where, part, held, Resumed(recipe, None, {}), job, facts or {})
+                _run(where, part, held, Resumed(recipe, None, {}), job, facts or {}, sinks)
         except ResourceError:
             unclaim(part)
             raise
     return where
 
 
-def _resume(run: str | Path | None, recipe: Recipe | None, name: str | None, note: str | None) -> Run:
+def _resume(
+    run: str | Path | None, recipe: Recipe | None, name: str | None, note: str | None, sinks: Sequence[str]
+) -> Run:
     """Resumes a training of `run`, unless it has finished."""
     where = require_run(run)
     part = where.training(name)
@@ -104,17 +109,26 @@ def _resume(run: str | Path | None, recipe: Recipe | None, name: str | None, not
             require_reads(genotype, resumption.recipe)
             source = resumed_source(resumption.recipe, part, resumption.checkpoint)
             start = again(part, genotype) if resumption.checkpoint is None else None
-            _run(where, part, held, resumption, Job(genotype, resumption.recipe, source, device, start), {})
+            job = Job(genotype, resumption.recipe, source, device, start)
+            _run(where, part, held, resumption, job, {}, sinks)
     return where
 
 
-def _run(where: Run, part: Part, held: Held, resumption: Resumed, job: Job, facts: Mapping[str, Any]) -> None:
+def _run(
+    where: Run,
+    part: Part,
+    held: Held,
+    resumption: Resumed,
+    job: Job,
+    facts: Mapping[str, Any],
+    sinks: Sequence[str],
+) -> None:
     """Runs one attempt, from the start or from the newest checkpoint, to the weights."""
     log.info("run folder: %s", where.path)
     job.source.say()
     with Stop(_require_train(resumption.recipe).checkpoint_every) as stop, sharing():
         task, source = job.training.task, job.source
-        session = Session(part, held, stop, job.device, resumption.recipe, _go_on(where, part), task, source)
+        session = Session(part, held, stop, job.device, resumption.recipe, _go_on(where, part), task, source, sinks)
         with explained(part, resumption.recipe, "train", session.resume_with):
             try:
                 Trainer(job, resumption, session, facts).run()
@@ -126,7 +140,7 @@ def _run(where: Run, part: Part, held: Held, resumption: Resumed, job: Job, fact
                 leave_report(where)
                 raise
             finally:
-                session.following.close()
+                session.close()
             held.require()
             draw.write_cells(job.genotype, part.path)
             # last, for they say that the training has finished

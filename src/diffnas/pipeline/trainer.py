@@ -89,7 +89,7 @@ class Trainer:
         self.session.require_finite(epoch, row)
         row["seconds"] = round(time.monotonic() - started, 3)
         self.session.following.pace.ended(row["seconds"])
-        self.session.part.add_metrics(row)
+        self.session.record(row)
         self.epoch, self.step, self.seconds = epoch + 1, 0, 0.0
         self.session.save(self._position, self)
         self.lines.say(row, self.epoch, settings.epochs)
