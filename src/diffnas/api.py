@@ -51,8 +51,8 @@ def search(
     The genotype is written to `RUN/search/genotype.json`.  With `resume`, continues the search in `run`; `recipe` may then be
     None, or differ in limits (epochs, minutes) only.  A `note` is kept for the report.  `progress` is a bar, on a terminal and
     in a notebook; False shows none, and a function is called with a `Progress` instead, at most twice a second and at the end
-    of each epoch.  `log` names programs that are sent the metrics too: "tensorboard", "wandb", "mlflow".  Raises `UserError` for
-    invalid input, and `Interrupted` after a signal, with a checkpoint written.
+    of each epoch.  `log` names programs that are sent the metrics too: "tensorboard", "wandb", "mlflow".  Raises `UserError`
+    for invalid input, and `Interrupted` after a signal, with a checkpoint written.
     """
     from diffnas.pipeline import search as pipeline
 

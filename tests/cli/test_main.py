@@ -119,7 +119,12 @@ def test_show_of_a_published_name_and_of_texts(capsys: pytest.CaptureFixture[str
     assert main(["show", text, "--json"]) == 0
     assert capsys.readouterr().out == text and not list(tmp_path.iterdir())
     assert main(["show", text]) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["genotype-cells.png", "genotype-cells.svg"]
+    assert (
+        not list(tmp_path.iterdir()) and "picture" not in capsys.readouterr().out
+    )  # drawn only where that is asked for
+    assert main(["show", text, "--out", "drawn"]) == 0
+    names = [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*.*"))]
+    assert names == ["drawn/genotype-cells.png", "drawn/genotype-cells.svg"]
 
 
 def test_a_log_from_standard_input_and_of_a_file(
@@ -172,6 +177,51 @@ def test_lists_fit_a_terminal(columns: int, widest: int, monkeypatch: pytest.Mon
     assert (
         any("whole number from 1 to 9999" in " ".join(line.split()) for line in listing.listing("keys")) or columns < 90
     )
+
+
+def test_lists_have_groups_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    for what, heading in (("recipes", "CIFAR-10: training of a given cell"), ("keys", "search")):
+        lines = list(listing.listing(what))
+        assert heading in lines and all(line == "" or line.startswith("  ") for line in lines if line[:1] in (" ", ""))
+        first = [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "]
+        names = recipe_names() if what == "recipes" else [key.name for key in recipe_keys()]
+        assert sorted(first) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("goal", "has", "has_not"),
+    [
+        ("cifar10", {"darts-cifar10", "cifar10-train"}, {"pdarts-cifar100", "nb201-darts", "darts-digits"}),
+        ("imagenet", {"dsnas-imagenet"}, {"darts-cifar10"}),
+        ("text", {"darts-ptb", "darts-rnn-demo", "wt2-train"}, {"darts-cifar10"}),
+        ("folder", {"darts-cifar10", "darts-digits"}, {"nb201-darts", "darts-ptb", "cifar10-train"}),
+        ("nasbench201", {"nb201-darts"}, {"darts-cifar10"}),
+    ],
+)
+def test_recipes_for_a_goal(goal: str, has: set[str], has_not: set[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "recipes", "--for", goal]) == 0
+    names = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
+    assert has <= names <= set(recipe_names()) and not has_not & names
+
+
+def test_keys_of_a_section(capsys: pytest.CaptureFixture[str]) -> None:
+    def keys(section: str) -> set[str]:
+        assert main(["list", "keys", section]) == 0
+        return {line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]}
+
+    assert "search.epochs" in keys("search") and all(key.startswith("search.") for key in keys("search"))
+    assert (
+        keys("search.weights") < keys("search") and "method.regulariser" in keys("drnas") and "seed" in keys("recipe")
+    )
+    for arguments, said in (
+        (["keys", "serch"], "list keys serch: is unknown; did you mean search?"),
+        (["recipes", "search"], "a section chooses among keys alone"),
+        (["keys", "--for", "text"], "chooses among recipes alone"),
+    ):
+        assert main(["list", *arguments]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -406,7 +456,7 @@ def test_a_torn_row_of_metrics_is_written_again(run: Path) -> None:
 def test_exit_codes(
     error: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(what: str) -> list[str]:
+    def fail(*what: object) -> list[str]:
         raise error
 
     monkeypatch.setattr(listing, "listing", fail)

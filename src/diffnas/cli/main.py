@@ -291,7 +291,9 @@ def show(
             "for standard input."
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the pictures.")] = Path("."),
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Draw the cells too, as SVG and PNG in this folder.")
+    ] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Print parameters and multiply-adds.")] = False,
     recipe: Annotated[
         str | None, typer.Option(metavar="RECIPE", help="With --stats: count at this recipe's size.")
@@ -301,9 +303,9 @@ def show(
     ] = False,
     plugins: Plugins = None,
 ) -> None:
-    """Draw a genotype's cells as SVG and PNG, and print them.
+    """Print a genotype's cells, and draw them where a folder is named.
 
-    [bold]diffnas show runs/first --stats[/bold]
+    [bold]diffnas show runs/first --stats[/bold]  its pictures are in runs/first/search already
 
     [bold]diffnas show darts-v2 --stats --out pictures[/bold]
 
@@ -320,7 +322,7 @@ def show(
     if as_json and not stats:
         _print(*loaded.to_json().splitlines())
         return
-    if is_file(out) and not as_json:
+    if out is not None and is_file(out) and not as_json:
         raise RunError(f"--out {out}: is a file; name a folder")
     lines: list[str] = []
     if stats:
@@ -332,10 +334,12 @@ def show(
                 _print(*_json_lines(size_facts(loaded, by, shape)))
                 return
             lines = list(size_lines(loaded, by, shape))
-    from diffnas.draw import write_cells
+    written: list[Path] = []
+    if out is not None:
+        from diffnas.draw import write_cells
 
-    out.mkdir(parents=True, exist_ok=True)
-    written = write_cells(loaded, out, f"{_stem(genotype)}-cells")
+        out.mkdir(parents=True, exist_ok=True)
+        written = write_cells(loaded, out, f"{_stem(genotype)}-cells")
     _print(
         *loaded.to_text().splitlines(),
         *_origin(loaded.provenance),
@@ -540,6 +544,16 @@ def nasbench201(
         raise UserError(f"{left_out:,} of {cells + left_out:,} files could not be used and were left out of {out}")
 
 
+class Goal(StrEnum):
+    """What `diffnas list recipes --for` chooses by."""
+
+    cifar10 = "cifar10"
+    imagenet = "imagenet"
+    text = "text"
+    folder = "folder"
+    nasbench201 = "nasbench201"
+
+
 class Listing(StrEnum):
     """The lists that `diffnas list` offers."""
 
@@ -555,12 +569,21 @@ class Listing(StrEnum):
 @app.command(name="list")
 def list_(
     what: Annotated[Listing, typer.Argument(help="What to list.")],
+    section: Annotated[
+        str | None, typer.Argument(help="Of keys, those of a section (search.weights), a method or a space.")
+    ] = None,
+    goal: Annotated[Goal | None, typer.Option("--for", help="Of recipes, those for this data or benchmark.")] = None,
     plugins: Plugins = None,
 ) -> None:
-    """List methods, spaces, tasks, data sets, recipes, published genotypes, or every recipe key."""
+    """List methods, spaces, tasks, data sets, recipes, published genotypes, or every recipe key.
+
+    [bold]diffnas list recipes --for folder[/bold]  what to search with on your own images
+
+    [bold]diffnas list keys search[/bold]  the settings of a search; [bold]diffnas list keys drnas[/bold] those of a method
+    """
     from diffnas.cli.listing import listing
 
-    _print(*listing(what.value))
+    _print(*listing(what.value, section, None if goal is None else goal.value))
 
 
 @app.command()

@@ -50,6 +50,7 @@ def draw_progress(rows: Sequence[Mapping[str, Any]]) -> bytes:
         axes.set_ylabel("test accuracy in the table, %")
         axes.set_ylim(max(0.0, min(*low, *chosen) - 3.0), best + 3.0)
         axes.margins(x=0.02)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(color=INK, alpha=0.12)
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)

@@ -47,8 +47,8 @@ def search(
     """Searches as `recipe` says and returns the run folder, `RUN/search/genotype.json` in it.
 
     With `resume`, goes on in the folder `run`; `recipe` may then be None, or differ in limits (epochs, minutes) only.
-    A `note` is kept in environment.json, and metrics are sent to `sinks` too.  Raises `UserError` for input that cannot be used,
-    `Interrupted` after a signal, with a checkpoint written, and `Diverged` where a number is no longer finite.
+    A `note` is kept in environment.json, and metrics are sent to `sinks` too.  Raises `UserError` for input that cannot be
+    used, `Interrupted` after a signal, with a checkpoint written, and `Diverged` where a number is no longer finite.
     """
     require_sinks(sinks)
     if resume:

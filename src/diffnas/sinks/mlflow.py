@@ -33,12 +33,8 @@ class MLflow:
         """Makes a run with the recipe as its parameters and returns its id."""
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "diffnas")
         experiment = self._client.get_experiment_by_name(name)
-        local = (
-            {}
-            if os.environ.get("MLFLOW_TRACKING_URI")
-            else {"artifact_location": (part.path.absolute() / "mlflow").as_uri()}
-        )
-        number = experiment.experiment_id if experiment else self._client.create_experiment(name, **local)
+        near = None if os.environ.get("MLFLOW_TRACKING_URI") else (part.path.absolute() / "mlflow").as_uri()
+        number = experiment.experiment_id if experiment else self._client.create_experiment(name, near)
         run = str(self._client.create_run(number, run_name=title(part)).info.run_id)
         params = [Param(key, str(value)[:LONGEST]) for key, value in settings.items()]
         for start in range(0, len(params), MOST_PARAMS):

@@ -40,7 +40,7 @@ class WeightsAndBiases:
 
     def close(self) -> None:
         """Waits until all is sent, or on the disk."""
-        self._run.finish(quiet=True)
+        self._run.finish()
 
 
 def open_sink(part: Part, settings: Mapping[str, Any]) -> WeightsAndBiases:
