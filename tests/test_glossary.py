@@ -24,12 +24,12 @@ ENGLISH = set(
         r"\w+",
         """
     about adaptive added advance aggregate allowed among anew at begins best blank boundary build candidate
-    check compare compile constant convert correct count decide decided delta dense depth detach dict differencing doctor
+    check command compare compile constant convert correct count decide decided delta dense depth detach dict differencing doctor
     double draw each early end evaluate every exact excluded factor falling favoured finalist first fixed
     fit format fresh from grows growth halving head history image in input interval into joint keep kept largest last late
-    lead leaves limit list live load log lookup main map max mean min multiplier name nasbench needs next of on only
+    lead leaves left limit list live load log lookup main map max mean min multiplier name nasbench needs next of on only
     origin output path patience per pool predict random rate read reason reduce reading restart round sampled
-    sampling scale schema selecting set show section source stop strongest sum
+    sampling scale schema seconds selecting set show section source stop strongest sum
     target tensors test text to total train training translate
     uses usual valid validate values when width without
     """,

@@ -8,7 +8,7 @@ from diffnas.recipe.modalities import modality_of
 from diffnas.recipe.recipe import packaged_values, recipe_summary
 
 GOALS = {
-    "cifar10": "Each downloads CIFAR-10, or reads it with: -s data.path=FOLDER. the page "Which recipe?" says what they cost.",
+    "cifar10": "Each downloads CIFAR-10, or reads it with: -s data.path=FOLDER; docs/which-recipe.md says the cost.",
     "imagenet": "They read a folder with train/CLASS/* and test/CLASS/*: -s data.path=FOLDER.",
     "text": "Your own text: -s data.name=text -s data.path=FOLDER, with train.txt, valid.txt and test.txt.",
     "folder": "Your own images, a folder per class: add -s data.name=folder -s data.path=FOLDER -s data.side=32.",
