@@ -113,6 +113,22 @@ def test_only_what_changed_is_read_again(make_run: Make, runs: Path, monkeypatch
     assert library.page("r1") is first and read == ["r1"]  # the page is kept as well
 
 
+def test_a_huge_file_keeps_nobody_waiting(make_run: Make, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffnas.boards.library.AT_ONCE", 500)
+    row = json.dumps({"train_loss": 1.0, "seconds": 2.0, "strength": {"normal": [[0.5, 0.5]]}})
+    rows = [f'{{"epoch": {epoch}, {row[1:]}\n' for epoch in range(60)]
+    make_run("huge", **{"search/metrics.jsonl": "".join(rows)})
+    make_run("other")
+    library = Library(runs)
+    seen = []
+    for _ in range(30):
+        library.refresh()
+        seen.append({line.name: line for line in library.lines()})
+    assert "other" in seen[0] and seen[0]["huge"].seconds != seen[-1]["huge"].seconds
+    facts = library.facts(["huge"])[0]
+    assert facts.search is not None and facts.search.metrics.epochs == 60 and facts.search.metrics.seconds == 120.0
+
+
 def test_answers_wait_for_no_file(make_run: Make, runs: Path) -> None:
     for k in range(12):
         make_run(f"r{k}")

@@ -88,3 +88,19 @@ def test_a_huge_file_is_read_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyP
         problems.clear()
         assert file.read(problems).epochs == 1
     assert any("larger than" in line for line in problems)
+
+
+def test_a_large_file_is_read_in_several_calls(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(map(row, range(50))) + "\n" * 100 + row(50))
+    file, calls = MetricsFile(path, at_once=1000), 0
+    while not calls or file.behind:
+        read, calls = file.read([]), calls + 1
+    assert 5 < calls < 40 and read == read_metrics(path, [])
+
+
+def test_empty_lines_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values, "LEAST_COST", 2**20)
+    path, problems = tmp_path / "metrics.jsonl", list[str]()
+    path.write_text(row(0) + "\n" * 100)
+    assert read_metrics(path, problems).epochs == 1 and "too many rows" in problems[0]

@@ -18,19 +18,24 @@ from diffnas.errors import RunError
 from diffnas.reports.page import run_parts
 from diffnas.reports.run_facts import RunFacts, read_run
 from diffnas.reports.templating import environment
-from diffnas.reports.values import MOST_ROWS, Metrics, MetricsFile, text
+from diffnas.reports.values import LARGEST_METRICS, MOST_ROWS, Metrics, MetricsFile, text
 
 EVERY = 1.0  # seconds between two looks at the folder
+PAUSE = 0.002  # seconds after each run that was read, for requests
 WATCHED = 60.0  # seconds after a request in which it is looked at
 MOST_OPEN = 8  # runs of which all is kept
+AT_ONCE = 2 * 2**20  # bytes of a file of metrics that the list reads in one look, so that others are not kept waiting
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
 
 
 class Reader:
-    """Reads the runs in turn, their files of metrics on from where they were read to, `most` rows of each."""
+    """Reads the runs in turn, their files of metrics on from where they were read to, `most` rows of each.
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    Of a file it reads `at_once` bytes in one go.
+    """
+
+    def __init__(self, most: int, at_once: int) -> None:
+        self.most, self.at_once = most, at_once
         self._files: dict[Path, MetricsFile] = {}
 
     def read(self, path: Path, frames: bool) -> RunFacts:
@@ -38,7 +43,11 @@ class Reader:
         return read_run(path, self._metrics, frames)
 
     def _metrics(self, path: Path, problems: list[str]) -> Metrics:
-        return self._files.setdefault(path, MetricsFile(path, self.most)).read(problems)
+        return self._files.setdefault(path, MetricsFile(path, self.most, self.at_once)).read(problems)
+
+    def is_behind(self, run: Path) -> bool:
+        """Whether there is more to read of `run`."""
+        return any(file.behind for path, file in self._files.items() if path.is_relative_to(run))
 
     def forget(self, run: Path) -> None:
         """Forgets the files of `run`."""
@@ -57,8 +66,9 @@ class Library:
         self._lines: dict[str, Summary] = {}
         self._facts: dict[str, tuple[Survey, RunFacts]] = {}
         self._pages: OrderedDict[str, tuple[Signature, Markup]] = OrderedDict()
-        self._reader, self._opened = Reader(2), Reader(MOST_ROWS)
+        self._reader, self._opened = Reader(2, AT_ONCE), Reader(MOST_ROWS, LARGEST_METRICS)
         self._reading, self._opening = threading.Lock(), threading.Lock()
+        self._behind = set[str]()  # runs of which there is more to read
         self._asked = threading.Event()
         self._last_asked = time.monotonic()
 
@@ -109,7 +119,7 @@ class Library:
     def _look(self, key: str, path: Path, locks: set[int]) -> Summary:
         """The line about the run at `path`, read anew if its files have changed."""
         now, known = survey(path), self._facts.get(key)
-        if known is None or known[0].signature != now.signature:
+        if known is None or known[0].signature != now.signature or key in self._behind:
             outside = strays(path, self.folder)
             if outside:
                 self._facts.pop(key, None)
@@ -120,6 +130,8 @@ class Library:
             except (RunError, OSError) as error:  # it has just gone, or cannot be opened
                 return Summary(text(path.absolute().name, 100), key, "broken", note=text(str(error), 200))
             self._facts[key] = known
+            (self._behind.add if self._reader.is_behind(path) else self._behind.discard)(key)
+            time.sleep(PAUSE)
         return summarize(key, known[1], now, locks)
 
     def page(self, key: str) -> Markup | None:

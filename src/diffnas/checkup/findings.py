@@ -44,6 +44,8 @@ MODULES = {"typing-extensions": "typing_extensions", "PyYAML": "yaml", "scikit-l
 EXTRA = {
     "datasets": "CIFAR, SVHN, Penn Treebank and WikiText-2 fetched from the hub",
     "pyarrow": "parquet files of images and of `diffnas lookup` (comes with datasets)",
+    "starlette": "`diffnas board`",
+    "uvicorn": "`diffnas board`",
     "numba": "searches of the DARTS space on a CPU in half the time",
 }
 """What can be done with packages that are not needed."""

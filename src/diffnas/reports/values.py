@@ -15,6 +15,7 @@ from diffnas.runtime.terminal import printable
 LONGEST = 300
 LARGEST_JSON = 32 * 2**20
 LARGEST_METRICS, LONGEST_ROW = 64 * 2**20, 4 * 2**20  # bytes
+LEAST_COST = 100  # bytes that a row takes as long as, however short
 MOST_ROWS, LAST_EPOCH = 2000, 10**7
 LARGEST_NUMBER = 1e100  # so that sums and ratios stay finite
 
@@ -102,11 +103,11 @@ class MetricsFile:
     """Reads a file of metrics that may still grow: at each call only what was added since the one before.
 
     A file that was written anew, as a resumed run does, is read from its beginning.  Some `most` rows are kept, evenly spread,
-    the last among them.
+    the last among them.  A call reads about `at_once` bytes; `behind` tells whether there are more.
     """
 
-    def __init__(self, path: Path, most: int = MOST_ROWS) -> None:
-        self.path, self.most = path, most
+    def __init__(self, path: Path, most: int = MOST_ROWS, at_once: int = LARGEST_METRICS) -> None:
+        self.path, self.most, self.at_once, self.behind = path, most, at_once, False
         self._forget()
 
     def _forget(self) -> None:
@@ -135,23 +136,29 @@ class MetricsFile:
 
     def _read_on(self, problems: list[str]) -> int:
         """Reads what was added; returns 1 where the end is the beginning of a row, else 0."""
+        self.behind = False
         with self.path.open("rb") as file:
             if not self._goes_on(file):
                 self._forget()
             self._inode = os.fstat(file.fileno()).st_ino
             file.seek(self._done)
-            while line := file.readline(LONGEST_ROW):
-                if self._done + len(line) > LARGEST_METRICS:
-                    problems.append(
-                        f"{self.path.name} is larger than {LARGEST_METRICS >> 20} MiB; its beginning was read"
-                    )
-                    return 0
-                row = _row(line)
-                if not line.endswith(b"\n") and len(line) < LONGEST_ROW:  # the rest may follow
-                    self._add(row)
-                    return int(row is None)
-                self._done, self._last = self._done + len(line), line[-64:]
-                self._damaged += bool(line.strip()) and not self._add(row)
+            return self._read_rows(file, problems)
+
+    def _read_rows(self, file: BinaryIO, problems: list[str]) -> int:
+        """Reads rows from where `file` stands, as `_read_on`."""
+        cost = 0
+        while cost < self.at_once and (line := file.readline(LONGEST_ROW)):
+            cost += max(len(line), LEAST_COST)
+            if self._done + len(line) > LARGEST_METRICS:
+                problems.append(f"{self.path.name} is larger than {LARGEST_METRICS >> 20} MiB; its beginning was read")
+                return 0
+            row = _row(line) if line.strip() else None
+            if not line.endswith(b"\n") and len(line) < LONGEST_ROW:  # the rest may follow
+                self._add(row)
+                return int(row is None)
+            self._done, self._last = self._done + len(line), line[-64:]
+            self._damaged += bool(line.strip()) and not self._add(row)
+        self.behind = cost >= self.at_once
         return 0
 
     def _goes_on(self, file: BinaryIO) -> bool:
@@ -175,7 +182,11 @@ class MetricsFile:
 
 def read_metrics(path: Path, problems: list[str]) -> Metrics:
     """The rows at `path`; a row written twice counts once, damaged ones are counted in `problems` and left out."""
-    return MetricsFile(path).read(problems)
+    file = MetricsFile(path)
+    metrics = file.read(problems)
+    if file.behind:
+        problems.append(f"{path.name} has too many rows; its beginning was read")
+    return metrics
 
 
 def _thinned(rows: Mapping[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
