@@ -36,7 +36,8 @@ app = typer.Typer(
     name="diffnas",
     help="Search for a small network by gradient descent, train it from scratch, and test it.",
     epilog="First try: diffnas search darts-digits, which prints its folder RUN; then diffnas train RUN, diffnas test RUN,"
-    " diffnas show RUN --stats; RUN/report.html tells all of it. Where something does not work: diffnas doctor.",
+    " diffnas show RUN --stats; RUN/report.html tells all of it,"
+    " and diffnas board FOLDER shows all runs live. Where something does not work: diffnas doctor.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
