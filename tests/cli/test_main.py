@@ -119,9 +119,7 @@ def test_show_of_a_published_name_and_of_texts(capsys: pytest.CaptureFixture[str
     assert main(["show", text, "--json"]) == 0
     assert capsys.readouterr().out == text and not list(tmp_path.iterdir())
     assert main(["show", text]) == 0
-    assert (
-        not list(tmp_path.iterdir()) and "picture" not in capsys.readouterr().out
-    )  # drawn only where that is asked for
+    assert not list(tmp_path.iterdir()) and "picture" not in capsys.readouterr().out
     assert main(["show", text, "--out", "drawn"]) == 0
     names = [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*.*"))]
     assert names == ["drawn/genotype-cells.png", "drawn/genotype-cells.svg"]
@@ -136,7 +134,7 @@ def test_a_log_from_standard_input_and_of_a_file(
     (tmp_path / "log.txt").write_text(text)
     for given, said in (("-", "standard input: holds 2"), ("log.txt", "log.txt: holds 2")):
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
-        assert main(["show", given]) == 0
+        assert main(["show", given, "--out", "."]) == 0
         shown = capsys.readouterr()
         assert shown.out.splitlines()[0] == "normal 2 = sep_conv_3x3(0) + skip_connect(1)"
         assert f"{said} genotypes; the last is taken, line 2 (FILE:LINE names another)" in shown.err
