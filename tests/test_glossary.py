@@ -24,8 +24,8 @@ ENGLISH = set(
         r"\w+",
         """
     about adaptive added advance aggregate allowed among anew at begins best blank boundary build candidate
-    check command compare compile constant convert correct count decide decided delta dense depth detach dict differencing doctor
-    double draw each early end evaluate every exact excluded factor falling favoured finalist first fixed
+    check command compare compile constant convert correct count decide decided delta dense depth detach dict differencing
+    doctor double draw each early end evaluate every exact excluded factor falling favoured finalist first fixed
     fit format fresh from grows growth halving head history image in input interval into joint keep kept largest last late
     lead leaves left limit list live load log lookup main map max mean min multiplier name nasbench needs next of on only
     origin output path patience per pool predict random rate read reason reduce reading restart round sampled

@@ -77,3 +77,12 @@ def test_a_stopped_command_leaves_a_report(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(Interrupted):
         diffnas.train(run, tiny(), run, progress=stop)
     assert "not finished: 1 of 2 epochs" in report.read_text() and "Training" in report.read_text()
+
+
+def test_a_report_that_was_cut_short_leaves_nothing(tmp_path: Path) -> None:
+    run = diffnas.search(tiny(), tmp_path / "run")
+    left, other = run.path / ".report.html.abcd1234.tmp", run.path / ".other.abcd1234.tmp"
+    left.write_text("half")
+    other.write_text("another's")
+    diffnas.search(None, run, resume=True)
+    assert not left.exists() and other.exists()

@@ -15,6 +15,7 @@ from diffnas.recipe.recipe import Recipe
 from diffnas.reports.page import NAME, write_report
 from diffnas.runtime.console import log
 from diffnas.runtime.device import peak_memory
+from diffnas.runtime.files import sweep_file
 from diffnas.runtime.run_folder import Part, Run
 
 SIZES, FORMAT = "sizes.json", "diffnas-sizes-1"
@@ -31,6 +32,11 @@ def record_sizes(part: Part, genotype: Genotype, recipe: Recipe, shape: AnyShape
         f"{part.path / SIZES}",
         lambda: part.write_json(SIZES, {"format": FORMAT, **size_facts(genotype, recipe, shape)}),
     )
+
+
+def sweep_report(run: Run) -> None:
+    """Removes what a report that was cut short has left in `run`."""
+    sweep_file(run.path / NAME)
 
 
 def leave_report(run: Run) -> None:

@@ -15,7 +15,7 @@ from diffnas.errors import Diverged, Interrupted, RecipeError, ResourceError
 from diffnas.kernels import native
 from diffnas.pipeline.environment import as_begun, record_divergence, record_note
 from diffnas.pipeline.finished import epochs_done, has_finished, unmark_finished
-from diffnas.pipeline.leave_report import leave_report, record_memory, record_sizes
+from diffnas.pipeline.leave_report import leave_report, record_memory, record_sizes, sweep_report
 from diffnas.pipeline.origin import readable, warn_unless_found
 from diffnas.pipeline.resources import explained
 from diffnas.pipeline.resume import Resumed, require_recipe, require_run, resumed
@@ -81,6 +81,7 @@ def _resume(run: str | Path | None, recipe: Recipe | None, note: str | None, sin
     require_recipe(part, "search")
     with only_one(part.path) as held:
         sweep(part.path)
+        sweep_report(where)
         record_note(part, note)
         resumption = resumed(part, recipe)
         recipe = _require_search(resumption.recipe)

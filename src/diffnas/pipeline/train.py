@@ -13,7 +13,7 @@ from diffnas.core.genotype import Genotype
 from diffnas.errors import Diverged, Interrupted, RecipeError, ResourceError, RunError
 from diffnas.pipeline.begin import again, facts_of, start_of
 from diffnas.pipeline.environment import as_begun, record, record_divergence, record_note
-from diffnas.pipeline.leave_report import leave_report, record_memory, record_sizes
+from diffnas.pipeline.leave_report import leave_report, record_memory, record_sizes, sweep_report
 from diffnas.pipeline.network import require_reads
 from diffnas.pipeline.origin import folder_of, origin_of
 from diffnas.pipeline.resources import explained
@@ -95,6 +95,7 @@ def _resume(
     require_recipe(part, "train")
     with only_one(part.path) as held:
         sweep(part.path)
+        sweep_report(where)
         record_note(part, note)
         resumption = _with_what_is_begun(resumed(part, recipe))
         settings, genotype = _require_train(resumption.recipe), read_genotype(part)

@@ -91,6 +91,13 @@ def sweep(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
+def sweep_file(path: Path) -> None:
+    """Removes what writes of the file at `path` that were cut short have left beside it."""
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        if LEFT_OVER.fullmatch(left.name) and left.is_file():
+            left.unlink(missing_ok=True)
+
+
 def _umask() -> int:
     """Returns the process's umask, which can only be read by setting it."""
     mask = os.umask(0o077)
