@@ -113,6 +113,22 @@ def test_only_what_changed_is_read_again(make_run: Make, runs: Path, monkeypatch
     assert library.page("r1") is first and read == ["r1"]  # the page is kept as well
 
 
+def test_one_run_takes_no_other_off_the_board(make_run: Make, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run("good")
+    make_run("odd")
+    plain = Reader.read
+
+    def fail(reader: Reader, path: Path, frames: bool) -> Any:
+        return plain(reader, path, frames) if path.name == "good" else 1 / 0
+
+    monkeypatch.setattr(Reader, "read", fail)
+    lines = {line.name: line for line in look(runs).lines()}
+    assert lines["good"].recipe and (lines["odd"].state, lines["odd"].note) == (
+        "broken",
+        "ZeroDivisionError: division by zero",
+    )
+
+
 def test_a_huge_file_keeps_nobody_waiting(make_run: Make, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diffnas.boards.library.AT_ONCE", 500)
     row = json.dumps({"train_loss": 1.0, "seconds": 2.0, "strength": {"normal": [[0.5, 0.5]]}})

@@ -88,7 +88,11 @@ class Library:
 
     def facts(self, keys: list[str]) -> list[RunFacts]:
         """What the runs of those keys hold, but for most rows of metrics; those that are not read are left out."""
-        return [self._facts[key][1] for key in keys if key in self._facts]
+        return [facts for _, facts in self._known(keys)]
+
+    def _known(self, keys: list[str]) -> list[tuple[Survey, RunFacts]]:
+        """What is known of the runs of those keys; any may go at any time."""
+        return [known for known in map(self._facts.get, keys) if known is not None]
 
     def watch(self, stop: threading.Event) -> None:
         """Looks at the folder again and again while somebody looks at the board."""
@@ -108,13 +112,21 @@ class Library:
             for path in run_folders(self.folder):
                 key = key_of(path.absolute().name)
                 seen.add(key)
-                self._lines[key] = self._look(key, path, locks)
+                self._lines[key] = self._line_of(key, path, locks)
             for key in set(self._lines) - seen:
                 del self._lines[key]
                 gone = self._facts.pop(key, None)
                 if gone is not None:
                     self._reader.forget(gone[0].path)
             self.looked = True
+
+    def _line_of(self, key: str, path: Path, locks: set[int]) -> Summary:
+        """The line about the run at `path`, whatever is wrong with it."""
+        try:
+            return self._look(key, path, locks)
+        except Exception as error:  # noqa: BLE001 (one run must not take the others off the board)
+            said = text(f"{type(error).__name__}: {error}", 200)
+            return Summary(text(path.absolute().name, 100), key, "broken", note=said)
 
     def _look(self, key: str, path: Path, locks: set[int]) -> Summary:
         """The line about the run at `path`, read anew if its files have changed."""
@@ -125,10 +137,7 @@ class Library:
                 self._facts.pop(key, None)
                 name = text(path.absolute().name, 100)
                 return Summary(name, key, "not read", note=f"leads outside the folder: {text(outside[0], 200)}")
-            try:
-                known = (now, self._reader.read(path, frames=False))
-            except (RunError, OSError) as error:  # it has just gone, or cannot be opened
-                return Summary(text(path.absolute().name, 100), key, "broken", note=text(str(error), 200))
+            known = (now, self._reader.read(path, frames=False))
             self._facts[key] = known
             (self._behind.add if self._reader.is_behind(path) else self._behind.discard)(key)
             time.sleep(PAUSE)
@@ -149,14 +158,15 @@ class Library:
             self._pages[key] = (known[0].signature, page)
             while len(self._pages) > MOST_OPEN:
                 gone, _ = self._pages.popitem(last=False)
-                self._opened.forget(self.folder / gone)
+                for seen, _ in self._known([gone]):
+                    self._opened.forget(seen.path)
         return page
 
     def whole(self, keys: list[str]) -> list[RunFacts]:
         """What the runs of those keys hold, with all that is drawn of their metrics."""
         with self._opening:
-            paths = [self._facts[key][0].path for key in keys if key in self._facts]
-            return [run for run in (self._read_whole(path, frames=False) for path in paths) if run is not None]
+            read = (self._read_whole(seen.path, frames=False) for seen, _ in self._known(keys))
+            return [run for run in read if run is not None]
 
     def _read_whole(self, path: Path, frames: bool = True) -> RunFacts | None:
         if strays(path, self.folder):
@@ -169,7 +179,7 @@ class Library:
     def version(self, *keys: str) -> str:
         """A digest of what pages of those runs, or of all, are made of."""
         lines = self.lines() if not keys else [line for line in map(self.line, keys) if line is not None]
-        signatures = [self._facts[line.key][0].signature for line in lines if line.key in self._facts] if keys else []
+        signatures = [seen.signature for seen, _ in self._known([line.key for line in lines])] if keys else []
         return hashlib.sha256(repr((lines, signatures, self.looked)).encode()).hexdigest()[:32]
 
 
