@@ -82,6 +82,13 @@ def test_a_run_that_works(make_run: Make, runs: Path) -> None:
         assert library.lines()[0].state == "running"  # however long a step takes
 
 
+def test_a_link_to_another_s_progress_is_not_followed(make_run: Make, runs: Path, tmp_path: Path) -> None:
+    run = make_run("live", **{"search/cells.svg": None})
+    put(tmp_path / "secret", {"epoch": 2, "epochs": 9, "step": 3, "steps": 8})
+    (run / "search/progress.json").symlink_to(tmp_path / "secret")
+    assert look(runs).lines()[0].now == ""
+
+
 @pytest.mark.parametrize("facts", [{}, {"epoch": EVIL}, {"epoch": -1, "epochs": 2, "step": 1, "steps": 1}])
 def test_a_damaged_progress_says_nothing(facts: dict[str, Any]) -> None:
     assert said_progress(facts) == ""

@@ -58,7 +58,7 @@ def held_locks() -> set[int]:
 
 def works(seen: Survey, part: str, locks: set[int], now: float) -> bool:
     """Whether a command works in `part` of a run, as far as its lock, or what it wrote last, tells."""
-    told = read_json(seen.path / part / PROGRESS, [])
+    told = read_progress(seen.path / part)
     beats = [(name.rpartition("/")[2], at, inode) for name, at, inode in seen.beats if name.rpartition("/")[0] == part]
     if any(name == LOCK and inode in locks for name, _, inode in beats):
         return True
@@ -98,7 +98,13 @@ def summarize(key: str, run: RunFacts, seen: Survey, locks: set[int]) -> Summary
 def where(run: Path, part: PartFacts) -> str:
     """Where a working command says that it is: `epoch 3 of 50, step 40 of 98, 2h07m left`."""
     folder = run / "search" if isinstance(part, SearchFacts) else run / "train" / part.name
-    return said_progress(read_json(folder / PROGRESS, []))
+    return said_progress(read_progress(folder))
+
+
+def read_progress(folder: Path) -> dict[str, Any]:
+    """The progress.json in `folder`; a link is not followed: the file is read without a look at where it leads."""
+    path = folder / PROGRESS
+    return {} if path.is_symlink() else read_json(path, [])
 
 
 def said_progress(facts: dict[str, Any]) -> str:

@@ -14,14 +14,9 @@ from diffnas.runtime.progress import NAME as PROGRESS
 Signature = tuple[tuple[str, int, int, int], ...]
 """(path within the run, time of writing, size, inode) of every file that a page is made of."""
 
-READ = ("recipe.yaml", "environment.json", "metrics.jsonl", "genotype.json", "genotypes", "sizes.json", "test.json")
-READ_TOO = ("finished.json", PROGRESS)
-FILES = (
-    *READ,
-    "finished.json",
-    "cells.svg",
-    "weights.safetensors",
-)  # of the last two it matters whether they are there
+READ: tuple[str, ...] = ("recipe.yaml", "environment.json", "metrics.jsonl", "genotype.json", "genotypes")
+READ += ("finished.json", "sizes.json", "test.json")
+FILES = (*READ, "cells.svg", "weights.safetensors")  # of the last two it matters whether they are there
 LOCK = ".lock"
 MOST_RUNS, MOST_PARTS = 2000, 101
 
@@ -111,14 +106,13 @@ def _links(run: Path) -> Iterator[Path]:
     parts = [run / part for part in _parts(run)]
     folders = [run, run / "train", *parts, run / "search" / "genotypes"]
     yield from filter(_is_link, folders)
-    read = {*READ, *READ_TOO}
     for folder in [*parts, folders[-1]]:
         try:
             with os.scandir(folder) as listed:
                 links = [entry.name for entry in listed if entry.is_symlink()]
         except OSError:
             continue
-        yield from (folder / name for name in links if name in read or folder.name == "genotypes")
+        yield from (folder / name for name in links if name in READ or folder.name == "genotypes")
 
 
 def _is_link(path: Path) -> bool:
