@@ -60,6 +60,7 @@ def served(folder: Path, token: str | None = None) -> Iterator[Ask]:
             packed = found.get("content-encoding") == "gzip"
             return Answer(answer.status, found, (gzip.decompress(content) if packed else content).decode())
 
+        ask.port = port  # type: ignore[attr-defined]
         yield ask
         server.should_exit = True
         thread.join(20)
