@@ -87,7 +87,8 @@ def test_one_that_fails_is_left_out(tmp_path: Path, told: Told, monkeypatch: pyt
     )
 
 
-def test_commands_send_their_rows(tmp_path: Path, told: Told) -> None:
+def test_commands_send_their_rows(tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffnas.draw.write.draw_png", lambda genotype: b"")  # it takes longer than the rest
     recipe = diffnas.read_recipe("darts-digits-tiny", TINY)
     run = diffnas.search(recipe, tmp_path / "run", log=["tensorboard"])
     assert told.epochs == [1, 2] and told.closed == 1 and told.pictures == ["cells.png"]
