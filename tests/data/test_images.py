@@ -53,7 +53,8 @@ def test_the_list_of_data_sets_does_not_import_torch() -> None:
 
 
 def test_every_data_set_has_a_source_and_says_what_it_is() -> None:
-    assert list(DATA) == list(SOURCES) == ["cifar10", "cifar100", "digits", "folder", "imagenet16-120", "svhn"]
+    names = ["cifar10", "cifar100", "digits", "folder", "imagenet", "imagenet16-120", "svhn"]
+    assert list(DATA) == list(SOURCES) == names
     for info in DATA.values():
         assert "\n" not in info.about
         assert info.mean is None or len(info.mean) == info.channels

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,18 +45,29 @@ class DataInfo:
     augment: Augmentation = "pad-crop"
 
 
+class Row(NamedTuple):
+    """An encoded image in a table: its file, and the row there."""
+
+    file: str
+    row: int
+
+
+Place = str | Row
+"""Where an encoded image is: its file, or a row of a table."""
+
+
 @dataclass(frozen=True)
 class Split:
     """A split as its source lists it: labels [M] int64 and class names now, pixels when they are asked for.
 
     `read(n)` decodes the first n images to uint8 [n, C, H, W]; what a limit leaves out is never decoded.  Where each image
-    is a file of its own, `files` has them in order and `read` is not needed.
+    is encoded on its own, `places` has them in order, and for files `read` is not needed.
     """
 
     labels: Tensor
     names: tuple[str, ...]
     read: Callable[[int], Tensor] | None = None
-    files: Sequence[Path] = ()
+    places: Sequence[Place] = ()
 
 
 @dataclass(frozen=True)

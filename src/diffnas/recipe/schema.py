@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from diffnas.core.settings import setting
-from diffnas.data import Augmentation
+from diffnas.data import DATA, Augmentation
 
 __all__ = [
     "Arch",
@@ -145,6 +145,12 @@ class Tensors(Samples):
     """The tensors of a registered data set."""
 
     name: str = setting("", "data set: one that a plug-in registers")
+
+    @property
+    def streamed(self) -> bool:
+        """Whether images are decoded while they are needed."""
+        always = DATA[self.name].streamed
+        return bool(self.stream) if always is None else always
 
 
 @dataclass(frozen=True)
