@@ -44,6 +44,7 @@ MODULES = {"typing-extensions": "typing_extensions", "PyYAML": "yaml", "scikit-l
 EXTRA = {
     "datasets": "CIFAR, SVHN, Penn Treebank and WikiText-2 fetched from the hub",
     "pyarrow": "parquet files of images and of `diffnas lookup` (comes with datasets)",
+    "simplejpeg": "JPEGs decoded while they are needed, in two thirds of the time",
     "numba": "searches of the DARTS space on a CPU in half the time",
 }
 """What can be done with packages that are not needed."""

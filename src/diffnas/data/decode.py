@@ -106,7 +106,9 @@ def read_images(files: Sequence[Path], side: int, scale: Scale) -> tuple[Tensor,
         pixels = np.empty((len(files), 3, side, side), np.uint8)
     except MemoryError:
         size = f"{len(files):,} images of {side} x {side} need {len(files) * 3 * side**2 / 2**30:.1f} GiB"
-        raise DataError(f"{size} of memory; lower data.side, data.train_limit or data.test_limit") from None
+        raise DataError(
+            f"{size} of memory; set data.stream=true, or lower data.side, data.train_limit or data.test_limit"
+        ) from None
     ranges = _read_into(pixels, files, range(len(files)), side, scale)
     whole = scale.holding(ranges.values())
     if whole != scale:  # which files need it is known now

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from diffnas.data import matlab
+from diffnas.data.files import Files
 from diffnas.data.layout import Classes
 from diffnas.errors import DataError
 
@@ -77,12 +78,12 @@ def _by_number(images: Sequence[str], truth: Path, meaning: Path) -> Classes:
 
 
 def _grouped(keyed: Iterator[tuple[str, str]] | zip[tuple[str, str]], known: dict[str, str], file: Path) -> Classes:
-    classes: Classes = {}
+    classes: dict[str, list[str]] = {}
     for key, image in keyed:
         if key not in known:
             raise DataError(f"{file}: does not say the class of {image}")
         classes.setdefault(known[key], []).append(image)
-    return dict(sorted(classes.items()))
+    return {name: Files(images) for name, images in sorted(classes.items())}
 
 
 def _meanings(file: Path) -> dict[str, str]:

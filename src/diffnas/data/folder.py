@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffnas.core.seeds import generator
 from diffnas.data import Listed, Split, few
+from diffnas.data.files import Files, Joined, Picked
 from diffnas.data.layout import Classes, Layout, find_layout, mistakes
 from diffnas.errors import DataError
 
@@ -76,8 +77,8 @@ def _hold_out(path: Path, classes: Classes) -> dict[str, Classes]:
     for name, files in classes.items():
         order = torch.randperm(len(files), generator=generator(0, f"data.folder.test/{name}")).tolist()
         held = set(order[: max(1, round(len(files) / HELD_OUT))])
-        test[name] = [file for place, file in enumerate(files) if place in held]
-        train[name] = [file for place, file in enumerate(files) if place not in held]
+        test[name] = Files(file for place, file in enumerate(files) if place in held)
+        train[name] = Files(file for place, file in enumerate(files) if place not in held)
     return {"train": train, "test": test}
 
 
@@ -89,8 +90,7 @@ def listed_of(layout: Layout) -> Listed:
 
 def _split(classes: Classes, role: str) -> Split:
     """The split of images by class, mixed."""
-    names = tuple(classes)
-    files = [file for name in names for file in classes[name]]
-    labels = torch.tensor([label for label, name in enumerate(names) for _ in classes[name]])
+    names, counts = tuple(classes), [len(files) for files in classes.values()]
+    labels = torch.arange(len(names)).repeat_interleave(torch.tensor(counts))
     order = spread(labels, generator(0, f"data.folder.{role}"))
-    return Split(labels[order], names, places=[files[place] for place in order.tolist()])
+    return Split(labels[order], names, places=Picked(Joined(classes.values()), order.numpy()))

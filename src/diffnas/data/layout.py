@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from diffnas.data import few
+from diffnas.data.files import Files, Joined
 from diffnas.errors import DataError
 
 SUFFIXES = frozenset(
@@ -34,8 +35,7 @@ _PIECE = re.compile(
 )
 _SPLIT_WORD = re.compile(rf"(?<![^\W\d_])(?:{_PIECE.pattern.partition('|data')[0]})(?![^\W\d_])")
 
-Classes = dict[str, list[str]]
-"""The files of each class, as text: of a million of them, paths would take a gigabyte."""
+Classes = dict[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -163,15 +163,14 @@ def class_files(path: Path, folders: Sequence[Path], aside: Counter[str]) -> Cla
         raise _refusal(path, folders, "names of splits are no classes")
     if _are_drawn_on(names):
         raise _refusal(path, folders, "these are pictures and what was marked on them, no classes")
+    classes: dict[str, list[Files]] = {}
     for folder in folders:
-        inner = folders_in(folder)
-        if _are_splits([one.name for one in inner]):
+        files, inner = _images(folder, aside)
+        if _are_splits(inner):
             remedy = f"give {folder}" if len(folders) == 1 else "splits stand above classes, not below them"
-            raise _refusal(folder, inner, f"has the names of splits inside of a class ({remedy})")
-    classes: Classes = {}
-    for folder in folders:
-        classes.setdefault(shown_name(folder.name), []).extend(_images(folder, aside))
-    return dict(sorted(classes.items()))
+            raise _refusal(folder, folders_in(folder), f"has the names of splits inside of a class ({remedy})")
+        classes.setdefault(shown_name(folder.name), []).append(files)
+    return {name: parts[0] if len(parts) == 1 else Joined(parts) for name, parts in sorted(classes.items())}
 
 
 def _are_splits(names: Sequence[str]) -> bool:
@@ -211,34 +210,35 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def find_images(folder: Path) -> list[Path]:
     """The images in `folder` and its sub-folders, in order of their names; what is hidden or no file is passed over."""
-    return [Path(file) for file in _images(folder, Counter())]
+    return [Path(file) for file in _images(folder, Counter())[0]]
 
 
-def _images(folder: Path, aside: Counter[str]) -> list[str]:
-    """The images below `folder` in order of their names; what else is there is counted."""
+def _images(folder: Path, aside: Counter[str]) -> tuple[Files, list[str]]:
+    """The images below `folder` in order of their names, and the folders in it; what else is there is counted."""
     names: list[str] = []
-    places = [""]
+    places, inner = [""], []
     while places:
         place = places.pop()
         for entry in _entries(folder / place):
-            if _is_hidden(entry.name):
+            name = entry.name
+            if entry.is_file(follow_symlinks=False) and not _is_hidden(name) and _is_image(name):
+                names.append(f"{place}{name}")  # nearly all of them, and the disk is not asked
+            elif _is_hidden(name):
                 aside["hidden"] += 1
             elif entry.is_dir(follow_symlinks=False):
-                places.append(f"{place}{entry.name}/")
+                places.append(f"{place}{name}/")
+                inner += [] if place else [name]
             elif kind := _kind(entry):
                 aside[kind] += 1
             else:
-                names.append(f"{place}{entry.name}")
-    start = os.path.join(folder, "")
-    return [start + name for name in sorted(names)]
+                names.append(f"{place}{name}")
+    return Files(sorted(names), os.path.join(folder, "")), inner
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
     """Returns a name for a file that is not an image, or an empty string for an image."""
     if _is_hidden(entry.name):
         return "hidden"
-    if entry.is_file(follow_symlinks=False) and _is_image(entry.name):
-        return ""  # known without a question to the disk
     if _is_folder(entry):
         return "links to folders"
     if not _is_image(entry.name):
@@ -259,4 +259,4 @@ def _is_hidden(name: str) -> bool:
 
 
 def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES
+    return name[name.rfind(".") :].lower() in SUFFIXES

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -60,14 +60,16 @@ def _counts(images: int, shares: Mapping[str, float]) -> dict[str, int]:
 
 def image_names(places: Sequence[Place]) -> list[str]:
     """The name of each image in a list; it does not depend on where the data set is."""
-    if not places:
-        return []
-    if isinstance(places[0], Row):
-        return [f"{os.path.basename(place.file)}:{place.row}" for place in places if isinstance(place, Row)]
-    files = [place for place in places if isinstance(place, str)]
-    # of the first and the last in alphabetical order all others share the beginning, too
-    below = len(os.path.join(os.path.commonpath([min(files), max(files)]), ""))
-    return [file[below:].replace(os.sep, "/") for file in files]
+    return list(_names_of(places))
+
+
+def _names_of(places: Sequence[Place]) -> Iterator[str]:
+    if not len(places) or isinstance(places[0], Row):
+        return (f"{os.path.basename(place.file)}:{place.row}" for place in places if isinstance(place, Row))
+    # the first and the last in alphabetical order begin as all others do
+    ends = [str(min(places)), str(max(places))]
+    below = len(os.path.join(os.path.commonpath(ends), ""))
+    return (file[below:].replace(os.sep, "/") for file in places if isinstance(file, str))
 
 
 def read_lists(train: Streamed, files: Mapping[str, str]) -> dict[str, Tensor]:
@@ -75,11 +77,13 @@ def read_lists(train: Streamed, files: Mapping[str, str]) -> dict[str, Tensor]:
 
     Raises `DataError`, a line per mistake: no such list, images that are not there, classes without an image, an image in two.
     """
-    places = {name: place for place, name in enumerate(image_names(train.places))}
+    listed = {key: _names_in(key, file) for key, file in files.items()}
+    wanted = {name for names in listed.values() for name in names}
+    places = {name: place for place, name in enumerate(_names_of(train.places)) if name in wanted}
     found: dict[str, Tensor] = {}
     lines: list[str] = []
     for key, file in files.items():
-        names = _names_in(key, file)
+        names = listed[key]
         lacking = [name for name in names if name not in places]
         if lacking:
             lines.append(f"{key} {file}: {len(lacking):,} images are not in the training set: {few(lacking, 3)}")
@@ -89,12 +93,9 @@ def read_lists(train: Streamed, files: Mapping[str, str]) -> dict[str, Tensor]:
         empty = [name for name, count in zip(train.names, counts, strict=True) if not count]
         if empty:
             lines.append(f"{key} {file}: has no image of {few(empty, 5)}")
-    twice = (
-        [place for place, count in Counter(torch.cat([*found.values()]).tolist()).items() if count > 1] if found else []
-    )
+    twice = [name for name, count in Counter(name for names in listed.values() for name in names).items() if count > 1]
     if twice:
-        names = image_names(train.places)
-        lines.append(f"{' and '.join(files)}: have images in common: {few([names[place] for place in twice], 3)}")
+        lines.append(f"{' and '.join(files)}: have images in common: {few(twice, 3)}")
     if lines:
         raise DataError(*lines)
     return found

@@ -6,10 +6,12 @@ images of one batch and which random numbers are theirs, and returns pixels as b
 
 from __future__ import annotations
 
+import atexit
 import logging
 import signal
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -126,6 +128,16 @@ class Streamed:
         return Fetcher(self, index, batch, stream)
 
 
+_OPEN: weakref.WeakSet[Fetcher] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_workers() -> None:
+    """Lets all workers end before the interpreter does, which would send them a signal that they pass over, and wait."""
+    for fetcher in list(_OPEN):
+        fetcher.decoded = None
+
+
 class Fetcher:
     """Fetches the batches of one epoch in order, from any step on; called out of order, the workers begin anew."""
 
@@ -134,6 +146,7 @@ class Fetcher:
         self.steps = -(-len(index) // batch)
         self.next = 0
         self.decoded: Iterator[Decoded] | None = None
+        _OPEN.add(self)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor | None]:
         """uint8 [K, 3, side, side] of the images of a step that can be read, and their places [K] where some cannot."""
@@ -206,7 +219,7 @@ def _next(decoded: Iterator[Decoded]) -> Decoded:
 
 
 def _begin_worker(worker: int) -> None:
-    """Leaves signals to the command, which stops in order and ends its workers then."""
+    """Leaves signals to the command, which stops in order and ends its workers then; without it they end by themselves."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

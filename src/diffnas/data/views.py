@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from diffnas.data import Place, Row
 from diffnas.data.decode import Scale, named_errors, read_square
 from diffnas.data.pixels import TURNS, deep_values, orientation, rgb_image
+from diffnas.data.tables import Table
 from diffnas.errors import DataError
 
 try:
@@ -74,11 +75,15 @@ def read_view(place: Place, view: View, numbers: np.ndarray | None = None) -> np
     if numbers is not None and view.area is not None:
         with named_errors(name):
             return _random_view(_Encoded(content, view.scale), view, numbers)
+    return centre_view(content, name, view)
+
+
+def centre_view(content: bytes, name: str, view: View) -> np.ndarray:
+    """The view of the centre of one encoded image, uint8 [side, side, 3]; raises `DataError` naming it if it is damaged."""
     if view.resize is None:
         return read_square(io.BytesIO(content), name, view.side, view.scale).transpose(1, 2, 0)
     with named_errors(name):
-        encoded = _Encoded(content, view.scale)
-        return centre(Image.fromarray(encoded.pixels(1)), view.side, view.resize)
+        return centre(Image.fromarray(_Encoded(content, view.scale).pixels(1)), view.side, view.resize)
 
 
 def name_of(place: Place) -> str:
@@ -100,9 +105,7 @@ def content_of(place: Place) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def _table(file: str) -> Any:
-    from diffnas.data.tables import Table
-
+def _table(file: str) -> Table:
     return Table(file)
 
 

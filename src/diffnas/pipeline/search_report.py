@@ -13,6 +13,7 @@ from diffnas.engine import Search, largest_eigenvalue
 from diffnas.engine.scoring import score
 from diffnas.engine.stage import Clock, Stage, Transition
 from diffnas.pipeline.environment import version_of
+from diffnas.pipeline.session import spent
 from diffnas.pipeline.sources.base import Task
 from diffnas.recipe.recipe import Recipe
 from diffnas.recipe.schema import Search as Settings
@@ -131,4 +132,4 @@ def line(row: dict[str, Any], clock: Clock, stages: Sequence[Stage], task: Task)
     if "table" in row:
         parts.append("table " + "/".join(f"{result['test']:.2f}" for result in row["table"].values()))
     left = row["seconds"] * (total - clock.total)
-    return "  ".join([*parts, duration(row["seconds"]), f"{duration(left)} left" if left else ""]).rstrip()
+    return "  ".join([*parts, spent(row), f"{duration(left)} left" if left else ""]).rstrip()

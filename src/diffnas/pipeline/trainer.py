@@ -18,7 +18,7 @@ from diffnas.pipeline.begin import Start
 from diffnas.pipeline.network import build
 from diffnas.pipeline.resources import require_memory
 from diffnas.pipeline.resume import Resumed
-from diffnas.pipeline.session import Session, require_counts
+from diffnas.pipeline.session import Session, require_counts, spent
 from diffnas.pipeline.sources.base import Source, Task
 from diffnas.recipe.recipe import Recipe
 from diffnas.runtime.console import duration, log, progress
@@ -99,7 +99,9 @@ class Trainer:
         precision, total = PRECISIONS[self.recipe.precision], len(batches)
         with progress(f"train epoch {self.epoch + 1}", total, self.recipe.log.every) as say:
             for step in range(self.step, total):
+                begun = time.monotonic()
                 batch = replace(batches[step], carry=self.carry)
+                read = time.monotonic()
                 with torch.autocast(self.session.device.type, precision, enabled=precision != torch.float32):
                     loss = loss_of(task, self.network, batch)
                 optimizer.zero_grad(set_to_none=True)
@@ -109,6 +111,7 @@ class Trainer:
                 set_learning_rate(optimizer, lr * batch.scale)
                 optimizer.step()
                 self.session.meter.add("train", loss)
+                self.session.meter.add_time(begun, read)
                 self.carry, self.step = loss.carry, step + 1
                 say(self.step, self.session.meter.text)
                 self.seconds = time.monotonic() - started
@@ -161,4 +164,4 @@ def _line(row: dict[str, Any], epochs: int, task: Task) -> str:
     parts = [f"train epoch {row['epoch'] + 1}/{epochs}"]
     parts += [task.format_metrics(name, row) for name in ("train", "valid", "test") if f"{name}_loss" in row]
     left = row["seconds"] * (epochs - row["epoch"] - 1)
-    return "  ".join([*parts, duration(row["seconds"]), f"{duration(left)} left" if left else ""]).rstrip()
+    return "  ".join([*parts, spent(row), f"{duration(left)} left" if left else ""]).rstrip()

@@ -96,14 +96,13 @@ def _streamed(data: schema.Images, side: int) -> Problems:
     if info.streamed is not None and data.stream not in (None, info.streamed):
         said = "it does not fit into memory" if info.streamed else "only imagenet and folder can be streamed"
         problems.append(("data.stream", f"must be {str(info.streamed).lower()} or null for {data.name}: {said}"))
-    streams = info.streamed if data.stream is None or info.streamed is not None else data.stream
     asked = {
         "augment": data.augment == "random-resized-crop",
         "resize": data.resize is not None,
         "weights_list": data.weights_list is not None,
         "arch_list": data.arch_list is not None,
     }
-    if not streams:
+    if not data.streamed:
         problems += [(f"data.{key}", "needs data.stream=true") for key, given in asked.items() if given]
     if (data.weights_list is None) != (data.arch_list is None):
         problems.append(("data.weights_list", "and data.arch_list need each other: name both, or neither"))
