@@ -17,6 +17,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def main() -> None:
         for name in names:
             views._jpeg = fast if "simplejpeg" in name else None
             read = torchvisions if name == "torchvision" else ours
-            found[name].append(measure(lambda read=read: read(*common)))
+            found[name].append(measure(partial(read, *common)))
             print(name, found[name][-1], flush=True)
     rates = {name: statistics.median(rate for rate, _ in pairs) for name, pairs in found.items()}
     costs = {name: statistics.median(cost for _, cost in pairs) for name, pairs in found.items()}

@@ -7,6 +7,8 @@ images of one batch and which random numbers are theirs, and returns pixels as b
 from __future__ import annotations
 
 import atexit
+import contextlib
+import itertools
 import logging
 import signal
 import time
@@ -135,7 +137,7 @@ _OPEN: weakref.WeakSet[Fetcher] = weakref.WeakSet()
 def _end_workers() -> None:
     """Lets all workers end before the interpreter does, which would send them a signal that they pass over, and wait."""
     for fetcher in list(_OPEN):
-        fetcher.decoded = None
+        fetcher.close()
 
 
 class Fetcher:
@@ -146,11 +148,13 @@ class Fetcher:
         self.steps = -(-len(index) // batch)
         self.next = 0
         self.decoded: Iterator[Decoded] | None = None
+        self.works = _Works(self._work, range(0))
         _OPEN.add(self)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor | None]:
         """uint8 [K, 3, side, side] of the images of a step that can be read, and their places [K] where some cannot."""
         if self.decoded is None or step != self.next:
+            self.close()
             self.decoded = self._started(step)
         intake, started = self.images.intake, time.perf_counter()
         decoded = _next(self.decoded)
@@ -166,9 +170,22 @@ class Fetcher:
         pixels = decoded.pixels.to(device, non_blocking=True).permute(0, 3, 1, 2)
         return pixels, decoded.kept.to(device) if decoded.broken else None
 
+    def close(self) -> None:
+        """Ends the workers: they finish what they have, and get no more; torch takes seconds to end busy ones."""
+        if self.decoded is not None:
+            self.works.ended = True
+            with contextlib.suppress(RuntimeError):
+                for _ in self.decoded:
+                    pass
+            self.decoded = None
+
+    def __del__(self) -> None:
+        self.close()
+
     def _started(self, step: int) -> Iterator[Decoded]:
         """The batches from `step` on."""
         workers = min(self.images.workers, self.steps - step)
+        self.works = _Works(self._work, range(step, self.steps))
         options: dict[str, Any] = {"prefetch_factor": AHEAD, "worker_init_fn": _begin_worker} if workers else {}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than CPUs, if asked for
@@ -177,7 +194,7 @@ class Fetcher:
             loader = DataLoader(
                 Decoder(self.images.view),
                 batch_size=None,
-                sampler=_Works(self._work, range(step, self.steps)),
+                sampler=self.works,
                 num_workers=workers,
                 collate_fn=_as_it_is,
                 pin_memory=self.images.device.type == "cuda",
@@ -197,10 +214,10 @@ class _Works:
     """The batches to decode, each made when a worker is free for it."""
 
     def __init__(self, work: Callable[[int], Work], steps: range) -> None:
-        self.work, self.steps = work, steps
+        self.work, self.steps, self.ended = work, steps, False
 
     def __iter__(self) -> Iterator[Work]:
-        return map(self.work, self.steps)
+        return (self.work(step) for step in itertools.takewhile(lambda _: not self.ended, self.steps))
 
     def __len__(self) -> int:
         return len(self.steps)

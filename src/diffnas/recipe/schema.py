@@ -139,18 +139,18 @@ class Images(Samples):
     mean: tuple[float, ...] | None = setting(None, "mean of each channel, in 0 to 1 (null: the data set's own)")
     std: tuple[float, ...] | None = setting(None, "deviation of each channel (null: the data set's own)")
 
+    @property
+    def streamed(self) -> bool:
+        """Whether images are decoded while they are needed."""
+        always = DATA[self.name].streamed
+        return bool(self.stream) if always is None else always
+
 
 @dataclass(frozen=True)
 class Tensors(Samples):
     """The tensors of a registered data set."""
 
     name: str = setting("", "data set: one that a plug-in registers")
-
-    @property
-    def streamed(self) -> bool:
-        """Whether images are decoded while they are needed."""
-        always = DATA[self.name].streamed
-        return bool(self.stream) if always is None else always
 
 
 @dataclass(frozen=True)

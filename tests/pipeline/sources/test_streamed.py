@@ -20,7 +20,7 @@ from diffnas.cli.main import main
 from diffnas.core.batch import Batch, Loss
 from diffnas.errors import DataError, Interrupted, RecipeError, UserError
 from diffnas.pipeline.sources.load import load_source
-from diffnas.tasks.images import ImageTask
+from diffnas.tasks.classification import Classification
 
 save_set = runpy.run_path(str(Path(__file__).parents[2] / "pictures.py"))["save_set"]
 
@@ -59,15 +59,15 @@ def rows(part: Any) -> list[dict[str, Any]]:
 
 def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets a signal stop the command once so many losses have been computed."""
-    plain, seen = ImageTask.loss, []
+    plain, seen = Classification.loss, []
 
-    def loss(self: ImageTask, net: Any, batch: Batch) -> Loss:
+    def loss(self: Classification, net: Any, batch: Batch) -> Loss:
         seen.append(1)
         if len(seen) == steps:
             os.kill(os.getpid(), signal.SIGTERM)
         return plain(self, net, batch)
 
-    monkeypatch.setattr(ImageTask, "loss", loss)
+    monkeypatch.setattr(Classification, "loss", loss)
 
 
 def test_a_stop_within_an_epoch_changes_no_bit_whatever_the_workers(recipe: Path, tmp_path: Path) -> None:
