@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import itertools
 import logging
 import signal
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -148,7 +147,7 @@ class Fetcher:
         self.steps = -(-len(index) // batch)
         self.next = 0
         self.decoded: Iterator[Decoded] | None = None
-        self.works = _Works(self._work, range(0))
+        self.works = self._works(range(0))
         _OPEN.add(self)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor | None]:
@@ -182,10 +181,13 @@ class Fetcher:
     def __del__(self) -> None:
         self.close()
 
+    def _works(self, steps: range) -> _Works:
+        return _Works(self.images, self.index, self.batch, self.stream, steps)
+
     def _started(self, step: int) -> Iterator[Decoded]:
         """The batches from `step` on."""
         workers = min(self.images.workers, self.steps - step)
-        self.works = _Works(self._work, range(step, self.steps))
+        self.works = self._works(range(step, self.steps))
         options: dict[str, Any] = {"prefetch_factor": AHEAD, "worker_init_fn": _begin_worker} if workers else {}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than CPUs, if asked for
@@ -203,21 +205,26 @@ class Fetcher:
             )
             return iter(loader)
 
-    def _work(self, step: int) -> Work:
-        places = self.images.places
-        part = self.index[step * self.batch : (step + 1) * self.batch]
-        random = self.stream is not None and self.images.view.area is not None
-        return Work([places[at] for at in part.tolist()], (*self.stream, step) if random and self.stream else None)
-
 
 class _Works:
-    """The batches to decode, each made when a worker is free for it."""
+    """The batches to decode, each made when a worker is free for it, until they are `ended`.
 
-    def __init__(self, work: Callable[[int], Work], steps: range) -> None:
-        self.work, self.steps, self.ended = work, steps, False
+    It must not refer to its fetcher: of a circle of references, torch cannot end the workers in order.
+    """
+
+    def __init__(
+        self, images: Streamed, index: Tensor, batch: int, stream: tuple[int, str, int] | None, steps: range
+    ) -> None:
+        random = stream is not None and images.view.area is not None
+        self.places, self.index, self.batch, self.stream = images.places, index, batch, stream if random else None
+        self.steps, self.ended = steps, False
 
     def __iter__(self) -> Iterator[Work]:
-        return (self.work(step) for step in itertools.takewhile(lambda _: not self.ended, self.steps))
+        for step in self.steps:
+            if self.ended:
+                return
+            part = self.index[step * self.batch : (step + 1) * self.batch].tolist()
+            yield Work([self.places[at] for at in part], None if self.stream is None else (*self.stream, step))
 
     def __len__(self) -> int:
         return len(self.steps)
