@@ -23,13 +23,13 @@ ENGLISH = set(
     re.findall(
         r"\w+",
         """
-    about adaptive added advance aggregate allowed among anew at begins best blank boundary build candidate
+    about adaptive added advance aggregate allowed among anew area at begins best blank boundary broken build candidate
     check compare compile constant convert correct count decide decided delta dense depth detach dict differencing doctor
     double draw each early end evaluate every exact excluded factor falling favoured finalist first fixed
     fit format fresh from grows growth halving head history image in input interval into joint keep kept largest last late
     lead leaves limit list live load log lookup main map max mean min multiplier name nasbench needs next of on only
-    origin output path patience per pool predict random rate read reason reduce reading restart round sampled
-    sampling scale schema selecting set show section source stop strongest sum
+    origin output path patience per pool predict random rate read reason reduce reading resize restart round sampled
+    sampling scale schema selecting set show shrink section source stop strongest subset sum
     target tensors test text to total train training translate
     uses usual valid validate values when width without
     """,

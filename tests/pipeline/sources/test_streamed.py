@@ -184,6 +184,11 @@ def test_subset_at_the_command_line(recipe: Path, tmp_path: Path, capsys: pytest
     assert main(["data", "subset", str(tmp_path / "gone")]) == 2 and "no such folder" in capsys.readouterr().err
 
 
+def size_of(file: Path) -> tuple[int, int]:
+    with Image.open(file) as image:
+        return image.size
+
+
 def test_shrink_at_the_command_line(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, out = recipe.parent / "set", tmp_path / "small"
     assert main(["data", "shrink", str(root), str(out), "--side", "16", "--json", "-q"]) == 2
@@ -191,10 +196,10 @@ def test_shrink_at_the_command_line(recipe: Path, tmp_path: Path, capsys: pytest
     facts = json.loads(said.out)
     assert facts["written"] + facts["copied"] == 37 and facts["broken"] == 2 and facts["written"] > 5
     assert "train_3.JPEG: is not a readable image" in said.err and "2 images could not be read" in said.err
-    sizes = [Image.open(file).size for file in out.glob("*/*/*.JPEG")]
+    sizes = [size_of(file) for file in out.glob("*/*/*.JPEG")]
     assert len(sizes) == 37 and max(min(size) for size in sizes) == 16
-    large = Image.open(root / "train" / "n00000000" / "train_2.JPEG").size
-    small = Image.open(out / "train" / "n00000000" / "train_2.JPEG").size
+    large = size_of(root / "train" / "n00000000" / "train_2.JPEG")
+    small = size_of(out / "train" / "n00000000" / "train_2.JPEG")
     assert small[0] / small[1] == pytest.approx(large[0] / large[1], rel=0.1)
     before = {file: file.stat().st_mtime_ns for file in out.glob("*/*/*")}
     again = diffnas.data_shrink(root, out, 16)
