@@ -190,6 +190,29 @@ def _paths(runs: Run | str | Path | Sequence[Run | str | Path]) -> list[str | Pa
     return [run.path if isinstance(run, Run) else run for run in several]
 
 
+def data_subset(
+    path: str | Path, out: str | Path, weights: float = 0.1, arch: float = 0.025, seed: int = 0
+) -> dict[str, Any]:
+    """Lists a part of a large training set for a search: `diffnas data subset`; no image is copied.
+
+    Writes `weights.txt` and `arch.txt` into the folder `out`, for `data.weights_list` and `data.arch_list` of a recipe: such
+    shares of every class, at least one image, none in both.  Returns their files and numbers of images.
+    """
+    from diffnas.pipeline.subset import write_lists
+
+    return write_lists(path, out, weights, arch, seed)
+
+
+def data_shrink(path: str | Path, out: str | Path, side: int = 256, quality: int = 90) -> dict[str, Any]:
+    """Stores an image data set once at a smaller size in the folder `out`: `diffnas data shrink`.
+
+    Returns how many images were written, copied, there already, and broken, which are left out with a warning.
+    """
+    from diffnas.pipeline.shrink import shrink_images
+
+    return shrink_images(path, out, side, quality)
+
+
 def doctor() -> dict[str, Any]:
     """Checks the installation and the devices in a few seconds: `diffnas doctor`.
 

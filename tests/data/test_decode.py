@@ -275,7 +275,7 @@ def test_a_huge_image_and_too_many_images(tmp_path: Path, monkeypatch: pytest.Mo
         read_image(tmp_path / "one.png", 16)
     monkeypatch.setattr(np, "empty", full)
     with pytest.raises(
-        DataError, match="2 images of 1024 x 1024 need 0.0 GiB of memory; lower data.side, data.train_limit"
+        DataError, match="2 images of 1024 x 1024 need 0.0 GiB of memory; set data.stream=true, or lower data.side"
     ):
         read_images([tmp_path / "one.png"] * 2, 1024, Scale())
 

@@ -53,13 +53,14 @@ def test_the_list_of_data_sets_does_not_import_torch() -> None:
 
 
 def test_every_data_set_has_a_source_and_says_what_it_is() -> None:
-    assert list(DATA) == list(SOURCES) == ["cifar10", "cifar100", "digits", "folder", "imagenet16-120", "svhn"]
+    names = ["cifar10", "cifar100", "digits", "folder", "imagenet", "imagenet16-120", "svhn"]
+    assert list(DATA) == list(SOURCES) == names
     for info in DATA.values():
         assert "\n" not in info.about
         assert info.mean is None or len(info.mean) == info.channels
         assert (info.mean is None) == (info.std is None)
     assert not DATA["digits"].flip
-    assert [info.crop for info in DATA.values()] == [4, 4, 1, 0, 2, 4]
+    assert [info.crop for info in DATA.values()] == [4, 4, 1, 0, 0, 2, 4]
 
 
 def test_the_list_shows_every_data_set() -> None:
@@ -161,7 +162,7 @@ def test_other_mistakes_of_a_source_are_one_line(given: Given) -> None:
 def test_an_unknown_name_gets_a_hint() -> None:
     assert refusal("cifr10") == ("data set cifr10 is unknown; did you mean cifar10?",)
     assert refusal("mnist") == (
-        "data set mnist is unknown; known: cifar10, cifar100, digits, folder, imagenet16-120, svhn",
+        "data set mnist is unknown; known: cifar10, cifar100, digits, folder, imagenet, imagenet16-120, svhn",
     )
 
 

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from scipy.io import loadmat, savemat
 
-from diffnas.data import DATA, svhn
+from diffnas.data import DATA, matlab, svhn
 from diffnas.data.images import load_images
 from diffnas.errors import DataError
 
@@ -183,7 +183,7 @@ def test_what_is_no_whole_matlab_file(tmp_path: Path) -> None:
 def test_a_variable_that_unpacks_to_more_than_any_original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = zlib.compress(bytes(2_000_000))
     bomb = bytes(124) + b"\x00\x01IM" + (15).to_bytes(4, "little") + len(packed).to_bytes(4, "little") + packed
-    monkeypatch.setattr(svhn, "MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(matlab, "MAX_BYTES", 1_000_000)
     assert "larger than any original" in refusal(write(tmp_path, bomb))
 
 

@@ -150,7 +150,7 @@ def test_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         tables = {split: pyarrow.table({TEXTS[name].column: rows}) for split, rows in lines.items()}
         return {split: SimpleNamespace(data=SimpleNamespace(table=table)) for split, table in tables.items()}
 
-    monkeypatch.setattr(cifar._import_datasets(), "load_dataset", load_dataset)
+    monkeypatch.setattr(cifar.import_datasets(), "load_dataset", load_dataset)
     corpus = read_corpus(name)
     assert words(corpus, "train") == ["a", "b", "<eos>", "<eos>", "b", "<eos>"]
     assert words(corpus, "test") == ["a", "<eos>", "<eos>"]
@@ -161,7 +161,7 @@ def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*names: str, **options: str) -> None:
         raise ConnectionError("no route")
 
-    monkeypatch.setattr(cifar._import_datasets(), "load_dataset", unreachable)
+    monkeypatch.setattr(cifar.import_datasets(), "load_dataset", unreachable)
     text = refusal("wikitext-2", None)
     assert text.startswith("data.path: wikitext-2 is not at hand and cannot be fetched (no route)")
     monkeypatch.setitem(sys.modules, "datasets", None)

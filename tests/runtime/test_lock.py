@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,3 +72,26 @@ def test_what_fails_for_that_reason_says_so_and_nothing_else_does(tmp_path: Path
         moved(folder)
         (folder / "file").write_text("")
     assert not folder.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_worker_does_not_hold_the_folder_longer_than_its_process(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    begun, begin = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+        with only_one(tmp_path):
+            child = os.fork()
+            if child == 0:
+                os.close(writing)
+                os.write(begin, b"1")
+                os.read(reading, 1)  # until the test is over
+                os._exit(0)
+            os.read(begun, 1)
+            with pytest.raises(RunError, match="another process"), only_one(tmp_path):
+                pass
+        with only_one(tmp_path):
+            pass
+    os.close(writing)
+    os.waitpid(child, 0)
+    os.close(reading)

@@ -46,6 +46,7 @@ EXTRA = {
     "pyarrow": "parquet files of images and of `diffnas lookup` (comes with datasets)",
     "starlette": "`diffnas board`",
     "uvicorn": "`diffnas board`",
+    "simplejpeg": "JPEGs decoded while they are needed, in two thirds of the time",
     "numba": "searches of the DARTS space on a CPU in half the time",
 }
 """What can be done with packages that are not needed."""

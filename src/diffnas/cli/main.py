@@ -520,7 +520,9 @@ def _list_best(count: int, data: str, by: str, table: Path | None, as_json: bool
     _print(*(_json_lines(best_as_json(ranked, source)) if as_json else describe_best(ranked, source)))
 
 
-data_app = typer.Typer(help="Prepare published data.", no_args_is_help=True, rich_markup_mode="rich")
+data_app = typer.Typer(
+    help="Prepare data: lists of a part, smaller images, tables.", no_args_is_help=True, rich_markup_mode="rich"
+)
 app.add_typer(data_app, name="data")
 
 
@@ -553,6 +555,56 @@ class Goal(StrEnum):
     text = "text"
     folder = "folder"
     nasbench201 = "nasbench201"
+
+
+@data_app.command()
+def subset(
+    path: Annotated[Path, typer.Argument(help="A large image data set, as data.path of the data set imagenet.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder for weights.txt and arch.txt.")] = Path("."),
+    weights: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of each class that trains weights (PC-DARTS, DrNAS: 0.1).")
+    ] = 0.1,
+    arch: Annotated[float, typer.Option(metavar="SHARE", help="Share that trains the architecture (0.025).")] = 0.025,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the choice.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+) -> None:
+    """List a part of a large training set, class by class, for a search; no image is copied.
+
+    A recipe names the lists as data.weights_list and data.arch_list. The same seed gives the same lists everywhere.
+
+    [bold]diffnas data subset imagenet --out lists[/bold]  10 % and 2.5 % of every class
+    """
+    from diffnas.pipeline.subset import described, write_lists
+    from diffnas.runtime.console import start_console
+
+    start_console()
+    facts = write_lists(path, out, weights, arch, seed)
+    _print(*(_json_lines(facts) if as_json else described(facts)), kept=str(out))
+
+
+@data_app.command()
+def shrink(
+    path: Annotated[Path, typer.Argument(help="An image data set, as data.path of the data set imagenet.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write: train/CLASS and val/CLASS.")],
+    side: Annotated[int, typer.Option(metavar="PIXELS", help="What the shorter side of larger images becomes.")] = 256,
+    quality: Annotated[int, typer.Option(metavar="N", help="Quality of the JPEGs, 1 to 100.")] = 90,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Store a folder of images once at a smaller size, so that every epoch decodes less.
+
+    A command that was stopped goes on where it was. A broken image is named and left out; the exit code is then 2.
+
+    [bold]diffnas data shrink imagenet imagenet-256[/bold]
+    """
+    from diffnas.pipeline.shrink import described, shrink_images
+    from diffnas.runtime.console import start_console
+
+    start_console(quiet)
+    facts = shrink_images(path, out, side, quality)
+    _print(*(_json_lines(facts) if as_json else described(facts)), kept=str(out))
+    if facts["broken"]:
+        raise UserError(f"{facts['broken']:,} images could not be read and were left out of {out}")
 
 
 class Listing(StrEnum):

@@ -10,10 +10,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+Augmentation = Literal["pad-crop", "random-resized-crop"]
+"""Training crops: of the zero-padded image (CIFAR), or of a random share of it, resized (ImageNet)."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,9 @@ class DataInfo:
     """The facts about a data set that are known before it is read; `None` means that the files decide.
 
     `mean` and `std` are per channel of pixels scaled to [0, 1] (`None`: computed from the training images); `flip` and
-    `crop` (zero padding in pixels) are the usual training augmentation; `hub` is the name on the Hugging Face hub.
+    `crop` (zero padding in pixels) are the usual training augmentation; `hub` is the name on the Hugging Face hub.  With
+    `streamed` the images are decoded while they are needed: always, or (None) where a recipe asks for it.  Where the files
+    decide about the side, images become `usual_side` unless the recipe says otherwise.
     """
 
     about: str
@@ -34,6 +40,20 @@ class DataInfo:
     crop: int
     hub: str | None
     read: Callable[[str, Path | None, int | None], Listed] | None = None  # of a plug-in's data set
+    streamed: bool | None = False
+    usual_side: int = 32
+    augment: Augmentation = "pad-crop"
+
+
+class Row(NamedTuple):
+    """An encoded image in a table: its file, and the row there."""
+
+    file: str
+    row: int
+
+
+Place = str | Row
+"""Where an encoded image is: its file, or a row of a table."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +61,13 @@ class Split:
     """A split as its source lists it: labels [M] int64 and class names now, pixels when they are asked for.
 
     `read(n)` decodes the first n images to uint8 [n, C, H, W]; what a limit leaves out is never decoded.  Where each image
-    is a file of its own, `files` has them in order and `read` is not needed.
+    is encoded on its own, `places` has them in order, and for files `read` is not needed.
     """
 
     labels: Tensor
     names: tuple[str, ...]
     read: Callable[[int], Tensor] | None = None
-    files: Sequence[Path] = ()
+    places: Sequence[Place] = ()
 
 
 @dataclass(frozen=True)
@@ -112,6 +132,22 @@ DATA: dict[str, DataInfo] = {
         flip=True,
         crop=0,
         hub=None,
+        streamed=None,
+    ),
+    "imagenet": DataInfo(
+        about="1,281,167 + 50,000 colour images in 1,000 classes, or a part of them, read while they are needed: folders,"
+        " parquet or arrow files, or the hub",
+        classes=None,
+        channels=3,
+        side=None,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        flip=True,
+        crop=0,
+        hub="ILSVRC/imagenet-1k",
+        streamed=True,
+        usual_side=224,
+        augment="random-resized-crop",
     ),
     "imagenet16-120": DataInfo(
         about="157,700 colour images of 16 x 16 in 120 classes, NAS-Bench-201's: the published batches of ImageNet16",

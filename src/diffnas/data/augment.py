@@ -6,43 +6,54 @@ device, and the same when a run is resumed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from diffnas.core.constants import constant
+from diffnas.data.colours import Colours, draw_colours, recoloured
 from diffnas.errors import DataError
 
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers of M images, each tensor [M]: crop offsets, whether to flip, the centre of the cutout."""
+    """The random numbers of M images, each tensor [M]: crop offsets, whether to flip, the centre of the cutout.
+
+    `colours` are the changes of colour, where there are any.
+    """
 
     top: Tensor
     left: Tensor
     flip: Tensor
     cut_y: Tensor
     cut_x: Tensor
+    colours: Colours | None = None
 
     def __len__(self) -> int:
         return len(self.top)
 
-    def __getitem__(self, part: slice) -> Draws:
-        """The draws of a range of images, without a copy."""
-        return Draws(self.top[part], self.left[part], self.flip[part], self.cut_y[part], self.cut_x[part])
+    def __getitem__(self, part: slice | Tensor) -> Draws:
+        """The draws of a range of images, without a copy, or of those at some places [K] int64."""
+        colours = None if self.colours is None else self.colours[part]
+        return Draws(
+            self.top[part], self.left[part], self.flip[part], self.cut_y[part], self.cut_x[part], colours=colours
+        )
 
     def to(self, device: torch.device | str) -> Draws:
         """Returns the same draws on `device`."""
-        parts = (self.top, self.left, self.flip, self.cut_y, self.cut_x)
-        return Draws(*(part.to(device) for part in parts))
+        top, left, flip, cut_y, cut_x = (
+            each.to(device) for each in (self.top, self.left, self.flip, self.cut_y, self.cut_x)
+        )
+        return Draws(top, left, flip, cut_y, cut_x, None if self.colours is None else self.colours.to(device))
 
 
 @dataclass(frozen=True)
 class Augment:
     """Zero-pad by `crop` and crop back, flip with probability 1/2, normalise, cut out a square of side `cutout`.
 
-    The order is that of DARTS: the padding is black before the normalisation, the cutout is zero after it.
+    The order is that of DARTS: the padding is black before the normalisation, the cutout is zero after it.  `jitter` bounds
+    changes of brightness, contrast, saturation and hue, which come before the normalisation.
     """
 
     crop: int
@@ -50,6 +61,7 @@ class Augment:
     cutout: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    jitter: tuple[float, float, float, float] | None = None
 
     def __post_init__(self) -> None:
         pixels = {"crop": self.crop, "cutout": self.cutout}
@@ -58,6 +70,11 @@ class Augment:
             lines.append(f"data.mean {self.mean}, data.std {self.std}: need one value a channel, each std above 0")
         if lines:
             raise DataError(*lines)
+
+    @property
+    def random(self) -> bool:
+        """Whether anything is drawn at random."""
+        return bool(self.crop or self.flip or self.cutout or self.jitter)
 
     def draw(self, count: int, side: int, generator: torch.Generator) -> Draws:
         """Random numbers for `count` images of `side` x `side`, on the CPU.
@@ -69,7 +86,10 @@ class Augment:
             return torch.randint(0, high, (count,), generator=generator)
 
         shifts = 2 * self.crop + 1
-        return Draws(uniform(shifts), uniform(shifts), uniform(2).bool(), uniform(side), uniform(side))
+        draws = Draws(uniform(shifts), uniform(shifts), uniform(2).bool(), uniform(side), uniform(side))
+        if self.jitter is None:
+            return draws
+        return replace(draws, colours=draw_colours(count, self.jitter, generator))
 
     def apply(self, pixels: Tensor, draws: Draws | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
         """uint8 [N, C, H, W] -> `dtype` [N, C, H, W] in channels_last memory; without draws only normalised.
@@ -81,7 +101,10 @@ class Augment:
         x_NHWC = self._moved(pixels, draws) if draws is not None and moved else pixels.permute(0, 2, 3, 1)
         exact = torch.promote_types(dtype, torch.float32)  # half precision only rounds the finished value
         mean, std = (constant(tuple(values), exact, pixels.device) for values in (self.mean, self.std))
-        x_NHWC = x_NHWC.to(exact, memory_format=torch.contiguous_format).div_(255).sub_(mean).div_(std)
+        x_NHWC = x_NHWC.to(exact, memory_format=torch.contiguous_format).div_(255)
+        if draws is not None and draws.colours is not None:
+            x_NHWC = recoloured(x_NHWC, draws.colours)
+        x_NHWC = x_NHWC.sub_(mean).div_(std)
         if draws is not None and self.cutout:
             x_NHWC.masked_fill_(self._cut(draws, pixels.shape[2], pixels.shape[3]), 0.0)
         return x_NHWC.to(dtype).permute(0, 3, 1, 2)

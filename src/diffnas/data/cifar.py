@@ -166,7 +166,8 @@ def _joined(parts: Sequence[np.ndarray], count: int) -> Tensor:
     return torch.from_numpy(np.concatenate(parts)[:count]).view(count, 3, SIDE, SIDE).clone()
 
 
-def _import_datasets() -> Any:
+def import_datasets() -> Any:
+    """Returns the hub's library; raises `DataError` where it is not installed."""
     try:
         import datasets
     except (ImportError, RuntimeError) as error:  # RuntimeError: a torch extension that does not fit
@@ -175,9 +176,9 @@ def _import_datasets() -> Any:
 
 
 def _read_hub(name: str) -> tuple[Split, Split]:
-    datasets, hub = _import_datasets(), DATA[name].hub
+    datasets, hub = import_datasets(), DATA[name].hub
     try:
-        with _quiet(datasets):
+        with quietly(datasets):
             splits = datasets.load_dataset(hub)
             tables = [(f"{hub} {split}", splits[split].data.table) for split in ("train", "test")]
     except (OSError, ValueError, RuntimeError, KeyError) as error:
@@ -190,7 +191,7 @@ def _read_hub(name: str) -> tuple[Split, Split]:
 
 
 @contextmanager
-def _quiet(datasets: Any) -> Iterator[None]:
+def quietly(datasets: Any) -> Iterator[None]:
     """Disables the library's progress bars unless the output is a terminal."""
     silence = not sys.stderr.isatty() and not datasets.utils.are_progress_bars_disabled()
     if silence:

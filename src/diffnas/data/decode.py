@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -19,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffnas.data.pixels import IMAGE_ERRORS, NotShownError, deep_values, orientation, rgb_image, squared
+from diffnas.data.pixels import IMAGE_ERRORS, Deep, NotShownError, deep_values, orientation, rgb_image, squared
 from diffnas.errors import DataError
 
 FLOAT_RANGES = (1.0, 255.0, 65535.0)
@@ -48,6 +49,10 @@ class Scale:
                 scale = replace(scale, **{kind: limits})
         return scale
 
+    def of_values(self, deep: Deep) -> Scale:
+        """Returns this scale, completed from the values of one file."""
+        return self.holding([Range.of(deep)])
+
 
 class Range(NamedTuple):
     """The least and the largest value of a file of more than 8 bits; `kind` is `integers` or `floats`."""
@@ -55,6 +60,11 @@ class Range(NamedTuple):
     kind: str
     low: float
     high: float
+
+    @classmethod
+    def of(cls, deep: Deep) -> Range:
+        """Returns the range of the values of a file."""
+        return cls(deep.kind, float(deep.values.min()), float(deep.values.max()))
 
 
 def _integer_scale(low: float, high: float) -> tuple[float, float]:
@@ -75,12 +85,16 @@ def read_image(file: str | Path | BinaryIO, side: int, scale: Scale | None = Non
     """
     if isinstance(file, str | Path) and not os.path.isfile(file):  # opening a pipe would wait for ever
         raise DataError(f"{file}: is not there, or is no regular file")
-    named, scale = str(file) if name is None else name, scale or Scale()
-    pixels, beyond = _read(file, named, side, scale)
+    return torch.from_numpy(read_square(file, str(file) if name is None else name, side, scale or Scale()).copy())
+
+
+def read_square(file: str | Path | BinaryIO, name: str, side: int, scale: Scale) -> np.ndarray:
+    """Returns the pixels of `read_image`, uint8 [3, side, side], of a file that is there."""
+    pixels, beyond = _read(file, name, side, scale)
     if pixels is None and beyond is not None:
-        pixels, _ = _read(file, named, side, scale.holding([beyond]))
+        pixels, _ = _read(file, name, side, scale.holding([beyond]))
     assert pixels is not None
-    return torch.from_numpy(pixels.copy())
+    return pixels
 
 
 def read_images(files: Sequence[Path], side: int, scale: Scale) -> tuple[Tensor, Scale, int]:
@@ -92,7 +106,9 @@ def read_images(files: Sequence[Path], side: int, scale: Scale) -> tuple[Tensor,
         pixels = np.empty((len(files), 3, side, side), np.uint8)
     except MemoryError:
         size = f"{len(files):,} images of {side} x {side} need {len(files) * 3 * side**2 / 2**30:.1f} GiB"
-        raise DataError(f"{size} of memory; lower data.side, data.train_limit or data.test_limit") from None
+        raise DataError(
+            f"{size} of memory; set data.stream=true, or lower data.side, data.train_limit or data.test_limit"
+        ) from None
     ranges = _read_into(pixels, files, range(len(files)), side, scale)
     whole = scale.holding(ranges.values())
     if whole != scale:  # which files need it is known now
@@ -141,9 +157,15 @@ def _read(file: str | Path | BinaryIO, name: str, side: int, scale: Scale) -> tu
 
     Raises `DataError` naming the file.
     """
+    with named_errors(name), Image.open(file) as image:
+        return _pixels(image, file, side, scale)
+
+
+@contextmanager
+def named_errors(name: str) -> Iterator[None]:
+    """Raises `DataError` naming an image in place of whatever its file leads to in a block."""
     try:
-        with Image.open(file) as image:
-            return _pixels(image, file, side, scale)
+        yield
     except MemoryError:
         raise DataError(f"{name}: there is not enough memory to decode it; make the image smaller") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -164,7 +186,7 @@ def _pixels(
         image.load()  # after which the orientation is what is left to do
         square = squared(rgb_image(image), side, orientation(image))
         return np.asarray(square).transpose(2, 0, 1), None
-    extent = Range(deep.kind, float(deep.values.min()), float(deep.values.max()))
+    extent = Range.of(deep)
     limits = getattr(scale, deep.kind)
     if limits is None:
         return None, extent

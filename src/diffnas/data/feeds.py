@@ -12,7 +12,8 @@ from torch import Tensor
 from diffnas.core.batch import Batch
 from diffnas.core.seeds import generator
 from diffnas.data.augment import Augment, Draws
-from diffnas.data.images import Images
+from diffnas.data.images import Fetch, Images
+from diffnas.data.stream import Streamed
 from diffnas.errors import DataError
 
 Order = Literal["shuffle", "fresh", "cycle", "sequential"]
@@ -20,32 +21,35 @@ Order = Literal["shuffle", "fresh", "cycle", "sequential"]
 
 @dataclass(frozen=True)
 class EpochFeed:
-    """The batches of one epoch of M samples: `index` [M] and `labels` [M] in order, with their draws, on the device."""
+    """The batches of one epoch of M samples: what fetches them, `labels` [M] in order and their draws, on the device."""
 
-    pixels: Tensor
-    index: Tensor
+    fetch: Fetch
     labels: Tensor
     draws: Draws | None
     augment: Augment
     batch: int
 
     def __len__(self) -> int:
-        return -(-len(self.index) // self.batch)
+        return -(-len(self.labels) // self.batch)
 
     def __getitem__(self, step: int) -> Batch:
         """The batch of `step`: inputs [N, C, H, W] float32 channels_last, targets [N]; `IndexError` beyond the epoch.
 
-        Nothing here waits for the device, and nothing is a Python loop over images.
+        Nothing here waits for the device, and nothing is a Python loop over images.  Streamed images that cannot be read
+        are left out.
         """
         if not 0 <= step < len(self):
             raise IndexError(f"step {step} of an epoch of {len(self)} steps")
         part = slice(step * self.batch, (step + 1) * self.batch)
-        draws = None if self.draws is None else self.draws[part]
-        pixels = self.pixels.index_select(0, self.index[part])
-        return Batch(self.augment.apply(pixels, draws), self.labels[part])
+        draws, labels = None if self.draws is None else self.draws[part], self.labels[part]
+        pixels, kept = self.fetch(step)
+        if kept is not None:
+            draws, labels = None if draws is None else draws[kept], labels[kept]
+        return Batch(self.augment.apply(pixels, draws), labels)
 
     def __iter__(self) -> Iterator[Batch]:
-        return (self[step] for step in range(len(self)))
+        batches = (self[step] for step in range(len(self)))
+        return (batch for batch in batches if len(batch.targets))  # of some none could be read
 
 
 class Sampler:
@@ -122,7 +126,7 @@ class Feed(Sampler):
 
     def __init__(
         self,
-        images: Images,
+        images: Images | Streamed,
         indices: Tensor | None,
         batch: int,
         augment: Augment,
@@ -137,12 +141,13 @@ class Feed(Sampler):
 
     def epoch(self, epoch: int) -> EpochFeed:
         """The batches of `epoch`: all its random numbers are drawn here and moved to the device once."""
-        device, side = self.images.pixels.device, self.images.pixels.shape[-1]
+        device, side = self.images.device, self.images.shape[-1]
         index = self.indices[self._positions(epoch)].to(device)
-        draws = None
+        draws, views = None, None
         if self.order != "sequential":
             # a stream of its own, so that the order of the samples does not decide their crops
             stream = generator(self.seed, f"{self.name}.augment", epoch)
-            draws = self.augment.draw(len(index), side, stream).to(device)
+            draws = self.augment.draw(len(index), side, stream).to(device) if self.augment.random else None
+            views = (self.seed, f"{self.name}.view", epoch)
         labels = self.images.labels.index_select(0, index)
-        return EpochFeed(self.images.pixels, index, labels, draws, self.augment, self.batch)
+        return EpochFeed(self.images.fetcher(index, self.batch, views), labels, draws, self.augment, self.batch)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffnas.core.seeds import generator
 from diffnas.data import Listed, Split, few
+from diffnas.data.files import Files, Joined, Picked
 from diffnas.data.layout import Classes, Layout, find_layout, mistakes
 from diffnas.errors import DataError
 
@@ -26,12 +27,12 @@ def read(name: str, path: Path | None = None, side: int | None = None) -> Listed
     them holds all classes evenly.  Raises `DataError`, a line per mistake: no path, no class folders, names of splits in
     the place of classes, classes that are empty or in one split only.
     """
-    return _listed(_layout(path, side, test_only=False))
+    return listed_of(_layout(path, side, test_only=False))
 
 
 def read_test(name: str, path: Path | None = None, side: int | None = None) -> Listed:
     """Reads the test images of a folder, or all of its images if it has class folders alone."""
-    return _listed(_layout(path, side, test_only=True))
+    return listed_of(_layout(path, side, test_only=True))
 
 
 def spread(labels: Tensor, stream: torch.Generator) -> Tensor:
@@ -76,19 +77,20 @@ def _hold_out(path: Path, classes: Classes) -> dict[str, Classes]:
     for name, files in classes.items():
         order = torch.randperm(len(files), generator=generator(0, f"data.folder.test/{name}")).tolist()
         held = set(order[: max(1, round(len(files) / HELD_OUT))])
-        test[name] = [file for place, file in enumerate(files) if place in held]
-        train[name] = [file for place, file in enumerate(files) if place not in held]
+        test[name] = Files(file for place, file in enumerate(files) if place in held)
+        train[name] = Files(file for place, file in enumerate(files) if place not in held)
     return {"train": train, "test": test}
 
 
-def _listed(layout: Layout) -> Listed:
+def listed_of(layout: Layout) -> Listed:
+    """The splits of a layout, mixed."""
     splits = {role: _split(classes, role) for role, classes in layout.parts.items()}
     return Listed(splits.get("train"), splits["test"], splits.get("valid"), layout.folders, layout.aside)
 
 
 def _split(classes: Classes, role: str) -> Split:
-    names = tuple(classes)
-    files = [file for name in names for file in classes[name]]
-    labels = torch.tensor([label for label, name in enumerate(names) for _ in classes[name]])
+    """The split of images by class, mixed."""
+    names, counts = tuple(classes), [len(files) for files in classes.values()]
+    labels = torch.arange(len(names)).repeat_interleave(torch.tensor(counts))
     order = spread(labels, generator(0, f"data.folder.{role}"))
-    return Split(labels[order], names, files=[files[place] for place in order.tolist()])
+    return Split(labels[order], names, places=Picked(Joined(classes.values()), order.numpy()))

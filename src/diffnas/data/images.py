@@ -13,7 +13,10 @@ from torch import Tensor
 
 from diffnas.data import DATA, Listed, Split, cifar, digits, few, folder, imagenet16, svhn
 from diffnas.data.decode import Scale, read_images
+from diffnas.data.imagenet import read_imagenet, read_imagenet_test
 from diffnas.data.oddities import oddities
+from diffnas.data.stream import Streamed
+from diffnas.data.views import name_of
 from diffnas.errors import DataError
 
 Source = Callable[[str, Path | None, int | None], tuple[Split, Split] | Listed]
@@ -24,9 +27,16 @@ SOURCES: dict[str, Source] = {
     "cifar100": cifar.read,
     "digits": digits.read,
     "folder": folder.read,
+    "imagenet": read_imagenet,
     "imagenet16-120": imagenet16.read,
     "svhn": svhn.read,
 }
+TESTS: dict[str, Source] = {"folder": folder.read_test, "imagenet": read_imagenet_test}
+"""Where there need not be training images."""
+
+
+Fetch = Callable[[int], tuple[Tensor, Tensor | None]]
+"""Step -> uint8 [K, C, H, W], and the places [K] in the batch of the images that could be read, None for all."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,22 @@ class Images:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the images."""
+        channels, height, width = self.pixels.shape[1:]
+        return channels, height, width
+
+    @property
+    def device(self) -> torch.device:
+        """The device that holds the images."""
+        return self.pixels.device
+
+    def fetcher(self, index: Tensor, batch: int, stream: tuple[int, str, int] | None) -> Fetch:
+        """What fetches the batches of images at `index` [M], by step; nothing here is random."""
+        pixels = self.pixels
+        return lambda step: (pixels.index_select(0, index[step * batch : (step + 1) * batch]), None)
+
     def subset(self, indices: Tensor) -> Images:
         """The images at `indices` [K] int64, in their order."""
         at = indices.to(self.pixels.device)
@@ -70,11 +96,11 @@ class ImageData:
     """
 
     name: str
-    train: Images
-    test: Images
+    train: Images | Streamed
+    test: Images | Streamed
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    valid: Images | None = None
+    valid: Images | Streamed | None = None
     scale: Scale = Scale()
     files: Sequence[Path] = ()
     folders: Mapping[str, str] = field(default_factory=dict)
@@ -89,12 +115,12 @@ class ImageData:
     @property
     def channels(self) -> int:
         """1 for grey, 3 for colour."""
-        return self.train.pixels.shape[1]
+        return self.train.shape[0]
 
     @property
     def side(self) -> int:
         """Height and width of the images."""
-        return self.train.pixels.shape[2]
+        return self.train.shape[1]
 
 
 def load_images(
@@ -118,13 +144,8 @@ def load_images(
     whole.  Raises `DataError`, a line per mistake: an unknown name, what the source of the data set refuses, a limit that
     cannot be met, a class that a split lacks, a mean or std that does not fit.
     """
-    listed = _list(name, path, side, whole)
-    listed = replace(listed, train=None, valid=None) if test_only else listed
-    limits = {"train": train_limit, "valid": test_limit, "test": test_limit}
-    lines = [] if listed.train is None else _limit_lines("train", listed.train, train_limit)
-    lines += _limit_lines("test", listed.test, test_limit)
-    if lines:
-        raise DataError(*lines)
+    listed = list_splits(name, path, side, whole, test_only)
+    limits = limits_of(listed, train_limit, test_limit)
     images: dict[str, Images] = {}
     used, warnings = scale or Scale(), []
     for role, limit in limits.items():  # train first: its scale is that of all
@@ -142,38 +163,52 @@ def load_images(
         name,
         train,
         test,
-        *_stats(name, train.pixels, mean, std),
+        *stats(name, train.pixels, mean, std),
         valid=images.get("valid"),
         scale=used,
-        files=listed.test.files[: len(test)],
+        files=[Path(name_of(place)) for place in listed.test.places[: len(test)]],
         folders=listed.folders,
         aside=listed.aside,
         warnings=tuple(warnings),
     )
 
 
-def _list(name: str, path: str | Path | None, side: int | None, whole: bool) -> Listed:
-    """The splits of a data set, in which the classes are the same; raises `DataError` for an unknown name."""
+def limits_of(listed: Listed, train_limit: int | None, test_limit: int | None) -> dict[str, int | None]:
+    """The limit of each split; raises `DataError`, a line per mistake, where one cannot be met or a class is lacking."""
+    lines = [] if listed.train is None else _limit_lines("train", listed.train, train_limit)
+    lines += _limit_lines("test", listed.test, test_limit)
+    if lines:
+        raise DataError(*lines)
+    return {"train": train_limit, "valid": test_limit, "test": test_limit}
+
+
+def list_splits(
+    name: str, path: str | Path | None, side: int | None = None, whole: bool = False, test_only: bool = False
+) -> Listed:
+    """The splits of a data set, in which the classes are the same; with `test_only` the test alone.
+
+    Raises `DataError` for an unknown name.
+    """
     own = DATA[name].read if name in DATA else None
     if own is None and name not in SOURCES:
         close = get_close_matches(name, SOURCES, 1)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(SOURCES)}"
         raise DataError(f"data set {name} is unknown; {hint}")
-    source = own or (folder.read_test if whole and name == "folder" else SOURCES[name])
+    source = own or (TESTS[name] if name in TESTS and (whole or test_only and name == "imagenet") else SOURCES[name])
     read = source(name, None if path is None else Path(path).expanduser(), side)
     listed = read if isinstance(read, Listed) else Listed(*read)
     if listed.train is not None and listed.train.names != listed.test.names:
         raise DataError(f"data set {name}: {_different(listed.train.names, listed.test.names)}")
-    return listed
+    return replace(listed, train=None, valid=None) if test_only else listed
 
 
 def read_names(name: str, path: str | Path | None = None, side: int | None = None) -> tuple[str, ...]:
     """The classes of the data set `name`; no image is decoded.  Raises `DataError` as `load_images`."""
-    return _list(name, path, side, whole=False).test.names
+    return list_splits(name, path, side).test.names
 
 
 def split_train(
-    images: Images, fraction: float, batch: int | None = None, weights_first: bool = True
+    images: Images | Streamed, fraction: float, batch: int | None = None, weights_first: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Indices int64 of the images that train the weights, round(fraction * M) from the start, and of the rest.
 
@@ -194,7 +229,7 @@ def split_train(
     return parts["weights"], parts["architecture"]
 
 
-def _part_lines(images: Images, fraction: float, batch: int | None, what: str, part: Tensor) -> list[str]:
+def _part_lines(images: Images | Streamed, fraction: float, batch: int | None, what: str, part: Tensor) -> list[str]:
     """Checks one part of a split; yields at most one line."""
     if not len(part):
         return [f"data.split {fraction}: leaves none of the {len(images)} training images for the {what}"]
@@ -241,11 +276,12 @@ def _read(listed: Split, limit: int | None, side: int | None, scale: Scale) -> t
     labels = listed.labels[:limit].clone()
     if listed.read is not None:
         return Images(listed.read(len(labels)), labels, listed.names), scale, 0
-    pixels, used, beyond = read_images(listed.files[: len(labels)], side or folder.SIDE, scale)
+    files = [Path(name_of(place)) for place in listed.places[: len(labels)]]
+    pixels, used, beyond = read_images(files, side or folder.SIDE, scale)
     return Images(pixels, labels, listed.names), used, beyond
 
 
-def _stats(
+def stats(
     name: str, pixels: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and std as given, or as known, or of the pixels; `DataError` when they do not fit the channels."""

@@ -20,7 +20,8 @@ class ImageInputs:
     """Pixels scaled to [0, 1] of `side` x `side`, less `mean` and over `std` per channel; `classes` in the order of the logits.
 
     `data` is the name of the data set; `integers` and `floats` are the values that are black and white in files of more than
-    8 bits, where there were such.  Raises `ValueError` where `mean` and `std` do not fit each other.
+    8 bits, where there were such.  `resize` is what the shorter side becomes before the centre is cut out, if that is not
+    `side`.  Raises `ValueError` where `mean` and `std` do not fit each other.
     """
 
     modality: ClassVar[str] = "images"
@@ -32,6 +33,7 @@ class ImageInputs:
     std: tuple[float, ...]
     integers: tuple[float, float] | None = None
     floats: tuple[float, float] | None = None
+    resize: int | None = None
 
     def __post_init__(self) -> None:
         _require_kinds(self.classes, str)
@@ -41,6 +43,8 @@ class ImageInputs:
             raise ValueError("mean and std must hold one finite number a channel")
         if min(self.std) <= 0 or self.side < 1:
             raise ValueError("std and side must be above 0")
+        if self.resize is not None and not (isinstance(self.resize, int) and self.side <= self.resize < 2**16):
+            raise ValueError("resize must be a whole number of at least the side")
         for low, high in filter(None, (self.integers, self.floats)):
             if not -math.inf < low < high < math.inf:
                 raise ValueError("white must be above black")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from diffnas.data import few
+from diffnas.data.files import Files, Joined
 from diffnas.errors import DataError
 
 SUFFIXES = frozenset(
@@ -34,7 +35,7 @@ _PIECE = re.compile(
 )
 _SPLIT_WORD = re.compile(rf"(?<![^\W\d_])(?:{_PIECE.pattern.partition('|data')[0]})(?![^\W\d_])")
 
-Classes = dict[str, list[Path]]
+Classes = dict[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,13 @@ def find_layout(path: Path, whole_test: bool = False) -> Layout:
     where the names do not say which folder serves as what, and a line per kind of mistake in the classes.
     """
     aside: Counter[str] = Counter()
-    folders = _folders(path, aside)
+    folders = folders_in(path, aside)
     if not any(roles(folder.name) for folder in folders):
-        return Layout({"all": _classes(path, folders, aside)}, {"all": "."}, aside)
+        return Layout({"all": class_files(path, folders, aside)}, {"all": "."}, aside)
     serving = _serving(path, folders, whole_test)
     used = {folder.relative_to(path).parts[0] for folder in serving.values()}
     aside.update({f"folder {shown_name(folder.name)}": 1 for folder in folders if folder.name not in used})
-    parts = {role: _classes(folder, _folders(folder, aside), aside) for role, folder in serving.items()}
+    parts = {role: class_files(folder, folders_in(folder, aside), aside) for role, folder in serving.items()}
     shown = {role: shown_name(folder.relative_to(path).as_posix()) for role, folder in serving.items()}
     return Layout(parts, shown, aside)
 
@@ -114,7 +115,7 @@ def _serving(path: Path, folders: Sequence[Path], whole_test: bool) -> dict[str,
     by_role: dict[str, list[Path]] = {"train": [], "test": [], "valid": []}
     for folder in folders:
         named = roles(folder.name)
-        if len(named) == 1 and _folders(folder):
+        if len(named) == 1 and folders_in(folder):
             by_role[next(iter(named))].append(folder)
     twice = [serving for serving in by_role.values() if len(serving) > 1]
     if twice:
@@ -137,7 +138,7 @@ def _serving(path: Path, folders: Sequence[Path], whole_test: bool) -> dict[str,
 
 def _inner(folder: Path) -> Path:
     """Returns `folder`, or the only folder in it with the same role (train/train), as archives often unpack."""
-    inside = _folders(folder)
+    inside = folders_in(folder)
     return _inner(inside[0]) if len(inside) == 1 and roles(inside[0].name) == roles(folder.name) else folder
 
 
@@ -149,11 +150,11 @@ def _refusal(path: Path, folders: Iterable[Path], why: str) -> DataError:
 def _content(folder: Path) -> str:
     """`2 folders`, `8 images`, `nothing`: what a folder holds directly."""
     aside: Counter[str] = Counter()
-    counts = {"folder": len(_folders(folder, aside)), "image": aside[LOOSE]}
+    counts = {"folder": len(folders_in(folder, aside)), "image": aside[LOOSE]}
     return ", ".join(f"{count:,} {what}{'s' * (count > 1)}" for what, count in counts.items() if count) or "no images"
 
 
-def _classes(path: Path, folders: Sequence[Path], aside: Counter[str]) -> Classes:
+def class_files(path: Path, folders: Sequence[Path], aside: Counter[str]) -> Classes:
     """The images below each class folder of `path`, also in its sub-folders, in order of their names."""
     names = [folder.name for folder in folders]
     if not folders:
@@ -162,15 +163,14 @@ def _classes(path: Path, folders: Sequence[Path], aside: Counter[str]) -> Classe
         raise _refusal(path, folders, "names of splits are no classes")
     if _are_drawn_on(names):
         raise _refusal(path, folders, "these are pictures and what was marked on them, no classes")
+    classes: dict[str, list[Files]] = {}
     for folder in folders:
-        inner = _folders(folder)
-        if _are_splits([one.name for one in inner]):
+        files, inner = _images(folder, aside)
+        if _are_splits(inner):
             remedy = f"give {folder}" if len(folders) == 1 else "splits stand above classes, not below them"
-            raise _refusal(folder, inner, f"has the names of splits inside of a class ({remedy})")
-    classes: Classes = {}
-    for folder in folders:
-        classes.setdefault(shown_name(folder.name), []).extend(_images(folder, aside))
-    return dict(sorted(classes.items()))
+            raise _refusal(folder, folders_in(folder), f"has the names of splits inside of a class ({remedy})")
+        classes.setdefault(shown_name(folder.name), []).append(files)
+    return {name: parts[0] if len(parts) == 1 else Joined(parts) for name, parts in sorted(classes.items())}
 
 
 def _are_splits(names: Sequence[str]) -> bool:
@@ -191,45 +191,55 @@ def _are_drawn_on(names: Sequence[str]) -> bool:
     return plain <= PICTURES | MARKINGS and bool(plain & PICTURES) and bool(plain & MARKINGS)
 
 
-def _folders(path: Path, aside: Counter[str] | None = None) -> list[Path]:
+def folders_in(path: Path, aside: Counter[str] | None = None) -> list[Path]:
     """The visible folders in `path` by name; files beside them count as left aside."""
     folders = []
     for entry in _entries(path):
-        if Path(entry.path).is_dir() and not _is_hidden(entry.name):
+        if _is_folder(entry) and not _is_hidden(entry.name):
             folders.append(Path(entry.path))
         elif aside is not None:
             aside[_kind(entry) or LOOSE] += 1
     return sorted(folders)
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; of plain files the disk is not asked."""
+    # unlike those of an entry, questions to a path stand a link that leads to itself
+    return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and Path(entry.path).is_dir())
+
+
 def find_images(folder: Path) -> list[Path]:
     """The images in `folder` and its sub-folders, in order of their names; what is hidden or no file is passed over."""
-    return _images(folder, Counter())
+    return [Path(file) for file in _images(folder, Counter())[0]]
 
 
-def _images(folder: Path, aside: Counter[str]) -> list[Path]:
-    """The images below `folder` in order of their names; what else is there is counted."""
+def _images(folder: Path, aside: Counter[str]) -> tuple[Files, list[str]]:
+    """The images below `folder` in order of their names, and the folders in it; what else is there is counted."""
     names: list[str] = []
-    places = [""]
+    places, inner = [""], []
     while places:
         place = places.pop()
         for entry in _entries(folder / place):
-            if _is_hidden(entry.name):
+            name = entry.name
+            if entry.is_file(follow_symlinks=False) and not _is_hidden(name) and _is_image(name):
+                names.append(f"{place}{name}")  # nearly all of them, and the disk is not asked
+            elif _is_hidden(name):
                 aside["hidden"] += 1
             elif entry.is_dir(follow_symlinks=False):
-                places.append(f"{place}{entry.name}/")
+                places.append(f"{place}{name}/")
+                inner += [] if place else [name]
             elif kind := _kind(entry):
                 aside[kind] += 1
             else:
-                names.append(f"{place}{entry.name}")
-    return [folder / name for name in sorted(names)]
+                names.append(f"{place}{name}")
+    return Files(sorted(names), os.path.join(folder, "")), inner
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
     """Returns a name for a file that is not an image, or an empty string for an image."""
     if _is_hidden(entry.name):
         return "hidden"
-    if Path(entry.path).is_dir():  # unlike those of an entry, questions to a path stand a link that leads to itself
+    if _is_folder(entry):
         return "links to folders"
     if not _is_image(entry.name):
         return "files that are no images"
@@ -249,4 +259,4 @@ def _is_hidden(name: str) -> bool:
 
 
 def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES
+    return name[name.rfind(".") :].lower() in SUFFIXES

@@ -70,8 +70,8 @@ def split_of(tables: Tables, names: Names) -> Split:
     labels: list[int] = []
     encoded = []
     for where, table in tables:
-        image, label = _column(table, IMAGE_COLUMNS, where), _column(table, LABEL_COLUMNS, where)
-        classes = names(where, _stated(table.schema, label))
+        image, label = (column_of(table.column_names, each, where) for each in (IMAGE_COLUMNS, LABEL_COLUMNS))
+        classes = names(where, stated_names(table.schema, label))
         numbers = table.column(label).to_pylist()
         check_labels(numbers, len(classes), where)
         labels += numbers
@@ -86,15 +86,15 @@ def check_labels(labels: Sequence[object], classes: int, where: str) -> None:
             raise DataError(f"{where} row {row}: label {reprlib.repr(label)} is not one of 0 to {classes - 1}")
 
 
-def _column(table: Any, names: Sequence[str], where: str) -> str:
+def column_of(columns: Sequence[str], names: Sequence[str], where: str) -> str:
+    """Returns the first of `names` that a table has among its `columns`; raises `DataError` where there is none."""
     for name in names:
-        if name in table.column_names:
+        if name in columns:
             return name
-    columns = ", ".join(table.column_names)
-    raise DataError(f"{where}: has no column {' or '.join(names)}; its columns are {columns}")
+    raise DataError(f"{where}: has no column {' or '.join(names)}; its columns are {', '.join(columns)}")
 
 
-def _stated(schema: Any, column: str) -> tuple[str, ...] | None:
+def stated_names(schema: Any, column: str) -> tuple[str, ...] | None:
     """The class names that the hub's metadata give `column`, None where there are none."""
     try:
         names = json.loads(schema.metadata[b"huggingface"])["info"]["features"][column]["names"]
@@ -109,14 +109,14 @@ def _decode(tables: Tables, count: int) -> Tensor:
     pixels = np.empty((count, 3, SIDE, SIDE), np.uint8)
     start = 0
     for where, column in tables:
-        encoded = [content for chunk in column.slice(0, count - start).chunks for content in _contents(chunk, where)]
+        encoded = [content for chunk in column.slice(0, count - start).chunks for content in contents_of(chunk, where)]
         for row, content in enumerate(encoded):
             pixels[start + row] = _decode_row(content, f"{where} row {row}")
         start += len(encoded)
     return torch.from_numpy(pixels)
 
 
-def _contents(chunk: Any, where: str) -> list[bytes | None]:
+def contents_of(chunk: Any, where: str) -> list[bytes | None]:
     """The encoded images of a part of a column: binary, or structs with `bytes`."""
     from pyarrow import types
 

@@ -7,18 +7,15 @@ read, and left out where DIFFNAS_SKIP_CHECKSUMS=1.
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from diffnas.data import DATA, Split, cifar
+from diffnas.data import DATA, Split, cifar, matlab
 from diffnas.data.parquet import SIDE, find_parquet, read_parquet, split_of
 from diffnas.errors import DataError
 
@@ -27,24 +24,6 @@ NAMES = tuple("0123456789")
 ORIGINAL = {
     "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
     "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
-}
-
-MAX_BYTES = 2**28  # the largest original variable has 225 MB
-
-# MATLAB's MAT-file format, version 5: https://www.mathworks.com/help/pdf_doc/matlab/matfile_format.pdf
-_VERSION = b"\x00\x01IM"
-_MATRIX, _COMPRESSED = 14, 15
-_NUMBERS = {
-    1: "<i1",
-    2: "<u1",
-    3: "<i2",
-    4: "<u2",
-    5: "<i4",
-    6: "<u4",
-    7: "<f4",
-    9: "<f8",
-    12: "<i8",
-    13: "<u8",
 }
 
 
@@ -89,7 +68,7 @@ def _variables(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     """X, uint8 [32, 32, 3, n], and y, numbers [n, 1], of a MATLAB file."""
     try:
         variables = dict(_matrices(content))
-    except (ArithmeticError, LookupError, MemoryError, ValueError, struct.error, zlib.error) as error:
+    except matlab.DAMAGED as error:
         raise DataError(f"{where}: is not a whole MATLAB file of version 5 ({type(error).__name__}: {error})") from None
     x, y = variables.get("X"), variables.get("y")
     if x is None or y is None or x.dtype != np.uint8 or x.shape[:-1] != (SIDE, SIDE, 3) or y.shape != (x.shape[-1], 1):
@@ -99,38 +78,10 @@ def _variables(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _matrices(content: bytes) -> Iterator[tuple[str, np.ndarray]]:
     """(name, values) of X and y; the rest is passed over."""
-    # not by scipy.io.loadmat: damaged files can end the process there
-    if content[124:128] != _VERSION:
-        raise ValueError("not version 5, little-endian")
-    for kind, data in _elements(memoryview(content)[128:]):
-        if kind == _COMPRESSED:
-            unpacker = zlib.decompressobj()
-            unpacked = unpacker.decompress(data, MAX_BYTES)
-            if not unpacker.eof:
-                raise ValueError("cut short, or larger than any original")
-            ((kind, data),) = _elements(memoryview(unpacked))
-        if kind == _MATRIX:
-            _, (_, shape), (_, name), (number, values) = islice(_elements(data), 4)
-            if bytes(name) in (b"X", b"y"):
-                array = np.frombuffer(values, _NUMBERS[number])
-                yield bytes(name).decode(), array.reshape(np.frombuffer(shape, "<i4"), order="F")
-
-
-def _elements(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """(type, content) of each element: a tag of two uint32, the content, and padding to 8 bytes."""
-    start = 0
-    while start + 8 <= len(data):
-        kind, size = struct.unpack_from("<II", data, start)
-        small = kind >> 16  # the size of content that lies within the tag
-        if small:
-            kind, size, begin, after = kind & 0xFFFF, small, start + 4, start + 8
-        else:
-            begin = start + 8
-            after = begin + size + (0 if kind == _COMPRESSED else -size % 8)
-        if begin + size > len(data) or small > 4:
-            raise ValueError("an element ends behind the file")
-        yield kind, data[begin : begin + size]
-        start = after
+    for _, (_, shape), (_, name), (number, values), *_ in matlab.matrices(content):
+        if bytes(name) in (b"X", b"y"):
+            array = np.frombuffer(values, matlab.NUMBERS[number])
+            yield bytes(name).decode(), array.reshape(np.frombuffer(shape, "<i4"), order="F")
 
 
 def _first(pixels: np.ndarray, count: int) -> Tensor:
@@ -139,9 +90,9 @@ def _first(pixels: np.ndarray, count: int) -> Tensor:
 
 
 def _read_hub(name: str) -> tuple[Split, Split]:
-    datasets, hub = cifar._import_datasets(), DATA[name].hub
+    datasets, hub = cifar.import_datasets(), DATA[name].hub
     try:
-        with cifar._quiet(datasets):
+        with cifar.quietly(datasets):
             splits = datasets.load_dataset(hub, CONFIG)
             tables = [(f"{hub} {split}", splits[split].data.table) for split in ("train", "test")]
     except (OSError, ValueError, RuntimeError, KeyError) as error:

@@ -203,10 +203,10 @@ def _lines(file: Path) -> Iterator[str]:
 
 
 def _hub(name: str) -> dict[str, Part]:
-    info, datasets = TEXTS[name], cifar._import_datasets()
+    info, datasets = TEXTS[name], cifar.import_datasets()
     parts = {}
     try:
-        with cifar._quiet(datasets):
+        with cifar.quietly(datasets):
             splits = datasets.load_dataset(info.hub, info.config, revision=info.revision)
         for key, split in zip(PARTS, ("train", "validation", "test"), strict=True):
             lines = splits[split].data.table.column(info.column).to_pylist()

@@ -25,6 +25,7 @@ MEANINGS = {
 }
 SKIPS = "skips: skip connections in the normal cell"
 TABLE = "table: test accuracy of the present cell as the benchmark's table has it"
+DATA = "data: of that time, what steps waited for images to be decoded"
 SHORT = {"accuracy": "acc"}
 
 
@@ -43,6 +44,7 @@ class EpochLines:
             **dict(self._measures(row)),
             **({"skips": str(row["skips_normal"])} if "skips_normal" in row else {}),
             "time": duration(row["seconds"]),
+            **({"data": duration(row["data_seconds"])} if "data_seconds" in row else {}),
             "left": duration(row["seconds"] * (epochs - epoch)) if epoch < epochs else "",
         }
         if not cells.keys() <= self._columns.keys():
@@ -72,8 +74,9 @@ class EpochLines:
                     log.info("%s", line)
         known = {**dict.fromkeys(self._columns, ""), **cells}
         first = [head for name in self.meanings for head in known if head.startswith(f"{name} ")]
-        heads = ["epoch", *first, *(["skips"] if "skips" in known else []), "time", "left"]
-        widths = {"epoch": 2 * len(cells["epoch"].partition("/")[2]) + 1, "time": 6, "left": 6}
+        heads = ["epoch", *first, *(["skips"] if "skips" in known else []), "time"]
+        heads += [*(["data"] if "data" in known else []), "left"]
+        widths = {"epoch": 2 * len(cells["epoch"].partition("/")[2]) + 1, "time": 6, "data": 6, "left": 6}
         self._columns = {head: max(len(head), len(known[head]), widths.get(head, 0)) for head in heads}
         log.info("%s", "  ".join(f"{head:>{width}}" for head, width in self._columns.items()))
 
@@ -83,6 +86,8 @@ class EpochLines:
         yield from ((name, lines) for name, lines in self.meanings.items() if name in names)
         if "skips" in cells:
             yield "skips", [SKIPS]
+        if "data" in cells:
+            yield "data", [DATA]
         if "table" in row:
             yield "table", [TABLE]
 

@@ -13,6 +13,7 @@ from diffnas.core.batch import loss_of
 from diffnas.data.feeds import Feed
 from diffnas.data.windows import TextFeed
 from diffnas.engine.search import Feed as AnyFeed
+from diffnas.errors import DataError
 from diffnas.tasks.base import Task
 from diffnas.tasks.language import LanguageTask, Perplexity, perplexity
 
@@ -54,9 +55,12 @@ def evaluate(network: nn.Module, task: Task, feed: Feed, precision: torch.dtype,
     training = network.training
     network.eval()
     batches = feed.epoch(0)
-    sums, counts = None, None
+    sums, counts, n = None, None, 0
     for step in range(feed.steps):
         batch = batches[step]
+        n += len(batch.targets)
+        if not len(batch.targets):  # none could be read
+            continue
         outputs: list[torch.Tensor] = []
 
         def net(x: torch.Tensor, kept: list[torch.Tensor] = outputs) -> torch.Tensor:
@@ -72,9 +76,9 @@ def evaluate(network: nn.Module, task: Task, feed: Feed, precision: torch.dtype,
         if confusion:
             batch_counts = _confusion(batch.targets, best[:, 0], outputs[0].shape[1])
             counts = batch_counts if counts is None else counts + batch_counts
-    assert sums is not None
     network.train(training)
-    n = len(feed.indices)
+    if sums is None:
+        raise DataError("none of the test images can be read")
     value, right, among = (sums / n).tolist()
     matrix = None if counts is None else tuple(map(tuple, counts.tolist()))
     return Evaluation(value, right, among, n, matrix)

@@ -159,6 +159,7 @@ class SearchLoop:
             for step in range(clock.step, total):
                 if state.weights.by_steps:
                     set_learning_rate(search.weights_optimizer, state.weights.rate(state.stage, clock, step / total))
+                begun = time.monotonic()
                 batches = {
                     _nth(name, k): replace(
                         feed[(step * phase.each + k) % len(feed)], carry=state.carries.get(_nth(name, k))
@@ -166,10 +167,12 @@ class SearchLoop:
                     for name, feed in feeds.items()
                     for k in range(phase.each)
                 }
+                read = time.monotonic()
                 for name, loss in state.method.step(search, batches).items():
                     meter.add(name, loss)
                     if loss.carry is not None:
                         state.carries[name] = loss.carry
+                meter.add_time(begun, read)
                 search.advance(step=step + 1)
                 say(step + 1)
                 state.seconds = time.monotonic() - started

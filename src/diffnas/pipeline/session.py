@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -78,12 +79,21 @@ def checkpoint_mismatch(part: Part) -> CheckpointError:
 
 
 class Meter:
-    """Sums of losses and right answers by name, kept on the device and read only on demand."""
+    """Sums of losses and right answers by name, kept on the device and read only on demand.
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    `steps` are the seconds of all steps, `data` those of them that were spent on waiting for streamed data.
+    """
+
+    def __init__(self, task: Task, streamed: bool = False) -> None:
+        self.task, self.streamed = task, streamed
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
+        self.data = self.steps = 0.0
+
+    def add_time(self, begun: float, read: float) -> None:
+        """Adds a step that ends now, and whose data were read at the moment `read`."""
+        self.data += read - begun
+        self.steps += time.monotonic() - begun
 
     def add(self, name: str, loss: Loss) -> None:
         """Adds the mean `loss` of a batch under `name`."""
@@ -98,20 +108,23 @@ class Meter:
             loss, correct = pair.tolist()
             metrics = self.task.check_metrics(loss / self.counts[name], correct / self.counts[name])
             means |= {f"{name}_{metric}": value for metric, value in metrics.items()}
-        return means
+        return means | ({"data_seconds": round(self.data, 3)} if self.streamed else {})
 
     def text(self) -> str:
         """The means for a progress bar, short enough for 80 columns."""
         means = self.means()
-        return "  ".join(self.task.format_metrics(name, means, short=True) for name in sorted(self.sums))
+        waited = [f"data {100 * self.data / self.steps:.0f}% of the time"] if self.streamed and self.steps else []
+        return "  ".join([*(self.task.format_metrics(name, means, short=True) for name in sorted(self.sums)), *waited])
 
     def state_dict(self) -> dict[str, Any]:
         """The sums so far."""
-        return {"sums": self.sums, "counts": self.counts}
+        times = {"data": self.data, "steps": self.steps} if self.streamed else {}
+        return {"sums": self.sums, "counts": self.counts, **times}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the sums in `state`."""
         self.sums, self.counts = dict(state["sums"]), dict(state["counts"])
+        self.data, self.steps = (float(state.get(key, 0.0)) for key in ("data", "steps"))
 
 
 class Stateful(Protocol):
@@ -146,7 +159,7 @@ class Session:
         self.part, self.held, self.stop, self.device, self.resume_with = part, held, stop, device, resume_with
         self.recipe = recipe
         self.source = source
-        self.task, self.meter = task, Meter(task)
+        self.task, self.meter = task, Meter(task, getattr(recipe.data, "streamed", False))
         self.following = Following(part, held)
         self._wanted, self.sinks = sinks, Sinks((), part, {})
 
@@ -220,7 +233,7 @@ class Session:
         """Returns the means of `epoch` and resets the sums; raises `Diverged` where one of them, or a quantity of `state`, is
         not finite, before anything of the epoch is written."""
         self.held.require()
-        means, self.meter = self.meter.means(), Meter(self.meter.task)
+        means, self.meter = self.meter.means(), Meter(self.meter.task, self.meter.streamed)
         self.require_finite(epoch, means)
         self._require_sound(f"epoch {epoch + 1}", state)
         return means

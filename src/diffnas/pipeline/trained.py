@@ -18,10 +18,10 @@ from torch.nn import functional as F
 from diffnas.core.batch import LanguageModelOutput
 from diffnas.core.genotype import Genotype
 from diffnas.data.augment import Augment
-from diffnas.data.decode import read_image
 from diffnas.data.inputs import ImageInputs, Inputs, TextInputs
 from diffnas.data.pixels import IMAGE_ERRORS
 from diffnas.data.tokens import encode_lines, numbers_of, split_words
+from diffnas.data.views import View, centre_view, content_of
 from diffnas.errors import DataError
 from diffnas.pipeline.weights import read_weights, trained_recipe
 from diffnas.runtime.device import pick_device, place
@@ -63,7 +63,8 @@ class TrainedClassifier(nn.Module):
     def preprocess(self, images: Picture | Sequence[Picture]) -> Tensor:
         """Turns one image or several into [N, C, side, side] float32 on the device of the weights, as in the training.
 
-        The shorter side is resized to `side` and the centre kept.  Raises `DataError` naming an image that cannot be read.
+        The shorter side is resized, to `inputs.resize` or else to `side`, and the centre kept.
+        Raises `DataError` naming an image that cannot be read.
         """
         several = _several(images)
         with ThreadPoolExecutor(WORKERS) as pool:
@@ -77,7 +78,9 @@ class TrainedClassifier(nn.Module):
         except IMAGE_ERRORS as error:
             raise DataError(f"{_named(image)}: {_unreadable(image, error)}") from None
         # the one reading that folders have in a training
-        rgb = read_image(file, self.inputs.side, self.inputs.scale, _named(image)).numpy()
+        content = file.getvalue() if isinstance(file, io.BytesIO) else content_of(str(file))
+        view = View(self.inputs.side, self.inputs.resize, scale=self.inputs.scale)
+        rgb = centre_view(content, _named(image), view).transpose(2, 0, 1)
         if len(self.inputs.mean) == 3:
             return rgb
         return np.asarray(Image.fromarray(np.ascontiguousarray(rgb.transpose(1, 2, 0))).convert("L"))[None]

@@ -102,7 +102,9 @@ class Trainer:
         precision, total = PRECISIONS[self.recipe.precision], len(batches)
         with self.session.steps(self.epoch + 1, self.settings.epochs, self.step, total) as say:
             for step in range(self.step, total):
+                begun = time.monotonic()
                 batch = replace(batches[step], carry=self.carry)
+                read = time.monotonic()
                 with torch.autocast(self.session.device.type, precision, enabled=precision != torch.float32):
                     loss = loss_of(task, self.network, batch)
                 optimizer.zero_grad(set_to_none=True)
@@ -112,6 +114,7 @@ class Trainer:
                 set_learning_rate(optimizer, lr * batch.scale)
                 optimizer.step()
                 self.session.meter.add("train", loss)
+                self.session.meter.add_time(begun, read)
                 self.carry, self.step = loss.carry, step + 1
                 say(self.step)
                 self.seconds = time.monotonic() - started

@@ -16,6 +16,7 @@ from diffnas.data.registered import TENSORS
 from diffnas.data.texts import TEXTS
 from diffnas.recipe import schema
 from diffnas.registry import MODALITIES
+from diffnas.runtime.yaml_text import quote_value
 
 
 def modalities() -> dict[str, Modality]:
@@ -46,7 +47,7 @@ def keys_of_task(task: Any, modality: Modality) -> dict[str, list[str]]:
 
 def _image_shape(data: schema.Images) -> Shape:
     info = DATA[data.name]
-    return Shape(info.classes or 2, info.channels, data.side or info.side or 32)
+    return Shape(info.classes or 2, info.channels, data.side or info.side or info.usual_side)
 
 
 def _text_shape(data: schema.Text) -> TextShape:
@@ -79,6 +80,39 @@ def _check_images(sections: Mapping[str, Any], method: Any) -> Problems:
         if section is not None and section.cutout > side:
             reason = f"must not exceed the images' side, {side}; got {section.cutout}"
             problems.append((f"{name}.cutout", reason))
+        if section is not None:
+            problems += _jitter(f"{name}.jitter", section.jitter)
+    return problems + _streamed(data, side)
+
+
+def _jitter(key: str, jitter: tuple[float, ...] | None) -> Problems:
+    sound = jitter is None or (all(0 <= share <= 1 for share in jitter) and jitter[3] <= 0.5)
+    return [(key, f"must be 0 to 1 each, the hue 0 to 0.5; got {quote_value(jitter)}")] * (not sound)
+
+
+def _streamed(data: schema.Images, side: int) -> Problems:
+    """Returns the contradictions among the keys of images that are decoded while they are needed."""
+    info, problems = DATA[data.name], []
+    if info.streamed is not None and data.stream not in (None, info.streamed):
+        said = "it does not fit into memory" if info.streamed else "only imagenet and folder can be streamed"
+        problems.append(("data.stream", f"must be {str(info.streamed).lower()} or null for {data.name}: {said}"))
+    asked = {
+        "augment": data.augment == "random-resized-crop",
+        "resize": data.resize is not None,
+        "weights_list": data.weights_list is not None,
+        "arch_list": data.arch_list is not None,
+    }
+    if not data.streamed:
+        problems += [(f"data.{key}", "needs data.stream=true") for key, given in asked.items() if given]
+    if (data.weights_list is None) != (data.arch_list is None):
+        problems.append(("data.weights_list", "and data.arch_list need each other: name both, or neither"))
+    if data.weights_list is not None and data.train_limit is not None:
+        problems.append(("data.train_limit", "must be null: the lists say which images train"))
+    if data.resize is not None and data.resize < side:
+        problems.append(("data.resize", f"must be at least the side, {side}; got {data.resize}"))
+    if not 0 < data.crop_area[0] <= data.crop_area[1] <= 1:
+        said = f"must be two shares, 0 < least <= largest <= 1; got {list(data.crop_area)}"
+        problems.append(("data.crop_area", said))
     return problems
 
 

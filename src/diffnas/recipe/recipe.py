@@ -40,6 +40,8 @@ LIMITS = {
     "search.supernet",
     "search.compile",
     "data.path",
+    "data.workers",
+    "data.broken_limit",
     "device",
 }
 """What may change when a run is resumed (`log.*` besides): how far and where it runs, not what it computes."""

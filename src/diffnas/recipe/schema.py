@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from diffnas.core.settings import setting
+from diffnas.data import DATA, Augmentation
 
 __all__ = [
     "Arch",
@@ -96,10 +97,53 @@ class Images(Samples):
     """The images and their augmentation."""
 
     side: int | None = setting(None, "side that images are resized to (null: the data set's own)", ge=4, le=1024)
+    stream: bool | None = setting(
+        None, "decode images while they are needed, not all into memory at the start (null: imagenet yes, others no)"
+    )
+    workers: int | None = setting(
+        None,
+        "processes that decode streamed images, with the same batches for any number (null: one a CPU, up to 16)",
+        ge=0,
+        le=256,
+    )
+    broken_limit: int = setting(
+        10, "so many streamed images that cannot be read are skipped, each with a warning; more are refused", ge=0
+    )
+    weights_list: str | None = setting(
+        None,
+        "file that lists the images that train weights in a search, from `diffnas data subset` (null: by split)",
+        pattern=r"^[^\x00]+$",
+        must="a path or null",
+    )
+    arch_list: str | None = setting(
+        None,
+        "file that lists the images that train the architecture in a search (null: by split)",
+        pattern=r"^[^\x00]+$",
+        must="a path or null",
+    )
+    augment: Augmentation | None = setting(
+        None, "training crops: of the padded image, or of a random share of a streamed image (null: the data set's own)"
+    )
+    crop_area: tuple[float, float] = setting(
+        (0.08, 1.0), "least and largest share of an image that a random-resized-crop takes"
+    )
+    resize: int | None = setting(
+        None,
+        "shorter side that streamed test images are resized to, before the centre is cut out"
+        " (null: the side; with random-resized-crop 256 for a side of 224)",
+        ge=4,
+        le=2048,
+    )
     crop: int | None = setting(None, "padding in pixels before a random crop (null: the data set's own)", ge=0)
     flip: bool | None = setting(None, "random horizontal flips (null: the data set's own)")
     mean: tuple[float, ...] | None = setting(None, "mean of each channel, in 0 to 1 (null: the data set's own)")
     std: tuple[float, ...] | None = setting(None, "deviation of each channel (null: the data set's own)")
+
+    @property
+    def streamed(self) -> bool:
+        """Whether images are decoded while they are needed."""
+        always = DATA[self.name].streamed
+        return bool(self.stream) if always is None else always
 
 
 @dataclass(frozen=True)
@@ -207,6 +251,9 @@ class ImageSearch(SampleSearch):
     """The search on images."""
 
     cutout: int = setting(0, "side of the square cut out of every training image (0: none)", ge=0)
+    jitter: tuple[float, float, float, float] | None = setting(
+        None, "random changes of brightness, contrast, saturation and hue, at most so much (null: none)"
+    )
     smoothing: float = setting(0.0, "label smoothing", ge=0, lt=1)
     early_stop: bool = setting(
         False, "stop when skip connections take over the cell, with the genotype of the epoch before"
@@ -271,6 +318,9 @@ class ImageTrain(SampleTrain):
     auxiliary_weight: float = setting(0.4, "weight of the auxiliary head's loss", ge=0)
     drop_path: float = setting(0.2, "drop-path probability at the end; it grows linearly from 0", ge=0, lt=1)
     cutout: int = setting(16, "side of the square cut out of every training image (0: none)", ge=0)
+    jitter: tuple[float, float, float, float] | None = setting(
+        None, "random changes of brightness, contrast, saturation and hue, at most so much (null: none)"
+    )
     smoothing: float = setting(0.0, "label smoothing", ge=0, lt=1)
     pool_norm: Literal["none", "plain", "affine"] = setting(
         "none", "normalisation after pooling: none (DARTS), plain (DrNAS), affine (MMRazor)"

@@ -10,6 +10,18 @@ from pathlib import Path
 
 from diffnas.errors import RunError
 
+_LOCKS: set[int] = set()
+
+
+def _close_inherited() -> None:
+    """Closes the locks of the process that this one was forked from; in that process they stay."""
+    while _LOCKS:
+        os.close(_LOCKS.pop())
+
+
+if hasattr(os, "register_at_fork"):  # or else a worker would hold a folder for a while after its command was killed
+    os.register_at_fork(after_in_child=_close_inherited)
+
 
 class Held:
     """A folder that this process works in, and an open descriptor of it (None where the system has none)."""
@@ -55,12 +67,14 @@ def only_one(folder: Path) -> Iterator[Held]:
         except OSError:  # a network's file system without locks
             pass
         held = Held(folder, place)
+        _LOCKS.add(lock)
         try:
             yield held
         except OSError:
             held.require()
             raise
         finally:
+            _LOCKS.discard(lock)
             os.close(lock)
     finally:
         os.close(place)

@@ -15,11 +15,16 @@ from diffnas.core.schedules import ramp
 from diffnas.core.space import Shape
 from diffnas.data import DATA, few
 from diffnas.data.augment import Augment
+from diffnas.data.decode import Scale
 from diffnas.data.feeds import Feed
 from diffnas.data.images import ImageData, load_images, split_train
 from diffnas.data.images import Images as Pixels
 from diffnas.data.inputs import ImageInputs
 from diffnas.data.layout import roles, shown_name
+from diffnas.data.lists import read_lists
+from diffnas.data.stream import Streamed
+from diffnas.data.streamed_set import Reading, stream_images, usual_resize
+from diffnas.data.views import View, decoder
 from diffnas.engine.search import Feed as AnyFeed
 from diffnas.errors import DataError
 from diffnas.pipeline.digests import digests_of, keep_digests, read_digests
@@ -32,9 +37,11 @@ from diffnas.recipe.schema import Images, ImageSearch, ImageTrain
 from diffnas.runtime.console import log
 from diffnas.runtime.device import PRECISIONS
 from diffnas.runtime.run_folder import Part
+from diffnas.runtime.sharing import cpus
 from diffnas.tasks.base import Task
 from diffnas.tasks.classification import Classification
 
+MOST_WORKERS = 16  # where a recipe does not say how many
 FIRST = 5  # of the images that a test leaves out, so many are named
 
 
@@ -44,8 +51,9 @@ class ImageSource:
     def __init__(self, recipe: Recipe, stored: ImageInputs | None = None) -> None:
         self.recipe, self.data = recipe, load_data(recipe, stored)
         data, scale = self.data, self.data.scale
+        resize = data.train.view.resize if isinstance(data.train, Streamed) else None
         self.inputs = ImageInputs(
-            data.name, data.train.names, data.side, data.mean, data.std, scale.integers, scale.floats
+            data.name, data.train.names, data.side, data.mean, data.std, scale.integers, scale.floats, resize
         )
         self.shape, self.names = self.inputs.shape, self.inputs.names
 
@@ -80,8 +88,9 @@ class ImageSource:
         return ImageTraining(self.recipe, self.data, network, device)
 
     def record_training(self, part: Part) -> None:
-        """Keeps digests of the training images."""
-        keep_digests(part, self.data.train.pixels)
+        """Keeps digests of the training images; of streamed ones there are none, for that would be to decode them all."""
+        if isinstance(self.data.train, Pixels):
+            keep_digests(part, self.data.train.pixels)
 
 
 class ImageTest:
@@ -92,19 +101,8 @@ class ImageTest:
 
     def __init__(self, recipe: Recipe, inputs: ImageInputs, elsewhere: bool = False) -> None:
         self.recipe, self.inputs = recipe, inputs
-        section = _section(recipe)
-        self.data = load_images(
-            section.name,
-            section.path,
-            side=section.side,
-            test_limit=section.test_limit,
-            mean=inputs.mean,
-            std=inputs.std,
-            scale=inputs.scale,
-            test_only=True,
-            whole=elsewhere,
-        )
-        read, fits = list(self.data.test.pixels.shape[1:]), [len(inputs.mean), inputs.side, inputs.side]
+        self.data = _load(recipe, inputs, test_only=True, whole=elsewhere)
+        read, fits = list(self.data.test.shape), [len(inputs.mean), inputs.side, inputs.side]
         if read != fits:
             raise DataError(f"data.path: the images are {read}, and the network reads {fits}")
         self.names = self.data.test.names
@@ -115,8 +113,7 @@ class ImageTest:
 
     def evaluate(self, network: nn.Module, device: torch.device, part: Part | None = None) -> dict[str, Any]:
         """Accuracies in percent on the test images that `part` was not trained on."""
-        kept, trained_on = self._untrained(part)
-        data = replace(self.data, test=self.data.test.subset(kept))
+        data, trained_on = self._untrained(part)
         feed, precision = test_feed(self.recipe, data, device), PRECISIONS[self.recipe.precision]
         result = evaluate(network, Classification(), feed, precision, len(self.inputs.classes) <= MOST_CLASSES)
         low, high = result.interval()
@@ -128,21 +125,24 @@ class ImageTest:
             "loss": result.loss,
             "n": result.n,
             "trained_on": trained_on,
+            **_broken(data),
             "weights": "last epoch",
             "mean": list(self.inputs.mean),
             "std": list(self.inputs.std),
             **result.per_class(self.inputs.classes),
         }
 
-    def _untrained(self, part: Part | None) -> tuple[Tensor, dict[str, Any] | None]:
-        """[M]: the test images that `part` was not trained on; and the number and first of the others, None if unknown."""
-        every = torch.arange(len(self.data.test))
+    def _untrained(self, part: Part | None) -> tuple[ImageData, dict[str, Any] | None]:
+        """The test images that `part` was not trained on; and the number and first of the others, None if unknown."""
+        if isinstance(self.data.test, Streamed):
+            return self.data, None
         known = None if part is None else read_digests(part)
         if known is None:
             if part is not None:
                 said = "is not there (an earlier version trained this): some test images may have been trained on"
                 log.warning("%s: %s", part.digests, said)
-            return every, None
+            return self.data, None
+        every = torch.arange(len(self.data.test))
         seen = torch.from_numpy(np.isin(digests_of(self.data.test.pixels), known))
         places, path = every[seen].tolist(), _section(self.recipe).path
         if len(places) == len(every):
@@ -151,7 +151,8 @@ class ImageTest:
             )
         files = self.data.files
         first = [shown_name(str(files[place])) if files else f"test image {place}" for place in places[:FIRST]]
-        return every[~seen], {"images": len(places), "first": first}
+        kept = replace(self.data, test=self.data.test.subset(every[~seen]))
+        return kept, {"images": len(places), "first": first}
 
 
 class ImageTraining(CosineTraining):
@@ -183,23 +184,58 @@ def load_data(recipe: Recipe, stored: ImageInputs | None = None) -> ImageData:
 
     Raises `DataError` where they are missing, damaged or do not fit.
     """
+    return _load(recipe, stored)
+
+
+def _load(recipe: Recipe, stored: ImageInputs | None, test_only: bool = False, whole: bool = False) -> ImageData:
+    """The images a recipe names, in memory or streamed, as `stored` says where there is one."""
     data = _section(recipe)
-    return load_images(
-        data.name,
-        data.path,
-        side=data.side,
-        train_limit=data.train_limit,
-        test_limit=data.test_limit,
-        mean=data.mean if stored is None else stored.mean,
-        std=data.std if stored is None else stored.std,
-        scale=None if stored is None else stored.scale,
+    options: dict[str, Any] = {
+        "train_limit": None if test_only else data.train_limit,
+        "test_limit": data.test_limit,
+        "mean": data.mean if stored is None else stored.mean,
+        "std": data.std if stored is None else stored.std,
+        "test_only": test_only,
+        "whole": whole,
+    }
+    if data.streamed:
+        return stream_images(data.name, data.path, _reading(data, stored), **options)
+    return load_images(data.name, data.path, side=data.side, scale=stored.scale if stored else None, **options)
+
+
+def _reading(data: Images, stored: ImageInputs | None) -> Reading:
+    """How streamed images are read: as the recipe says, and as `stored` does where there is one."""
+    info = DATA[data.name]
+    side = data.side or info.usual_side
+    random = (data.augment or info.augment) == "random-resized-crop"
+    flip = info.flip if data.flip is None else data.flip
+    resize = data.resize or (usual_resize(side) if random else None)
+    view = View(
+        side=side,
+        resize=resize if stored is None else stored.resize,
+        area=data.crop_area if random else None,
+        flip=random and flip,
+        scale=Scale() if stored is None else stored.scale,
     )
+    workers = min(cpus(), MOST_WORKERS) if data.workers is None else data.workers
+    return Reading(view, workers, data.broken_limit)
+
+
+def _broken(data: ImageData) -> dict[str, Any]:
+    """The number and first of the streamed images that could not be read; nothing where images are in memory."""
+    if not isinstance(data.test, Streamed):
+        return {}
+    names = list(data.test.intake.broken)
+    return {"broken": {"images": len(names), "first": names[:FIRST]}}
 
 
 def say(data: ImageData, path: str | None) -> None:
     """Logs a line of what was found, one of what was left aside, and one for each oddity."""
     parts = [f"{role} {len(images):,} images{_place(data, role)}" for role, images in _parts(data).items()]
     log.info("data: %s: %s classes; %s", path or data.name, f"{data.classes:,}", "; ".join(parts))
+    if isinstance(data.test, Streamed):
+        workers = f"{data.test.workers} workers" if data.test.workers else "no workers"
+        log.info("data: images are decoded by %s with %s while they are needed", workers, decoder())
     if data.aside:
         said = few([what if what.startswith("folder ") else f"{count:,} {what}" for what, count in data.aside.items()])
         log.info("data: left aside: %s", said)
@@ -207,7 +243,7 @@ def say(data: ImageData, path: str | None) -> None:
         log.warning("data: %s", line)
 
 
-def _parts(data: ImageData) -> dict[str, Pixels]:
+def _parts(data: ImageData) -> dict[str, Pixels | Streamed]:
     parts = {"train": data.train, "valid": data.valid, "test": data.test}
     return {role: images for role, images in parts.items() if images is not None and len(images)}
 
@@ -231,13 +267,17 @@ def shape_of(data: ImageData) -> Shape:
     return Shape(data.classes, data.channels, data.side)
 
 
-def augmentation(recipe: Recipe, data: ImageData, cutout: int) -> Augment:
-    """Crop and flip as the recipe says or the data set usually has, and the cutout of the current section."""
+def augmentation(
+    recipe: Recipe, data: ImageData, cutout: int, jitter: tuple[float, float, float, float] | None = None
+) -> Augment:
+    """Crop and flip as the recipe says or the data set usually has; cutout and jitter are those of the current section."""
     section = _section(recipe)
     info = DATA[section.name]
     crop = info.crop if section.crop is None else section.crop
     flip = info.flip if section.flip is None else section.flip
-    return Augment(crop=crop, flip=flip, cutout=cutout, mean=data.mean, std=data.std)
+    if isinstance(data.train, Streamed) and data.train.view.area is not None:
+        crop, flip = 0, False  # the workers have done that
+    return Augment(crop=crop, flip=flip, cutout=cutout, mean=data.mean, std=data.std, jitter=jitter)
 
 
 def search_feeds(recipe: Recipe, data: ImageData, device: torch.device) -> dict[str, Feed]:
@@ -247,11 +287,12 @@ def search_feeds(recipe: Recipe, data: ImageData, device: torch.device) -> dict[
     """
     search, split = recipe.search, _section(recipe).split
     assert isinstance(search, ImageSearch)
-    images, augment = data.train.to(device), augmentation(recipe, data, search.cutout)
-    if split == 1.0:
+    lists = _lists(recipe, data)
+    images, augment = data.train.to(device), augmentation(recipe, data, search.cutout, search.jitter)
+    if split == 1.0 and lists is None:
         every, steps = torch.arange(len(images)), _steps(len(images), search.batch)
         return {"train": Feed(images, every, search.batch, augment, seed=recipe.seed, name="train", steps=steps)}
-    weights, arch = split_train(data.train, split, search.batch, _section(recipe).first == "weights")
+    weights, arch = lists or split_train(data.train, split, search.batch, _section(recipe).first == "weights")
     steps = _steps(len(weights), search.batch)
     train = Feed(images, weights, search.batch, augment, seed=recipe.seed, name="train", steps=steps)
     return {
@@ -270,11 +311,29 @@ def search_feeds(recipe: Recipe, data: ImageData, device: torch.device) -> dict[
     }
 
 
+def _lists(recipe: Recipe, data: ImageData) -> tuple[Tensor, Tensor] | None:
+    """Indices of the images that train weights and architecture, where the recipe names lists of them."""
+    section, search = _section(recipe), recipe.search
+    if section.weights_list is None or section.arch_list is None or not isinstance(data.train, Streamed):
+        return None
+    files = {"data.weights_list": section.weights_list, "data.arch_list": section.arch_list}
+    found = read_lists(data.train, files)
+    assert isinstance(search, ImageSearch)
+    short = [
+        f"search.batch {search.batch}: {key} has {len(at):,} images"
+        for key, at in found.items()
+        if len(at) < search.batch
+    ]
+    if short:
+        raise DataError(*short)
+    return found["data.weights_list"], found["data.arch_list"]
+
+
 def train_feed(recipe: Recipe, data: ImageData, device: torch.device) -> Feed:
     """All training images, augmented, in a new order every epoch."""
     train = recipe.train
     assert isinstance(train, ImageTrain)
-    augment = augmentation(recipe, data, train.cutout)
+    augment = augmentation(recipe, data, train.cutout, train.jitter)
     steps = _steps(len(data.train), train.batch)
     return Feed(data.train.to(device), None, train.batch, augment, seed=recipe.seed, name="train", steps=steps)
 
@@ -285,7 +344,7 @@ def test_feed(recipe: Recipe, data: ImageData, device: torch.device) -> Feed:
 
 
 def _feed_in_order(
-    recipe: Recipe, images: Pixels, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+    recipe: Recipe, images: Pixels | Streamed, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
 ) -> Feed:
     """All of `images`, normalised and not augmented, in order."""
     augment = Augment(crop=0, flip=False, cutout=0, mean=mean, std=std)
