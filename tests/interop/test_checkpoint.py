@@ -115,6 +115,34 @@ def test_a_module_that_was_saved_whole(zipped: bool, part: Part, tmp_path: Path)
     assert state_dict_of({"model": part}).keys() == part.state_dict().keys()
 
 
+class OldPickler(pickle._Pickler):
+    """Pickles tensors and parameters as PyTorch 0.3 did: a parameter is built from its tensor, then given a state."""
+
+    def reducer_override(self, value: object) -> Any:
+        if not isinstance(value, Tensor):
+            return NotImplemented
+        if isinstance(value, nn.Parameter):
+            return nn.Parameter, (value.data,), (value.requires_grad, False, OrderedDict())
+        sizes = (value.storage_offset(), tuple(value.shape), value.stride())
+        return torch._utils._rebuild_tensor, (value._typed_storage(), *sizes)
+
+
+class OldPickle:
+    """A module `pickle` for `torch.save`."""
+
+    Pickler = OldPickler
+    __name__ = "pickle"
+    dump = staticmethod(pickle.dump)
+
+
+def test_a_module_that_pytorch_03_saved_whole(part: Part, tmp_path: Path) -> None:
+    """As the published recurrent model of DARTS was: its parameters are objects of their own."""
+    torch.save(part, tmp_path / "a.pt", pickle_module=OldPickle(), _use_new_zipfile_serialization=False)
+    assert b"torch.nn.parameter\nParameter" in (tmp_path / "a.pt").read_bytes()
+    found, wanted = read_weights(tmp_path / "a.pt"), part.state_dict()
+    assert found.keys() == wanted.keys() and all(torch.equal(found[name], t) for name, t in wanted.items())
+
+
 def test_weights_that_were_on_a_gpu_and_in_arrays(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(2)}, tmp_path / "a.pt", _use_new_zipfile_serialization=False)
     data = (tmp_path / "a.pt").read_bytes()

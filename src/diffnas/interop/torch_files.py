@@ -166,6 +166,14 @@ class Weight:
         raise ValueError("a tensor with a state of its own")
 
 
+class _OldWeight(Weight):
+    """A tensor that PyTorch before 0.4 wrapped in a variable; what is set on it (its hooks, ...) is left out."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: object) -> None: ...
+
+
 class _Storage(StandIn):
     """A type of storage."""
 
@@ -200,6 +208,15 @@ class _First(StandIn):
         return value
 
 
+class _Wrapped(StandIn):
+    """`torch.nn.parameter.Parameter(tensor)`, `Variable(tensor)` of PyTorch before 0.4: the tensor, which a state follows."""
+
+    __slots__ = ()
+
+    def __call__(self, value: object = None, *_: object) -> object:
+        return _OldWeight(value.tensor) if isinstance(value, Weight) else Inert()
+
+
 class _Typed(StandIn):
     """`torch._tensor._rebuild_from_type_v2(function, type, arguments, state)`: the tensor alone."""
 
@@ -215,6 +232,8 @@ _TENSOR_NAMES: dict[str, object] = {
     "torch._utils._rebuild_parameter": _First(),
     "torch._utils._rebuild_parameter_with_state": _First(),
     "torch._tensor._rebuild_from_type_v2": _Typed(),
+    "torch.nn.parameter.Parameter": _Wrapped(),
+    "torch.autograd.variable.Variable": _Wrapped(),
     "torch.Size": tuple,
     **{f"{home}.{kind}Storage": _Storage(dtype) for home in ("torch", "torch.cuda") for kind, dtype in _DTYPES.items()},
 }
