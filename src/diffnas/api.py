@@ -441,6 +441,7 @@ def _size_of_run(genotype: Genotype | Run | str | Path, loaded: Genotype) -> tup
     elif isinstance(train, ImageTrain):
         size = {"channels": train.channels, "layers": train.layers, "stem": train.stem}
         size |= {"auxiliary": train.auxiliary, "pool_norm": train.pool_norm, "drop_path": train.drop_path > 0}
+        size |= {} if train.auxiliary_norm is None else {"auxiliary_norm": train.auxiliary_norm}
     elif train is not None:
         size = train.network_settings()
     if isinstance(shape, TextShape):

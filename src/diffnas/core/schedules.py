@@ -10,6 +10,22 @@ def cosine(epoch: float, epochs: int, high: float, low: float = 0.0) -> float:
     return low + 0.5 * (high - low) * (1.0 + math.cos(math.pi * epoch / epochs))
 
 
+def linear(epoch: int, epochs: int, high: float, tail: int = 5) -> float:
+    """A straight fall from `high` towards 0 at E - `tail`, and a flatter one in the last `tail` epochs (P-DARTS's code).
+
+    With E <= `tail` there is the flatter one alone.
+    """
+    most = max(1, epochs - tail)
+    if epochs - epoch > tail:
+        return high * (most - epoch) / most
+    return high * (epochs - epoch) / (most * tail)
+
+
+def exponential(epoch: int, high: float, factor: float) -> float:
+    """`high factor^e`: a fall by one factor from each epoch to the next."""
+    return float(high * factor**epoch)
+
+
 def restarted(epoch: float, first: int, growth: int, high: float, low: float = 0.0) -> float:
     """Half cosines from `high` to `low` one after another: of `first` epochs, then each `growth` times as long as the one
     before (Loshchilov and Hutter, 2017)."""

@@ -152,6 +152,7 @@ SOURCES = {
     "pdarts": Source(_pdarts),
     "pcdarts": Source(_darts),
     "drnas": Source(_darts),
+    "snas": Source(_darts),
     "fairdarts": Source(_fairdarts),
     "nasbench201": Source(_nasbench201, r"_?arch_parameters"),
     "drnas-nb201": Source(_nasbench201, r"_?arch_parameters"),

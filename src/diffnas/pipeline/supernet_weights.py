@@ -62,7 +62,9 @@ class CosineSGD(SupernetWeights):
         if stage.constant:
             return first
         if not self.by_steps:
-            return self._curve(first, clock.epoch, clock.epochs) * warm(clock.epoch, settings.warmup)
+            to_first = settings.warmup_to == "first" and clock.epoch < settings.warmup
+            rate = first if to_first else self._curve(first, clock.epoch, clock.epochs)
+            return rate * warm(clock.epoch, settings.warmup)
         epoch, warmup = clock.epoch + done, settings.warmup
         if epoch < warmup:
             return settings.warmup_lr + (first - settings.warmup_lr) * epoch / warmup

@@ -123,7 +123,7 @@ def _check_samples(sections: Mapping[str, Any], method: Any) -> Problems:
     if search is not None:
         problems += _rates("search.weights", search.weights)
         problems += _nesterov(search.weights, method) + _schedule(search.weights, search.epochs)
-    return problems + ([] if train is None else _rates("train", train))
+    return problems + ([] if train is None else _rates("train", train) + _training_schedule(train))
 
 
 def _check_text(sections: Mapping[str, Any], method: Any) -> Problems:
@@ -160,6 +160,13 @@ def _schedule(weights: schema.Weights, epochs: int) -> Problems:
     if weights.cosine_growth is not None and weights.cosine_epochs is None:
         problems.append((f"{at}.cosine_growth", f"needs {at}.cosine_epochs, the length of the first cosine"))
     return problems
+
+
+def _training_schedule(train: schema.SampleTrain) -> Problems:
+    """Refuses an end that the schedule does not reach."""
+    if train.lr_min and train.schedule != "cosine":
+        return [("train.lr_min", f"must be 0: only the cosine ends there, and train.schedule is {train.schedule}")]
+    return []
 
 
 IMAGES = Modality(

@@ -174,6 +174,9 @@ class Weights:
     clip: float | None = setting(5.0, "largest gradient norm (null: not clipped)", gt=0)
     warmup: int = setting(0, "first epochs whose learning rate grows linearly to the cosine's", ge=0)
     warmup_lr: float = setting(0.0, "with rate_per step: the learning rate that a warm-up begins with", ge=0)
+    warmup_to: Literal["schedule", "first"] = setting(
+        "schedule", "what a warm-up by epochs grows to: the cosine's learning rate then, or lr (PC-DARTS on ImageNet)"
+    )
     rate_per: Literal["epoch", "step"] = setting(
         "epoch", "how often the learning rate moves; by steps, the cosine begins where the warm-up ends (DSNAS)"
     )
@@ -289,7 +292,7 @@ class Train:
 
 @dataclass(frozen=True)
 class SampleTrain(Train):
-    """Training a genotype's network from scratch: SGD on a cosine."""
+    """Training a genotype's network from scratch: SGD whose learning rate falls."""
 
     epochs: int = setting(600, "epochs", ge=1, le=9999)
     batch: int = setting(96, "samples per step", ge=2, le=2**20)
@@ -297,6 +300,16 @@ class SampleTrain(Train):
     layers: int = setting(20, "cells (L)", ge=1, le=1000)
     lr: float = setting(0.025, "first learning rate", gt=0)
     lr_min: float = setting(0.0, "where the cosine ends", ge=0)
+    schedule: Literal["cosine", "linear", "exponential"] = setting(
+        "cosine", "how the learning rate falls: linear is flatter in the last 5 epochs (P-DARTS, PC-DARTS, DrNAS)"
+    )
+    lr_factor: float = setting(
+        0.97, "with schedule exponential: an epoch's learning rate, in parts of the one before (DARTS)", gt=0, lt=1
+    )
+    warmup: int = setting(0, "first epochs whose learning rate grows linearly", ge=0)
+    warmup_to: Literal["schedule", "first"] = setting(
+        "schedule", "what a warm-up grows to: the schedule's learning rate then (P-DARTS), or lr (PC-DARTS, DrNAS)"
+    )
     momentum: float = setting(0.9, "SGD momentum", ge=0, lt=1)
     decay: float = setting(3e-4, "weight decay", ge=0)
     clip: float | None = setting(5.0, "largest gradient norm (null: not clipped)", gt=0)
@@ -314,8 +327,12 @@ class ImageTrain(SampleTrain):
     """Training a genotype's image network from scratch."""
 
     stem: Literal["cifar", "imagenet"] = setting("cifar", "first layers: one convolution, or three that halve")
-    auxiliary: bool = setting(True, "train with an auxiliary head (needs 8x8 features)")
+    auxiliary: bool = setting(True, "train with an auxiliary head (needs 8x8 features; of ImageNet 7x7)")
     auxiliary_weight: float = setting(0.4, "weight of the auxiliary head's loss", ge=0)
+    auxiliary_norm: bool | None = setting(
+        None,
+        "normalise after the head's second convolution (null: as published, on CIFAR only; P-DARTS: on ImageNet too)",
+    )
     drop_path: float = setting(0.2, "drop-path probability at the end; it grows linearly from 0", ge=0, lt=1)
     cutout: int = setting(16, "side of the square cut out of every training image (0: none)", ge=0)
     jitter: tuple[float, float, float, float] | None = setting(
@@ -330,7 +347,8 @@ class ImageTrain(SampleTrain):
 
     def network_settings(self) -> dict[str, Any]:
         """Returns the sizes, and whether paths are dropped."""
-        return super().network_settings() | {"drops": self.drop_path > 0}
+        norm = {} if self.auxiliary_norm is None else {"auxiliary_norm": self.auxiliary_norm}
+        return super().network_settings() | {"drops": self.drop_path > 0, **norm}
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ def total(space: DartsCNN, genotype: Genotype, shape: Shape, unit: Unit, size: S
         ({"nodes": 2, "inputs": 1}, Size(4, 2), Shape(10, 3, 8)),
         ({"nodes": 1, "inputs": 3}, Size(4, 9), Shape(10, 3, 8)),
         ({"nodes": 1}, Size(4, 1), Shape(10, 3, 6)),
+        ({"stem": "imagenet"}, Size(4, 5), Shape(10, 3, 64)),
     ],
 )
 def test_the_costs_of_a_random_network_add_up(settings: dict[str, Any], size: Size, shape: Shape) -> None:
@@ -41,7 +42,7 @@ def test_the_costs_of_a_random_network_add_up(settings: dict[str, Any], size: Si
     for seed in range(3):
         genotype = random_genotype(space.name, space.cells, torch.Generator().manual_seed(seed))
         with torch.device("meta"):
-            network = space.network(genotype, shape, channels=size.channels, layers=size.layers)
+            network = space.network(genotype, shape, channels=size.channels, layers=size.layers, stem=space.stem)
         found = count(network, (shape.channels, shape.side, shape.side))
         for unit in UNITS:
             assert total(space, genotype, shape, unit, size) == getattr(found, unit)

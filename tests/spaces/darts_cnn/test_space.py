@@ -34,6 +34,8 @@ def test_the_default_space_is_that_of_the_paper() -> None:
         ({"edge_ops": {"normal": []}}, "edge_ops", "must have the keys normal and reduce"),
         ({"edge_ops": {**PER_EDGE, "normal": [["none"]]}}, "edge_ops", "1 lists for 14 edges"),
         ({"inputs": 3, "layers": 6}, "inputs", "at least 9 layers"),
+        ({"stem": "imagenet", "stem_multiplier": 1, "channels": 5}, "stem_multiplier", "must be even"),
+        ({"stem": "imagenet", "auxiliary": "trained"}, "auxiliary", "needs 7x7 features; here they are 1x1"),
     ],
 )
 def test_refusals(settings: dict[str, Any], key: str, said: str) -> None:
@@ -50,4 +52,6 @@ def test_ops_per_edge() -> None:
 def test_sides_must_halve() -> None:
     assert DartsCNN().check_size(Shape(10, 3, 30))[0][0] == "layers"
     assert DartsCNN(layers=1).check_size(Shape(10, 3, 30)) == []
+    assert DartsCNN(stem="imagenet").check_size(Shape(10, 3, 48))[0][0] == "layers"
+    assert DartsCNN(stem="imagenet", auxiliary="trained").check_size(Shape(10, 3, 224)) == []
     assert len(reductions(1)) == 1

@@ -124,6 +124,34 @@ def test_sizes_by_name() -> None:
     assert len(DartsCNN().supernet(Shape(10), Size(2, 2)).cells) == 2
 
 
+SEVEN = tuple(op for op in OPS if op != "none")
+
+
+@pytest.mark.parametrize(
+    ("settings", "weights"),
+    [
+        ({"channels": 16, "layers": 8, "partial": 2}, 956_512),  # PC-DARTS
+        ({"channels": 48, "layers": 14, "partial": 6, "ops": SEVEN}, 3_642_896),  # DrNAS
+    ],
+)
+def test_supernets_of_imagenet_have_the_published_size(settings: dict[str, Any], weights: int) -> None:
+    with torch.device("meta"):
+        supernet = diffnas.build_supernet("darts-cnn", stem="imagenet", classes=1000, side=224, **settings)
+    assert sum(p.numel() for p in supernet.parameters()) == weights
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+def test_both_supernets_agree_on_images_of_imagenet(inputs: int) -> None:
+    space = DartsCNN(channels=2, layers=2, nodes=2, inputs=inputs, in_degree=1, stem="imagenet")
+    plain, fast = (space.supernet(Shape(5, 3, 32), form=form).double() for form in ("plain", "fast"))
+    fast.load_state_dict(plain.state_dict())
+    x, mixture = torch.randn(2, 3, 32, 32, dtype=torch.float64), uniform(space)
+    assert torch.allclose(fast(x, mixture), plain(x, mixture), atol=1e-12)
+    assert plain.stem0(x).shape[2] == 8 and plain.stem1(plain.stem0(x)).shape[2] == 4
+    head = DartsCNN(channels=2, layers=2, nodes=2, stem="imagenet", auxiliary="trained").supernet(Shape(5, 3, 224))
+    assert head.auxiliary.features[-2].kernel_size == (2, 2)  # without the second normalisation
+
+
 def test_interleave_takes_the_groups_in_turns() -> None:
     x = torch.arange(6.0).view(1, 6, 1, 1).expand(2, 6, 3, 4)
     assert interleave(x, 2)[0, :, 0, 0].tolist() == [0, 3, 1, 4, 2, 5]

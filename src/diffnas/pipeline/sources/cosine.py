@@ -1,4 +1,4 @@
-"""Training of a network on samples: SGD on a cosine, the last epoch's weights."""
+"""Training of a network on samples: SGD on a schedule, the last epoch's weights."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffnas.core.schedules import cosine
+from diffnas.core.schedules import cosine, exponential, linear, warm
 from diffnas.engine.search import Feed
 from diffnas.pipeline.sources.tasks import task_of
 from diffnas.recipe.recipe import Recipe
+from diffnas.recipe.schema import SampleTrain
 from diffnas.runtime.device import PRECISIONS
 from diffnas.tasks.base import Task
 
 
 class CosineTraining(ABC):
-    """SGD on a cosine; the last epoch's weights are the result.
+    """SGD whose rate falls on a cosine, or as the recipe says; the last epoch's weights are the result.
 
     `part` is what the network is evaluated on between epochs, "valid" or "test".
     """
@@ -37,9 +38,8 @@ class CosineTraining(ABC):
         """Returns the metrics of the network on what it is evaluated on, by name."""
 
     def begin(self, epoch: int) -> float:
-        """Returns the cosine's rate."""
-        settings = self.settings
-        return cosine(epoch, settings.epochs, settings.lr, settings.lr_min)
+        """Returns the schedule's rate."""
+        return rate(self.settings, epoch)
 
     def after(self, epoch: int) -> dict[str, float]:
         """Evaluates every `test_every` epochs and after the last."""
@@ -60,3 +60,16 @@ class CosineTraining(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores nothing, as there is nothing else."""
         assert not state
+
+
+def rate(train: SampleTrain, epoch: int) -> float:
+    """The learning rate of an epoch."""
+    if train.warmup_to == "first" and epoch < train.warmup:
+        return train.lr * warm(epoch, train.warmup)
+    if train.schedule == "linear":
+        scheduled = linear(epoch, train.epochs, train.lr)
+    elif train.schedule == "exponential":
+        scheduled = exponential(epoch, train.lr, train.lr_factor)
+    else:
+        scheduled = cosine(epoch, train.epochs, train.lr, train.lr_min)
+    return scheduled * warm(epoch, train.warmup)

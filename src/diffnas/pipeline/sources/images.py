@@ -165,7 +165,7 @@ class ImageTraining(CosineTraining):
 
     @override
     def begin(self, epoch: int) -> float:
-        """Returns the cosine's rate; drop path gets its probability."""
+        """Returns the schedule's rate; drop path gets its probability."""
         settings = self.settings
         if settings.drop_path:
             self.network.get_buffer("drop_path").fill_(ramp(epoch, settings.epochs, settings.drop_path))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
@@ -13,8 +11,8 @@ from diffnas.errors import GenotypeError
 from diffnas.spaces.darts_cnn.head import AuxiliaryHead
 from diffnas.spaces.darts_cnn.layout import CellPlan, plan_cells, reductions
 from diffnas.spaces.darts_cnn.ops import OPS, PoolNorm, Zero, preprocess
+from diffnas.spaces.darts_cnn.stem import Stem, cifar_stem, imagenet_stem
 
-Stem = Literal["cifar", "imagenet"]
 CONCAT_KINDS = ("normal", "reduce")
 
 
@@ -84,13 +82,10 @@ class Network(nn.Module):
         self.stem_kind, self.inputs, self.drops = stem, inputs, drops
         if stem == "cifar":
             width = stem_multiplier * channels
-            self.stem = nn.Sequential(
-                nn.Conv2d(shape.channels, width, 3, padding=1, bias=False),
-                nn.BatchNorm2d(width),
-            )
+            self.stem = cifar_stem(shape.channels, width)
             before = [(width, 0)] * inputs
         else:
-            self.stem0, self.stem1 = _imagenet_stem(shape.channels, channels)
+            self.stem0, self.stem1 = imagenet_stem(shape.channels, channels)
             before = [(channels, 0)] * (inputs - 1) + [(channels, 1)]
         outputs = {kind: len(cells[kind].concat) for kind in CONCAT_KINDS}
         plans, last = plan_cells(layers, channels, before, outputs)
@@ -125,23 +120,6 @@ class Network(nn.Module):
             return [self.stem(x)] * self.inputs
         first = self.stem0(x)
         return [first] * (self.inputs - 1) + [self.stem1(first)]
-
-
-def _imagenet_stem(inputs: int, channels: int) -> tuple[nn.Sequential, nn.Sequential]:
-    """224 x 224 -> 56 x 56, and 56 x 56 -> 28 x 28."""
-    first = nn.Sequential(
-        nn.Conv2d(inputs, channels // 2, 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(channels // 2),
-        nn.ReLU(),
-        nn.Conv2d(channels // 2, channels, 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(channels),
-    )
-    second = nn.Sequential(
-        nn.ReLU(),
-        nn.Conv2d(channels, channels, 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(channels),
-    )
-    return first, second
 
 
 def _require_legal(genotype: Genotype) -> None:

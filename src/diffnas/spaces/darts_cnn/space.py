@@ -40,6 +40,7 @@ class DartsCNN:
     concat: tuple[int, ...] | None = setting(None, "nodes that a cell puts out (null: all)")
     partial: int = setting(1, "K: ops see one in K channels, the others pass by (PC-DARTS: 4)", ge=1, le=64)
     skip_dropout: bool = setting(False, "skip connections drop numbers at a rate that the method sets (P-DARTS)")
+    stem: Literal["cifar", "imagenet"] = setting("cifar", "first layers: one convolution, or three that halve")
     stem_multiplier: int = setting(3, "channels of the stem, as a multiple of the initial channels", ge=1, le=64)
     dropout: float = setting(0.0, "dropout before the supernet's classifier (ENAS: 0.1)", ge=0, lt=1)
     drop_path: float = setting(
@@ -76,7 +77,7 @@ class DartsCNN:
     def supernet(self, shape: Shape, size: Size | None = None, form: Form = "plain") -> nn.Module:
         """The supernet with fresh weights, the same ones in both forms."""
         built = FusedSupernet if form == "fast" else Supernet
-        extras = Extras(self.dropout, self.drop_path, self.drop_path_grows, self.auxiliary)
+        extras = Extras(self.dropout, self.drop_path, self.drop_path_grows, self.auxiliary, self.stem)
         return built(self.cells, shape, size or self.size, self.stem_multiplier, self.skip_dropout, extras)
 
     def network(self, genotype: Genotype, shape: Shape, **settings: Any) -> nn.Module:
@@ -107,22 +108,24 @@ class DartsCNN:
 
     def costs(self, shape: Shape, unit: Unit, size: Size | None = None) -> dict[str, list[list[float]]]:
         """[E, O] per kind: the multiply-adds (of one image) or parameters that an op on an edge adds to a network of `size`."""
-        return op_costs(self.cells, shape, unit, size or self.size)
+        return op_costs(self.cells, shape, unit, size or self.size, self.stem)
 
     def cell_costs(self, shape: Shape, size: Size | None = None) -> dict[str, list[list[list[Resources]]]]:
         """[cells, E, O] per kind: what every op costs in the supernet, cell by cell, by the rule of SNAS's code."""
-        return op_resources(self.cells, shape, size or self.size)
+        return op_resources(self.cells, shape, size or self.size, self.stem)
 
     def fixed_cost(self, shape: Shape, unit: Unit, size: Size | None = None) -> float:
         """The cost of a network of `size` without its ops; with the ops' costs it equals the `count` of the network."""
-        return fixed_cost(self.name, self.cells, shape, unit, size or self.size)
+        return fixed_cost(self.name, self.cells, shape, unit, size or self.size, self.stem)
 
     def check_size(self, shape: Shape, size: Size | None = None) -> list[tuple[str, str]]:
         """Returns why a supernet of this size cannot be built, as (setting, reason) pairs."""
         size = size or self.size
-        problems = _channels(size.channels) + _side(shape.side, size.layers, "cifar")
+        problems = _channels(size.channels) + _side(shape.side, size.layers, self.stem)
         if self.auxiliary != "none" and not problems:
-            problems += _head(shape.side, size.layers, "cifar", "none")
+            problems += _head(shape.side, size.layers, self.stem, "none")
+        if self.stem == "imagenet" and self.stem_multiplier * size.channels % 2:
+            problems.append(("stem_multiplier", "must be even: the stem of ImageNet begins with half its channels"))
         if size.channels % size.partial:
             problems.append(("partial", f"must divide the {size.channels} channels; {size.partial} does not"))
         for key, names in (("ops", self.ops), ("excluded", self.excluded)):

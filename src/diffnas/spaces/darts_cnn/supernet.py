@@ -21,17 +21,20 @@ from diffnas.spaces.channels import interleave
 from diffnas.spaces.darts_cnn.head import AuxiliaryHead
 from diffnas.spaces.darts_cnn.layout import CellPlan, plan_cells, reductions
 from diffnas.spaces.darts_cnn.ops import OPS, SkipDropout, preprocess
+from diffnas.spaces.darts_cnn.stem import Stem, cifar_stem, imagenet_stem
 
 
 @dataclass(frozen=True)
 class Extras:
     """The additions of some programs to the supernet of DARTS: dropout before the classifier, drop path of whole edges, at a
-    constant probability or one that `grows` from 0, and an auxiliary head, whose own weights may be `fixed`."""
+    constant probability or one that `grows` from 0, an auxiliary head, whose own weights may be `fixed`, and the `stem` for
+    images of ImageNet's size."""
 
     dropout: float = 0.0
     drop_path: float = 0.0
     grows: bool = False
     auxiliary: Literal["none", "trained", "fixed"] = "none"
+    stem: Stem = "cifar"
 
 
 def thinned(flow: Tensor, kept_EN: Tensor | None, e: int) -> Tensor:
@@ -120,7 +123,8 @@ class MixedCell(nn.Module):
 class Supernet(nn.Module):
     """`supernet(x, mixture)`: images [N, C_in, H, W] -> logits [N, classes].
 
-    The stem's normalisation is the only affine one.  Sides must be divisible by 4 (two halvings).  With `skip_dropout` it has
+    The normalisations of the stem are the only affine ones.  Sides must be divisible by 4 (two halvings), with the stem of
+    ImageNet by 32 (three more).  With `skip_dropout` it has
     a buffer of that name, the probability with which skip connections of stride 1 drop numbers.  With an auxiliary head it
     gives (logits, the head's logits) in training mode.  Where drop path grows, the buffer `progress` says how far the search
     has come, from 0 to 1.
@@ -140,14 +144,15 @@ class Supernet(nn.Module):
         super().__init__()
         self.extras = extras
         width = stem_multiplier * size.channels
-        inputs = next(iter(cells.values())).inputs
-        self.stem = nn.Sequential(
-            nn.Conv2d(shape.channels, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-        )
+        self.inputs = inputs = next(iter(cells.values())).inputs
+        before = [(width, 0)] * inputs
+        if extras.stem == "cifar":
+            self.stem = cifar_stem(shape.channels, width)
+        else:
+            self.stem0, self.stem1 = imagenet_stem(shape.channels, width)
+            before = [*before[1:], (width, 1)]
         outputs = {kind: len(cell.concat) for kind, cell in cells.items()}
-        plans, last = plan_cells(size.layers, size.channels, [(width, 0)] * inputs, outputs)
-        self.inputs = inputs
+        plans, last = plan_cells(size.layers, size.channels, before, outputs)
         self.kinds = [plan.kind for plan in plans]
         self.cells = nn.ModuleList(
             self.cell_class(cells[plan.kind], plan, size.partial, skip_dropout) for plan in plans
@@ -163,14 +168,15 @@ class Supernet(nn.Module):
         self.auxiliary: AuxiliaryHead | None = None
         if extras.auxiliary != "none":
             plan = plans[self.auxiliary_at]
-            head = AuxiliaryHead(outputs[plan.kind] * plan.channels, shape.classes, stride=3, second_norm=True)
+            features, small = outputs[plan.kind] * plan.channels, extras.stem == "cifar"
+            head = AuxiliaryHead(features, shape.classes, 3 if small else 2, second_norm=small)
             self.auxiliary = head.requires_grad_(extras.auxiliary == "trained")
 
     def forward(self, x: Tensor, mixture: Mapping[str, Mix]) -> Tensor | tuple[Tensor, Tensor]:
         """Computes the logits with `mixture`, a `Mix` for `normal` and one for `reduce`."""
         for skip in self.skips:
             skip.rate = self.get_buffer("skip_dropout")
-        history, extra = [self.stem(x)] * self.inputs, None
+        history, extra = self._stem_states(x), None
         for index, (kind, cell) in enumerate(zip(self.kinds, self.cells, strict=True)):
             kept_EN = self._kept(len(mixture[kind].op), len(x))
             history = [*history[1:], cell(history, mixture[kind], kept_EN)]
@@ -181,6 +187,12 @@ class Supernet(nn.Module):
             features = nn.functional.dropout(features, self.extras.dropout, self.training)
         logits = self.classifier(features)
         return logits if extra is None else (logits, extra)
+
+    def _stem_states(self, x: Tensor) -> list[Tensor]:
+        if self.extras.stem == "cifar":
+            return [self.stem(x)] * self.inputs
+        first = self.stem0(x)
+        return [first] * (self.inputs - 1) + [self.stem1(first)]
 
     def _kept(self, edges: int, images: int) -> Tensor | None:
         """[E, N]: 0 where an edge drops an image, elsewhere what makes up for it; None where nothing is dropped."""
