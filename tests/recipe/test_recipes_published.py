@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from diffnas.core.published_genotypes import published
+from diffnas.core.schedules import cosine
+from diffnas.core.space import Shape, Size
+from diffnas.engine.stage import Clock, Stage
+from diffnas.pipeline.network import build
+from diffnas.pipeline.sources.images import rate
+from diffnas.pipeline.supernet_weights import CosineSGD
 from diffnas.recipe.recipe import read_recipe
-from diffnas.recipe.schema import ImageTrain, TextSearch, TextTrain, TextWeights
+from diffnas.recipe.schema import ImageTrain, TextSearch, TextTrain, TextWeights, Weights
 from diffnas.spaces.darts_rnn.space import DartsRNN
 
 # recipe: epochs, batch, first and last learning rate of the weights, their decay; rate and first beta of the architecture
@@ -27,6 +35,8 @@ SEARCHES = {
     "nb201-drnas": (100, 64, 0.025, 0.001, 3e-4, 3e-4, 0.5),
     "nb201-drnas-progressive": (100, 64, 0.025, 0.001, 3e-4, 3e-4, 0.5),
     "dsnas-imagenet": (85, 1024, 0.5, 0.0, 4e-5, 1e-3, 0.5),
+    "pcdarts-imagenet": (50, 1024, 0.5, 0.0, 3e-4, 6e-3, 0.5),
+    "drnas-imagenet": (50, 512, 0.5, 0.0, 3e-4, 6e-3, 0.5),
 }
 # recipe: batch, channels, drop path, normalisation after pools
 TRAININGS = {
@@ -39,6 +49,37 @@ TRAININGS = {
     "cifar100-train-pdarts": (128, 36, 0.3, "none"),
     "cifar100-train-drnas": (64, 36, 0.3, "plain"),
 }
+# recipe: batch, normalisation of the head and after pools, rates of the epochs 1, 2, 5, 6 and 245
+IMAGENET = {
+    "imagenet-train-darts": (128, None, "none", (0.1, 0.097, 0.1 * 0.97**4, 0.1 * 0.97**5, 0.1 * 0.97**244)),
+    "imagenet-train-pdarts": (256, True, "none", (0.1, 24.4 / 245, 24.1 / 245, 24 / 245, 0.1 / 245)),
+    "imagenet-train-pdarts-paper": (1024, True, "none", (0.1, 0.2 * 244 / 245, 0.5 * 241 / 245, 120 / 245, 0.5 / 245)),
+    "imagenet-train-pcdarts": (1024, None, "none", (0.1, 0.2, 0.5, 120 / 245, 0.5 / 245)),
+    "imagenet-train-drnas": (768, None, "plain", (0.1, 0.2, 0.5, 120 / 245, 0.5 / 245)),
+}
+
+
+@pytest.mark.parametrize("name", IMAGENET)
+def test_a_training_on_imagenet(name: str) -> None:
+    recipe = read_recipe(name)
+    train = recipe.train
+    assert isinstance(train, ImageTrain) and (train.epochs, train.channels, train.layers) == (250, 48, 14)
+    assert (train.smoothing, train.decay, train.jitter, train.drop_path) == (0.1, 3e-5, (0.4, 0.4, 0.4, 0.2), 0)
+    rates = [rate(train, epoch) for epoch in (0, 1, 4, 5, 244)]
+    assert rates == pytest.approx(IMAGENET[name][3])
+    assert (train.batch, train.auxiliary_norm, train.pool_norm) == IMAGENET[name][:3]
+    with torch.device("meta"):
+        head = build(published("pdarts"), recipe, Shape(1000, 3, 224)).auxiliary
+    norms = sum(isinstance(layer, torch.nn.BatchNorm2d) for layer in head.features)  # type: ignore[union-attr]
+    assert norms == (2 if train.auxiliary_norm else 1)
+
+
+def test_a_warm_up_of_a_search_grows_to_the_first_rate() -> None:
+    search = read_recipe("pcdarts-imagenet").search
+    assert search is not None and isinstance(search.weights, Weights)
+    weights, stage = CosineSGD(search.weights), Stage(50, Size(16, 8))
+    rates = [weights.rate(stage, Clock(epoch=epoch, epochs=50)) for epoch in (0, 4, 5)]
+    assert rates == pytest.approx([0.1, 0.5, cosine(5, 50, 0.5)])
 
 
 @pytest.mark.parametrize("name", SEARCHES)
