@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         report,
         search,
         test,
+        test_weights,
         train,
     )
     from diffnas.core.batch import Batch, Loss
@@ -118,6 +119,7 @@ _HOMES = {
     "setting": "diffnas.core.settings",
     "sources": "diffnas.pipeline.sources",
     "test": "diffnas.api",
+    "test_weights": "diffnas.api",
     "train": "diffnas.api",
 }
 
@@ -177,6 +179,7 @@ __all__ = [
     "setting",
     "sources",
     "test",
+    "test_weights",
     "train",
 ]
 

@@ -110,6 +110,33 @@ def test(run: Run | str | Path, name: str | None = None, overrides: Sequence[str
     return pipeline(_path(run) or "", name, tuple(overrides))
 
 
+def test_weights(
+    file: str | Path,
+    source: str,
+    genotype: Genotype | Run | str | Path,
+    data: str | None = None,
+    overrides: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Tests weights that another program published: `diffnas test --weights`; returns what `test` does, and writes nothing.
+
+    `source` is the program: darts, darts-rnn, pdarts, pcdarts, drnas, drnas-nb201, nasbench201, snas or mmrazor, whose sizes,
+    heads and names are known.  `genotype` is what `load_genotype` reads, or the program's own name for it.  `data` is the data
+    set (None: as the number of outputs tells); `overrides` are keys such as "data.path=FOLDER".  Nothing in the file is
+    executed.  Raises `WeightsError` with every weight without a place and every parameter that is not filled.
+    """
+    from diffnas.pipeline.published import test_weights as pipeline
+
+    return pipeline(file, source, load_genotype(_recurrent_name(source, genotype)), data, tuple(overrides))
+
+
+def _recurrent_name(source: str, genotype: Genotype | Run | str | Path) -> Genotype | Run | str | Path:
+    """The recurrent cell that DARTS calls by the name of a convolutional one, where its recurrent program is meant."""
+    name = published_name(genotype) if isinstance(genotype, str) else None
+    if source == "darts-rnn" and name in ("darts-v1", "darts-v2"):
+        return name.replace("darts", "darts-rnn")
+    return genotype
+
+
 def load_network(
     run: Run | str | Path, name: str | None = None
 ) -> TrainedClassifier | TrainedLanguageModel | TrainedModel:

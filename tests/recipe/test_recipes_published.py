@@ -10,7 +10,7 @@ from diffnas.core.schedules import cosine
 from diffnas.core.space import Shape, Size
 from diffnas.engine.stage import Clock, Stage
 from diffnas.pipeline.network import build
-from diffnas.pipeline.sources.images import rate
+from diffnas.pipeline.sources.cosine import rate
 from diffnas.pipeline.supernet_weights import CosineSGD
 from diffnas.recipe.recipe import read_recipe
 from diffnas.recipe.schema import ImageTrain, TextSearch, TextTrain, TextWeights, Weights

@@ -214,11 +214,34 @@ def train(
 
 @app.command()
 def test(
-    run: Annotated[Path, typer.Argument(help="A run folder with a finished training.")],
+    run: Annotated[Path | None, typer.Argument(help="A run folder with a finished training.")] = None,
     name: TrainName = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", "-s", metavar="KEY=VALUE", help="Set data.path or device; nothing else may change."),
+        typer.Option(
+            "--set",
+            "-s",
+            metavar="KEY=VALUE",
+            help="Set data.path or device; with --weights any key, but of a run nothing else may change.",
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", metavar="FILE", help="Instead of a run: weights that another program published."),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROGRAM",
+            help="With --weights: darts, darts-rnn, pdarts, pcdarts, drnas, drnas-nb201, nasbench201, snas or mmrazor.",
+        ),
+    ] = None,
+    genotype: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --weights: the cell, by name, file or text.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --weights: the data set, if the number of outputs does not tell it."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print test.json instead of text.")] = False,
     plugins: Plugins = None,
@@ -228,16 +251,15 @@ def test(
     Prints accuracy or perplexity, its 95 % interval, loss and size, and writes them to RUN/train/NAME/test.json.
 
     [bold]diffnas test runs/first -s data.path=FOLDER[/bold]  other images: all of them, but for those that it was trained on
+
+    [bold]diffnas test --weights cifar10_model.pt --source darts --genotype DARTS_V2 -s data.path=FOLDER[/bold]  no run at all
     """
+    from diffnas.cli.testing import tested
+    from diffnas.pipeline.test import described
     from diffnas.runtime.console import start_console
-    from diffnas.runtime.run_folder import open_run
 
     start_console()
-    opened = open_run(run)
-    from diffnas.pipeline.test import described
-    from diffnas.pipeline.test import test as pipeline
-
-    result = pipeline(opened, name, tuple(overrides or ()))
+    result = tested(run, name, weights, source, genotype, data, tuple(overrides or ()))
     _print(*(_json_lines(result) if as_json else described(result)))
 
 

@@ -17,7 +17,7 @@ from diffnas.data import DATA, few
 from diffnas.data.augment import Augment
 from diffnas.data.decode import Scale
 from diffnas.data.feeds import Feed
-from diffnas.data.images import ImageData, load_images, split_train
+from diffnas.data.images import ImageData, list_splits, load_images, split_train
 from diffnas.data.images import Images as Pixels
 from diffnas.data.inputs import ImageInputs
 from diffnas.data.layout import roles, shown_name
@@ -185,6 +185,22 @@ def load_data(recipe: Recipe, stored: ImageInputs | None = None) -> ImageData:
     Raises `DataError` where they are missing, damaged or do not fit.
     """
     return _load(recipe, stored)
+
+
+def known_inputs(recipe: Recipe) -> ImageInputs:
+    """How test images become inputs as `recipe` alone says, and the classes that they have; no training fixed it.
+
+    Raises `DataError` where the images are missing, or their mean and std are not known.
+    """
+    data = _section(recipe)
+    info, listed = DATA[data.name], list_splits(data.name, data.path, data.side, whole=True, test_only=True)
+    mean, std = data.mean or info.mean, data.std or info.std
+    if mean is None or std is None:
+        raise DataError(f"data.mean, data.std: are not known for {data.name}; set those of the training")
+    resize = _reading(data, None).view.resize if data.streamed else None
+    shape = recipe.shape
+    assert isinstance(shape, Shape)
+    return ImageInputs(data.name, listed.test.names, shape.side, tuple(mean), tuple(std), resize=resize)
 
 
 def _load(recipe: Recipe, stored: ImageInputs | None, test_only: bool = False, whole: bool = False) -> ImageData:
