@@ -42,6 +42,7 @@ from diffnas.tasks.base import Task
 from diffnas.tasks.classification import Classification
 
 MOST_WORKERS = 16  # where a recipe does not say how many
+MOST_PIXELS = 2**22  # of an evaluation's batch: 4,096 images of 32 x 32, 83 of 224 x 224
 FIRST = 5  # of the images that a test leaves out, so many are named
 
 
@@ -323,7 +324,15 @@ def search_feeds(recipe: Recipe, data: ImageData, device: torch.device) -> dict[
             order=search.sampling,
             steps=train.steps,
         ),
-        "score": Feed(images, arch, 4 * search.batch, augment, seed=recipe.seed, name="score", order="sequential"),
+        "score": Feed(
+            images,
+            arch,
+            evaluated(search.batch, data.side),
+            augment,
+            seed=recipe.seed,
+            name="score",
+            order="sequential",
+        ),
     }
 
 
@@ -364,8 +373,13 @@ def _feed_in_order(
 ) -> Feed:
     """All of `images`, normalised and not augmented, in order."""
     augment = Augment(crop=0, flip=False, cutout=0, mean=mean, std=std)
-    batch = 4 * recipe.train.batch if recipe.train is not None else 256
+    batch = evaluated(64 if recipe.train is None else recipe.train.batch, images.shape[1])
     return Feed(images.to(device), None, batch, augment, seed=recipe.seed, name="test", order="sequential")
+
+
+def evaluated(batch: int, side: int) -> int:
+    """Images of a batch in an evaluation: four times those of a step, which needs gradients, but never more than fit memory."""
+    return min(4 * batch, max(1, MOST_PIXELS // side**2))
 
 
 def _section(recipe: Recipe) -> Images:
