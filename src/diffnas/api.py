@@ -137,6 +137,28 @@ def _recurrent_name(source: str, genotype: Genotype | Run | str | Path) -> Genot
     return genotype
 
 
+def estimate(
+    recipe: Recipe | str | Path,
+    genotype: Genotype | Run | str | Path | None = None,
+    part: str | None = None,
+    seconds: float = 10.0,
+) -> dict[str, Any]:
+    """Estimates what a recipe takes before it is begun: `diffnas estimate`; a few steps are run, and nothing is written.
+
+    `search` and `train` (or the one that `part` names) say `weights`, `steps` an epoch, `step_seconds`, `epoch_seconds`,
+    `seconds` in all, `peak_memory` in bytes, whether the batch fits, and the `largest_batch`.  `genotype` is what is trained
+    (None: a published cell of the space).  Steps of each kind are timed for `seconds`.  Raises `UserError` as the commands do.
+    """
+    from diffnas.pipeline.estimate import estimate as pipeline
+
+    read = _recipe(recipe)
+    assert read is not None
+    if part not in (None, "search", "train"):
+        raise UserError(f"part {part!r}: is search or train")
+    cell = None if genotype is None else load_genotype(genotype)
+    return pipeline(read, cell, None if part is None else [part], seconds)  # type: ignore[list-item]
+
+
 def load_network(
     run: Run | str | Path, name: str | None = None
 ) -> TrainedClassifier | TrainedLanguageModel | TrainedModel:

@@ -65,6 +65,9 @@ Log = Annotated[
         "--log", metavar="PROGRAM", help="Send metrics to tensorboard, wandb or mlflow too (may be repeated)."
     ),
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Run a few steps, print what it will take (see estimate), and write nothing.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and the result.")]
 
 
@@ -99,6 +102,7 @@ def search(
     overrides: Set = None,
     note: Note = None,
     log: Log = None,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
     plugins: Plugins = None,
 ) -> None:
@@ -117,10 +121,15 @@ def search(
 
     start_console(quiet)
     if resume is not None:
-        _only_one(recipe, run)
+        _only_one(recipe, run, dry_run or None)
         chosen = read_recipe(_resumable(resume / "search" / "recipe.yaml", "search"), overrides or ())
     else:
         chosen = read_recipe(_required(recipe, "recipe"), overrides or ())
+    if dry_run:
+        from diffnas.cli.estimating import estimated
+
+        _print(*estimated(chosen, part="search"))
+        return
     from diffnas.pipeline import search as pipeline
 
     finished = pipeline.search(chosen, resume or run, resume is not None, note, log or ())
@@ -165,6 +174,7 @@ def train(
     overrides: Set = None,
     note: Note = None,
     log: Log = None,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
     plugins: Plugins = None,
 ) -> None:
@@ -184,7 +194,7 @@ def train(
 
     start_console(quiet)
     if resume is not None:
-        _only_one(genotype, recipe, run, init)
+        _only_one(genotype, recipe, run, init, dry_run or None)
         from diffnas.runtime.run_folder import open_run
 
         part = open_run(resume).training(name)
@@ -198,6 +208,11 @@ def train(
         loaded = _genotype(text)  # what it lacks is said before what the recipe lacks
         source = Path(text) if is_folder(text) else None
         chosen = read_recipe(recipe or _recipe_of(source), overrides or ())
+        if dry_run:
+            from diffnas.cli.estimating import estimated
+
+            _print(*estimated(chosen, loaded, "train"))
+            return
         with named(_short(text)):
             done = api.train(
                 loaded if text == "-" else text, chosen, run or source, False, name, partial, init, note, log=log or ()
@@ -261,6 +276,33 @@ def test(
     start_console()
     result = tested(run, name, weights, source, genotype, data, tuple(overrides or ()))
     _print(*(_json_lines(result) if as_json else described(result)))
+
+
+@app.command()
+def estimate(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name (diffnas list recipes) or a YAML file.")],
+    genotype: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The cell that is trained (default: a published one of the space)."),
+    ] = None,
+    overrides: Set = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+    plugins: Plugins = None,
+) -> None:
+    """Estimate what a recipe will take: time, memory, and the batch that fits.
+
+    Reads the data, runs a few steps of the search and of the training, each in a process of its own, and writes nothing.
+
+    [bold]diffnas estimate darts-cifar10 -s data.path=FOLDER[/bold]
+    """
+    from diffnas.cli.estimating import estimated
+    from diffnas.recipe.recipe import read_recipe
+    from diffnas.runtime.console import start_console
+
+    start_console()
+    chosen = read_recipe(recipe, overrides or ())
+    cell = None if genotype is None else _genotype(genotype)
+    _print(*estimated(chosen, cell, as_json=as_json))
 
 
 @app.command()

@@ -1,0 +1,264 @@
+"""The process behind `estimate`: it builds one part of a recipe as its command does, and times and weighs a few steps.
+
+    python -m diffnas.pipeline.measure < REQUEST     JSON: recipe (a file), part, genotype, plugins, seconds
+
+It prints JSON, a line for each thing that it learns: what was found, the memory at small batches, and the whole.  A process of
+its own has a peak of memory of its own, and may be ended where there is too little.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffnas import draw
+from diffnas.core.batch import Loss
+from diffnas.core.genotype import Genotype, parse_genotype
+from diffnas.engine.optim import set_learning_rate
+from diffnas.engine.scoring import score
+from diffnas.errors import UserError
+from diffnas.pipeline.search_state import SearchState
+from diffnas.pipeline.sources.base import Source
+from diffnas.pipeline.sources.load import load_source
+from diffnas.pipeline.trainer import Job
+from diffnas.plugins import load_plugins
+from diffnas.recipe.recipe import Recipe, read_recipe
+from diffnas.runtime.device import PRECISIONS, peak_memory, pick_device
+from diffnas.runtime.room import free_memory, lack_of_room
+from diffnas.runtime.sharing import fitted_threads
+
+FEWEST = 3  # timed steps of a kind
+ROOM = 0.9  # share of the free memory that a batch may be expected to take
+Say = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stretch of epochs of one kind costs: `steps` an epoch of `step` seconds each, then an evaluation."""
+
+    epochs: int
+    steps: int
+    step: float
+    evaluation: float
+    weights: int
+
+
+def measure(recipe: Recipe, part: str, genotype: Genotype | None, seconds: float, say: Say) -> None:
+    """Measures `part` ("search" or "train") of `recipe` and says what it learns; timed steps take `seconds` or few more."""
+    device, started = pick_device(recipe.device), time.monotonic()
+    source = load_source(recipe)
+    section = recipe.search if part == "search" else recipe.train
+    assert section is not None
+    reading, batch = time.monotonic() - started, section.batch
+    about = {key: value for key, value in source.about.items() if key != "classes"}
+    about["classes" if recipe.modality == "images" else "words"] = len(source.names)
+    say({"data": about, "reading_seconds": reading, "device": str(device), "threads": torch.get_num_threads()})
+    one = _search if part == "search" else _train
+    weighed: dict[int, int] = {}
+    for small in sorted({max(2, batch // 16), max(2, batch // 8)} - {batch} if batch > 4 else ()):
+        _clear(device)
+        for _ in one(_with_batch(recipe, part, small), source, device, genotype, 0.0):
+            pass
+        weighed[small] = peak_memory(device).get("bytes", 0)
+    say({"weighed": weighed})
+    expected, free = extrapolated(weighed, batch), _free(device)
+    if free is not None and expected is not None and expected > ROOM * (free + min(weighed.values())):
+        say({"peak_memory": expected, "extrapolated": True, "free_memory": free})
+        return
+    _clear(device)
+    stages = list(one(recipe, source, device, genotype, seconds))
+    say({"stages": [vars(stage) for stage in stages], "peak_memory": peak_memory(device).get("bytes", 0)})
+    say({"free_memory": free, "extrapolated": False})
+
+
+def extrapolated(weighed: dict[int, int], batch: int) -> int | None:
+    """The memory at `batch`, on the straight line through two smaller ones; None where there are no two."""
+    if len(weighed) < 2:
+        return None
+    (low, less), (high, more) = min(weighed.items()), max(weighed.items())
+    return int(more + max(0, more - less) / (high - low) * (batch - high))
+
+
+def _with_batch(recipe: Recipe, part: str, batch: int) -> Recipe:
+    if part == "search":
+        return replace(recipe, search=replace(recipe.search, batch=batch))  # type: ignore[type-var]
+    return replace(recipe, train=replace(recipe.train, batch=batch))  # type: ignore[type-var]
+
+
+def _clear(device: torch.device) -> None:
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _free(device: torch.device) -> int | None:
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
+
+
+def _timed(step: Callable[[int], object], device: torch.device, seconds: float) -> float:
+    """The mean time of a step; the first is not timed.  Of 0 seconds there is that one alone."""
+    step(0)
+    done, started = 0, _now(device)
+    while seconds and (done < FEWEST or _now(device) - started < seconds):
+        step(done + 1)
+        done += 1
+    return (_now(device) - started) / max(1, done)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.monotonic()
+
+
+# -- a search
+
+
+def _search(
+    recipe: Recipe, source: Source, device: torch.device, genotype: Genotype | None, seconds: float
+) -> Iterator[Stage]:
+    """Every stage of the search: its epochs of weights alone, then the others."""
+    state = SearchState(recipe, source, source.search_task(), source.search_feeds(device), device)
+    state.begin(None, None)  # type: ignore[arg-type]  # there is no checkpoint
+    for index, stage in enumerate(state.stages):
+        if index:
+            state.next_stage()
+        warm = min(stage.warmup, stage.epochs)
+        for epochs, begin in ((warm, 0), (stage.epochs - warm, warm)):
+            if epochs and stage.phases:
+                state.search.advance(stage_epoch=begin)
+                yield _stretch(state, epochs, begin < stage.warmup, device, seconds)
+    found = state.search.derive()
+    if found is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            draw.write_cells(found, Path(folder))  # which takes memory as well
+
+
+def _stretch(state: SearchState, epochs: int, warm: bool, device: torch.device, seconds: float) -> Stage:
+    """Epochs of one kind: their phases, one after another, and the evaluation."""
+    search, settings = state.search, state.settings
+    set_learning_rate(search.weights_optimizer, 1e-6)  # so that nothing diverges
+    steps, spent = 0, 0.0
+    for phase in state.stage.phases:
+        feeds = {
+            name: state.feeds[name].epoch(0)
+            for name in phase.feeds
+            if name == "train" or not (warm and name == "valid")
+        }
+        carries: dict[str, Any] = {}
+
+        def step(k: int, feeds: Any = feeds, each: int = phase.each, carries: dict[str, Any] = carries) -> None:
+            names = {
+                (f"{name}.{n}" if n else name): (feed, k * each + n)
+                for name, feed in feeds.items()
+                for n in range(each)
+            }
+            batches = {
+                name: replace(feed[at % len(feed)], carry=carries.get(name)) for name, (feed, at) in names.items()
+            }
+            for name, loss in state.method.step(search, batches).items():
+                carries[name] = loss.carry
+
+        count = phase.steps or len(feeds["train"])
+        mean = _timed(step, device, seconds / len(state.stage.phases))
+        steps, spent = steps + count, spent + count * mean
+    every = settings.validate_every if "score" in search.feeds else 0
+    evaluation = _scoring(state, device, seconds) / every if every else 0.0
+    weights = sum(p.numel() for p in search.supernet.parameters())
+    return Stage(epochs, steps, spent / max(1, steps), evaluation, weights)
+
+
+def _scoring(state: SearchState, device: torch.device, seconds: float) -> float:
+    """The time of an evaluation of the supernet, from that of a few of its batches."""
+    search = state.search
+    feed = search.feeds["score"].epoch(0)
+    mixture = search.relax("eval").detach()
+
+    def step(k: int) -> None:
+        score(search, mixture, [feed[k % len(feed)]], norm="running").loss.item()
+
+    return len(feed) * _timed(step, device, min(seconds, len(feed)) / 4)
+
+
+# -- a training
+
+
+def _train(
+    recipe: Recipe, source: Source, device: torch.device, genotype: Genotype | None, seconds: float
+) -> Iterator[Stage]:
+    """The epochs of the training of `genotype`."""
+    assert genotype is not None and recipe.train is not None
+    job = Job(genotype, recipe, source, device)
+    training, settings, precision = job.training, recipe.train, PRECISIONS[recipe.precision]
+    set_learning_rate(training.optimizer, training.begin(0))
+    job.network.train()
+    batches, weights = training.feed.epoch(0), [p for p in job.network.parameters() if p.requires_grad]
+    carry: list[Any] = [None]
+
+    def step(k: int) -> None:
+        batch = replace(batches[k % len(batches)], carry=carry[0])
+        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            loss: Loss = training.task.loss(job.network, batch)
+        training.optimizer.zero_grad(set_to_none=True)
+        loss.total().backward()
+        if settings.clip is not None:
+            torch.nn.utils.clip_grad_norm_(weights, settings.clip, foreach=True)
+        set_learning_rate(training.optimizer, 1e-6)
+        training.optimizer.step()
+        carry[0] = loss.carry
+
+    mean = _timed(step, device, seconds)
+    evaluation = _evaluating(job, device, seconds) if seconds else 0.0
+    every = getattr(settings, "test_every", 1)
+    share = 1 / every if every else 1 / settings.epochs
+    yield Stage(settings.epochs, len(batches), mean, evaluation * share, sum(p.numel() for p in weights))
+
+
+def _evaluating(job: Job, device: torch.device, seconds: float) -> float:
+    """The time of an evaluation of the network, from that of a few of its batches."""
+    watched: Any = getattr(job.training, "watched", None) or getattr(job.training, "valid", None)
+    feed, network = watched.epoch(0), job.network.eval()
+
+    @torch.no_grad()
+    def step(k: int) -> None:
+        job.training.task.loss(network, replace(feed[k % len(feed)], carry=None)).value.item()
+
+    return len(feed) * _timed(step, device, min(seconds, len(feed)) / 4)
+
+
+def main() -> None:
+    """Reads a request and answers it."""
+    request = json.load(sys.stdin)
+    answers = sys.stdout
+
+    def say(learnt: dict[str, Any]) -> None:
+        answers.write(json.dumps(learnt, default=str) + "\n")
+        answers.flush()
+
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), fitted_threads():
+            load_plugins(request["plugins"])
+            genotype = None if request["genotype"] is None else parse_genotype(request["genotype"])
+            measure(read_recipe(request["recipe"]), request["part"], genotype, request["seconds"], say)
+    except UserError as error:
+        say({"refused": list(error.lines)})
+    except (MemoryError, RuntimeError) as error:
+        if lack_of_room(error) is None:
+            raise
+        say({"full": True})
+
+
+if __name__ == "__main__":
+    main()
