@@ -141,13 +141,14 @@ def estimate(
     recipe: Recipe | str | Path,
     genotype: Genotype | Run | str | Path | None = None,
     part: str | None = None,
-    seconds: float = 10.0,
+    seconds: float | None = None,
 ) -> dict[str, Any]:
     """Estimates what a recipe takes before it is begun: `diffnas estimate`; a few steps are run, and nothing is written.
 
     `search` and `train` (or the one that `part` names) say `weights`, `steps` an epoch, `step_seconds`, `epoch_seconds`,
     `seconds` in all, `peak_memory` in bytes, whether the batch fits, and the `largest_batch`.  `genotype` is what is trained
-    (None: a published cell of the space).  Steps of each kind are timed for `seconds`.  Raises `UserError` as the commands do.
+    (None: a published cell of the space).  Steps of each kind are timed for `seconds` (None: 10).
+    Raises `UserError` as the commands do.
     """
     from diffnas.pipeline.estimate import estimate as pipeline
 

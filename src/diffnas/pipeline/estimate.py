@@ -33,14 +33,14 @@ ROOM = 0.9  # share of the free memory that a batch may take
 
 
 def estimate(
-    recipe: Recipe, genotype: Genotype | None = None, parts: Sequence[Part] | None = None, seconds: float = SECONDS
+    recipe: Recipe, genotype: Genotype | None = None, parts: Sequence[Part] | None = None, seconds: float | None = None
 ) -> dict[str, Any]:
     """Estimates the `parts` of `recipe` (those that it has), by running a few steps of each in a process of its own.
 
     `{"recipe", "data", "device", "threads", "search": {...}, "train": {...}}`; a part has `weights`, `steps` (an epoch),
     `epochs`, `step_seconds`, `epoch_seconds`, `seconds` (in all), `peak_memory` and `free_memory` in bytes, `batch`,
     `batch_fits` and `largest_batch` (None: unknown).  Nothing is written.  Times are None where the batch does not fit.
-    `genotype` is what is trained (None: a published cell of the space).  Raises `UserError` as the commands do.
+    `genotype` is what is trained (None: a published cell of the space); steps of each kind are timed for `seconds`.  Raises `UserError` as the commands do.
     """
     has: list[Part] = [part for part in ("search", "train") if getattr(recipe, part) is not None]
     missing = [part for part in parts or () if part not in has]
@@ -53,7 +53,7 @@ def estimate(
     for part in parts or has:
         log.info("%s: a few steps are timed (some seconds)", part)
         cell = None if part == "search" else genotype or _example(recipe)
-        learnt = _measured(recipe, part, cell, seconds)
+        learnt = _measured(recipe, part, cell, SECONDS if seconds is None else seconds)
         found |= {key: learnt[key] for key in ("data", "device", "threads", "reading_seconds")}
         found[part] = _facts(recipe, part, learnt)
         if cell is not None:

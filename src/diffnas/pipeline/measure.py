@@ -140,7 +140,7 @@ def _search(
             if epochs and stage.phases:
                 state.search.advance(stage_epoch=begin)
                 yield _stretch(state, epochs, begin < stage.warmup, device, seconds)
-    found = state.search.derive()
+    found = state.search.derive() if seconds else None
     if found is not None:
         with tempfile.TemporaryDirectory() as folder:
             draw.write_cells(found, Path(folder))  # which takes memory as well
