@@ -243,6 +243,36 @@ def test_write_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert paths[0].read_text(encoding="utf-8") == draw.draw_svg(genotype)
 
 
+def test_every_form_of_a_cell(tmp_path: Path) -> None:
+    written = draw.write_cells(published("darts-v2"), tmp_path, "a", ("dot", "pdf", "svg", "svg"))
+    assert [path.name for path in written] == ["a.dot", "a.pdf", "a.svg"] and written[1].read_bytes()[:5] == b"%PDF-"
+    assert written[0].read_text(encoding="utf-8") == draw.draw_dot(published("darts-v2"))
+
+
+def test_a_graph_of_graphviz() -> None:
+    """Every op is an edge, every node of the output another; what stands in a text stays in it."""
+    genotype = published("pdarts")
+    lines = draw.draw_dot(genotype).splitlines()
+    arrows = [line for line in lines if "->" in line]
+    assert len(arrows) == sum(len(nodes.ops) + len(nodes.concat) for nodes in genotype.cells.values())
+    assert '    "normal 0" -> "normal 2" [label="skip_connect", color="#b5558f"];' in lines
+    assert '    "reduce 0" [label="c_{k-2}"];' in lines and lines[0] == "digraph cells {" and lines[-1] == "}"
+    assert sum(line.count("{") - line.count("}") for line in lines) == 0
+    odd = Genotype("darts-rnn", {'re"c\\': Nodes(((('a"]; b -> c [x="', 0),),), (1,), first=1)})
+    text = draw.draw_dot(odd)
+    assert '[label="a\\"]; b -> c [x=\\"", color=' in text and 'subgraph "cluster re\\"c\\\\" {' in text
+    assert '[label="x_t, h_{t-1}"]' in text and '[label="h_t"]' in text
+
+
+def test_genotypes_side_by_side() -> None:
+    named = [("stage 1, 5 cells", published("darts-v1")), ("stage $2$", published("pdarts"))]
+    figure = draw.draw_row(named, inches=10)
+    assert len(figure.axes) == 2 and figure.get_size_inches()[0] == 10
+    texts = [[text.get_text() for text in axes.texts] for axes in figure.axes]
+    assert [column[0] for column in texts] == [name for name, _ in named]
+    assert all("skip_connect" in column for column in texts) and "dil_conv_5x5" not in texts[0]
+
+
 def test_long_and_empty_names_have_room() -> None:
     cell = draw.layout(Nodes(((("", 0), ("", 1)),), (2,)), ["", ""], heading="w" * 200)
     assert cell.boxes[0].x + cell.boxes[0].width <= cell.width - draw.MARGIN

@@ -40,7 +40,7 @@ def test_a_search_has_epochs_of_weights_alone() -> None:
     supernet = space.supernet(Shape(10, 1, 8))
     assert (warm["epochs"], full["epochs"]) == (3, 2) and warm["steps"] == full["steps"] == 4
     assert warm["weights"] == sum(p.numel() for p in supernet.parameters())
-    assert 0 < warm["step"] and 0 < full["step"] and 0 < full["evaluation"]
+    assert warm["step"] > 0 and full["step"] > 0 and full["evaluation"] > 0
     assert learnt["data"]["train"]["images"] == 200 and learnt["data"]["classes"] == 10
     assert list(learnt["weighed"]) == [2, 4] and learnt["peak_memory"] >= max(learnt["weighed"].values())
 
@@ -53,7 +53,9 @@ def test_every_stage_of_a_search_is_measured() -> None:
 
 
 def test_a_training() -> None:
-    (stage,) = measured("darts-digits-tiny", [*TINY, "train.epochs=7", "train.test_every=0"], "train", "darts-v1")["stages"]
+    (stage,) = measured("darts-digits-tiny", [*TINY, "train.epochs=7", "train.test_every=0"], "train", "darts-v1")[
+        "stages"
+    ]
     network = diffnas.build_network("darts-v1", channels=2, layers=2, in_channels=1, side=8)
     assert (stage["epochs"], stage["steps"]) == (7, 7)
     assert stage["weights"] == sum(p.numel() for p in network.parameters())
@@ -62,7 +64,14 @@ def test_a_training() -> None:
 @pytest.mark.parametrize("part", ["search", "train"])
 def test_text(part: str) -> None:
     small = ["data.train_limit=1200", "data.test_limit=300", "device=cpu", "space.units=4", "train.units=4"]
-    small += ["search.batch=8", "search.bptt=8", "train.batch=8", "train.bptt=8", "train.valid_batch=4", "train.test_batch=4"]
+    small += [
+        "search.batch=8",
+        "search.bptt=8",
+        "train.batch=8",
+        "train.bptt=8",
+        "train.valid_batch=4",
+        "train.test_batch=4",
+    ]
     learnt = measured("darts-rnn-demo", small, part, "darts-rnn-v1")
     assert learnt["stages"][0]["step"] > 0 and learnt["data"]["train"]["tokens"] == 1200
     assert learnt["data"]["words"] == 1345

@@ -18,6 +18,7 @@ import pytest
 
 from diffnas.errors import RunError, UserError
 from diffnas.reports import values
+from diffnas.reports.figures import write_figures
 from diffnas.reports.page import render, write_report
 from diffnas.reports.run_facts import find_runs, read_run
 
@@ -256,3 +257,18 @@ def test_a_collapse_is_told(make_run: Make) -> None:
     genotype["cells"]["normal"]["inputs"] = [[["skip_connect", 0], ["skip_connect", 1]]] * 4
     write(run / "search/genotypes/epoch-002.json", genotype)
     assert "epoch 2: 8 of the 8 ops of cell normal are skip connections" in page_of(run).text
+
+
+def test_stages_stand_side_by_side_and_the_depth_gap_is_told(make_run: Make) -> None:
+    """As in the pictures of P-DARTS."""
+    run = make_run(epochs=3, recipe="pdarts-cifar10", accuracy=None)
+    rows = [{"epoch": e, "stage": e, "layers": layers, "train_loss": 1.0} for e, layers in enumerate((5, 11, 17))]
+    (run / "search" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = Page(render([read_run(run)]))
+    for said in ("stage 1, 5 cells, epoch 1", "stage 2, 11 cells, epoch 2", "stage 3, 17 cells, epoch 3"):
+        assert said in page.text
+    assert "Stages side by side" in page.text and "depth gap at the end: 3 cells" in page.text
+    names = {path.name for path in write_figures([run], run / "figures")}
+    assert {"search-stages.svg", "search-stages.pdf", "search-depth.svg"} <= names
+    plain = Page(render([read_run(make_run("plain"))]))
+    assert "Stages side by side" not in plain.text and "depth gap" not in plain.text

@@ -359,6 +359,12 @@ def show(
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Draw the cells too, as SVG and PNG in this folder.")
     ] = None,
+    forms: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--form", metavar="svg|png|pdf|dot", help="Form of the pictures (may be repeated; default: svg, png)."
+        ),
+    ] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Print parameters and multiply-adds.")] = False,
     recipe: Annotated[
         str | None, typer.Option(metavar="RECIPE", help="With --stats: count at this recipe's size.")
@@ -368,7 +374,7 @@ def show(
     ] = False,
     plugins: Plugins = None,
 ) -> None:
-    """Print a genotype's cells, and draw them where a folder is named.
+    """Print a genotype's cells, and draw them (SVG and PNG, or PDF, or DOT of Graphviz) where a folder is named.
 
     [bold]diffnas show runs/first --stats[/bold]  its pictures are in runs/first/search already
 
@@ -389,6 +395,8 @@ def show(
         return
     if out is not None and is_file(out) and not as_json:
         raise RunError(f"--out {out}: is a file; name a folder")
+    for form in set(forms or ()) - {"svg", "png", "pdf", "dot"}:
+        raise UserError(f"--form {form}: is none of svg, png, pdf and dot")
     lines: list[str] = []
     if stats:
         from diffnas.pipeline.sizes import run_size, size_facts, size_lines
@@ -404,7 +412,7 @@ def show(
         from diffnas.draw import write_cells
 
         out.mkdir(parents=True, exist_ok=True)
-        written = write_cells(loaded, out, f"{_stem(genotype)}-cells")
+        written = write_cells(loaded, out, f"{_stem(genotype)}-cells", forms or ("svg", "png"))
     _print(
         *loaded.to_text().splitlines(),
         *_origin(loaded.provenance),

@@ -1,16 +1,32 @@
-"""Pictures of cells: one layout, written as SVG and as PNG."""
+"""Pictures of cells: one layout, written as SVG, PNG and PDF."""
 
 from __future__ import annotations
 
 import io
 import re
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 from diffnas.core.genotype import Genotype
-from diffnas.draw.layout import DASH, FONTS, INK, NAME_SIZE, PAPER, SUBSCRIPT, Box, Curve, Layout, clean, layout
+from diffnas.draw.dot import draw_dot
+from diffnas.draw.layout import (
+    DASH,
+    FONTS,
+    HEADING,
+    HEADING_SIZE,
+    INK,
+    NAME_SIZE,
+    PAPER,
+    SUBSCRIPT,
+    Box,
+    Curve,
+    Layout,
+    clean,
+    layout,
+)
 from diffnas.errors import GenotypeError
 from diffnas.runtime.files import write_bytes
 
@@ -95,16 +111,37 @@ def _saved(figure: Figure, form: str, metadata: dict[str, Any]) -> bytes:
 
 def _figure(genotype: Genotype, width: int) -> Figure:
     """The cells as a figure of matplotlib, `width` pixels of 1/`INCH` inch wide."""
+    return _side_by_side([("", genotype)], width)
+
+
+def draw_row(named: Sequence[tuple[str, Genotype]], inches: float = 7.0) -> Figure:
+    """The cells of several genotypes side by side, each below its name, as a figure of matplotlib so many `inches` wide."""
+    return _side_by_side(named, round(inches * INCH), HEADING)
+
+
+def _side_by_side(named: Sequence[tuple[str, Genotype]], width: int, top: float = 0.0) -> Figure:
     from matplotlib.figure import Figure
+
+    columns = [_cells(genotype) for _, genotype in named]
+    wide = max(cell.width for cells in columns for cell in cells)
+    high = max(cells[-1].height for cells in columns) + top
+    scale = width / (wide * len(columns))
+    figure = Figure((width / INCH, round(high * scale) / INCH), dpi=INCH, facecolor=PAPER)
+    for column, (cells, (name, _)) in enumerate(zip(columns, named, strict=True)):
+        place = (column / len(columns), 0, 1 / len(columns), 1)
+        axes = figure.add_axes(place, xlim=(0, wide), ylim=(high - top, -top))
+        axes.set_axis_off()
+        font: dict[str, Any] = {"fontsize": HEADING_SIZE * scale * 72 / INCH, "family": "DejaVu Sans", "color": INK}
+        axes.text(wide / 2, -top / 3, clean(name), ha="center", parse_math=False, **font)
+        _paint(axes, cells, scale * 72 / INCH)
+    return figure
+
+
+def _paint(axes: Any, cells: Sequence[Layout], point: float) -> None:
+    """Draws cells on `axes` of matplotlib, in which a unit is `point` points long."""
     from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
     from matplotlib.path import Path as Outline
 
-    cells = _cells(genotype)
-    wide, high = max(cell.width for cell in cells), cells[-1].height
-    point = width / wide * 72 / INCH
-    figure = Figure((width / INCH, round(high * width / wide) / INCH), dpi=INCH, facecolor=PAPER)
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, wide), ylim=(high, 0))
-    axes.set_axis_off()
     for cell in cells:
         for curve in cell.curves:
             outline = Outline(curve.points, [Outline.MOVETO, *[Outline.CURVE4] * (len(curve.points) - 1)])
@@ -120,7 +157,6 @@ def _figure(genotype: Genotype, width: int) -> Figure:
             text = rf"$\mathregular{{{math}}}$" if math else box.text
             font: dict[str, Any] = {"fontsize": box.size * point, "family": "DejaVu Sans", "color": INK}
             axes.text(x, box.y + box.height / 2 + 0.35 * box.size, text, ha=anchor, parse_math=bool(math), **font)
-    return figure
 
 
 def _png_stroke(shape: Curve | Box, width: float, point: float) -> dict[str, Any]:
@@ -128,9 +164,20 @@ def _png_stroke(shape: Curve | Box, width: float, point: float) -> dict[str, Any
     return {"edgecolor": shape.stroke, "linewidth": width * point, "linestyle": dash}
 
 
-def write_cells(genotype: Genotype, folder: Path, stem: str = "cells") -> list[Path]:
-    """Writes `stem`.svg and `stem`.png atomically into the existing `folder` and returns their paths."""
-    files = {folder / f"{stem}.svg": draw_svg(genotype).encode(), folder / f"{stem}.png": draw_png(genotype)}
-    for path, data in files.items():
-        write_bytes(path, data)
-    return list(files)
+FORMS: dict[str, Callable[[Genotype], str | bytes]] = {
+    "svg": draw_svg,
+    "png": draw_png,
+    "pdf": draw_pdf,
+    "dot": draw_dot,
+}
+"""What draws cells in a form, by the suffix of its files."""
+
+
+def write_cells(
+    genotype: Genotype, folder: Path, stem: str = "cells", forms: Sequence[str] = ("svg", "png")
+) -> list[Path]:
+    """Writes `stem`.svg and `stem`.png (or other `forms`) atomically into the existing `folder` and returns their paths."""
+    drawn = {folder / f"{stem}.{form}": FORMS[form](genotype) for form in dict.fromkeys(forms)}
+    for path, data in drawn.items():
+        write_bytes(path, data.encode() if isinstance(data, str) else data)
+    return list(drawn)

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import diffnas
 from diffnas.core.genotype import Genotype
 from diffnas.core.published_genotypes import published
 from diffnas.errors import RecipeError, ResourceError, UserError
@@ -40,7 +39,8 @@ def estimate(
     `{"recipe", "data", "device", "threads", "search": {...}, "train": {...}}`; a part has `weights`, `steps` (an epoch),
     `epochs`, `step_seconds`, `epoch_seconds`, `seconds` (in all), `peak_memory` and `free_memory` in bytes, `batch`,
     `batch_fits` and `largest_batch` (None: unknown).  Nothing is written.  Times are None where the batch does not fit.
-    `genotype` is what is trained (None: a published cell of the space); steps of each kind are timed for `seconds`.  Raises `UserError` as the commands do.
+    `genotype` is what is trained (None: a published cell of the space); steps of each kind are timed for `seconds`.  Raises
+    `UserError` as the commands do.
     """
     has: list[Part] = [part for part in ("search", "train") if getattr(recipe, part) is not None]
     missing = [part for part in parts or () if part not in has]
@@ -79,7 +79,7 @@ def _measured(recipe: Recipe, part: Part, genotype: Genotype | None, seconds: fl
         "plugins": [owner.file or owner.module for owner in used_by(recipe).values()],
         "seconds": seconds,
     }
-    paths = [str(Path(diffnas.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "recipe.yaml"
         file.write_text(recipe.to_yaml(), encoding="utf-8")

@@ -115,6 +115,8 @@ class SearchLoop:
             self._phase(state.stage.phases[index], started)
             search.advance(phase=index + 1, step=0)
         row: dict[str, Any] = {"epoch": clock.total, "stage": clock.stage, "lr": lr}
+        if search.space.modality == "images":
+            row["layers"] = state.stage.size.layers
         row |= self.session.means(clock.total, state)
         row |= search_report.validated(search, state.settings, task)
         row |= search_report.curvature(search, state.settings)

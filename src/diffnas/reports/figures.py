@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,12 +50,17 @@ def _of_run(run: RunFacts, number: int, runs: int, folder: Path) -> Iterator[Pat
             *sections.curves(search.metrics),
             *sections.signs(search, strengths),
             *sections.sampled(search),
+            *sections.depth(search),
         ]
         yield from _charts(charts, folder / f"{head}search")
         for each in strengths:
             yield from _files(heatmaps(each), folder / f"{head}search-strengths-{_slug(each.kind)}")
         if search.genotype is not None:
             yield from _cells(search.genotype, folder / f"{head}search-cells")
+        ends = [(title, frame.genotype) for title, frame in sections.stage_ends(search)]
+        if ends:
+            with suppress(GenotypeError):  # a cell that cannot be drawn
+                yield from _files(draw.draw_row(ends), folder / f"{head}search-stages")
     for training in run.trainings:
         yield from _charts(list(sections.curves(training.metrics)), folder / f"{head}train-{_slug(training.name)}")
 

@@ -120,6 +120,8 @@ def _search(search: SearchFacts, detailed: bool) -> dict[str, Any]:
     return _common(search, None) | {
         "status": search.status,
         "stages": sections.stages(search),
+        "stage_cells": [(title, frame.picture) for title, frame in sections.stage_ends(search)] if detailed else [],
+        "depth": list(sections.depth(search)),
         "signs": list(sections.signs(search, strengths)),
         "judged": any(frame.skips for frame in search.frames),
         "warnings": sections.warnings(search.frames),

@@ -20,7 +20,7 @@ SAID = {
     "score": "score (validation, not augmented)",
     "test": "test",
 }
-MOST_STAGES, MOST_ATTEMPTS, MOST_TABLES = 30, 20, 6
+MOST_STAGES, MOST_ATTEMPTS, MOST_TABLES, MOST_DRAWN_STAGES = 30, 20, 6, 4
 Facts = list[tuple[str, str]]
 
 
@@ -140,6 +140,34 @@ def _all_levels(row: dict[str, Any], quantity: str) -> str:
     """`train 1.234, score 1.345` of a row."""
     pairs = [(level, number(row.get(f"{level}_{quantity}"))) for level in LEVELS]
     return ", ".join(f"{level} {value:.4g}" for level, value in pairs if value is not None)
+
+
+def stage_ends(search: SearchFacts) -> list[tuple[str, Frame]]:
+    """(`stage 1, 5 cells, epoch 25`, its cell) at the end of each stage of a search in several stages."""
+    last = {whole(row.get("stage"), 1000): row for row in search.metrics.rows}
+    ends = []
+    for stage, row in sorted((stage, row) for stage, row in last.items() if stage is not None):
+        epoch, layers = row["epoch"] + 1, whole(row.get("layers"))
+        frame = next((frame for frame in search.frames if frame.first <= epoch <= frame.last), None)
+        size = f"{layers} cells, " if layers else ""
+        if frame is not None:
+            ends.append((f"stage {stage + 1}, {size}epoch {epoch}", frame))
+    return ends[:MOST_DRAWN_STAGES] if len(ends) > 1 else []
+
+
+def depth(search: SearchFacts) -> Iterator[Chart]:
+    """The number of cells of the supernet, epoch by epoch, beside that of the network that is trained (P-DARTS: depth gap)."""
+    searched, trained = search.metrics.column("layers"), whole(_number_of(search.recipe.get("train.layers")))
+    if not searched or trained is None:
+        return
+    ends = [(searched[0][0], float(trained)), (searched[-1][0], float(trained))]
+    lines = (Line("supernet", searched, 1), Line("network that is trained", ends, 5, dashed=True))
+    gap = trained - searched[-1][1]
+    yield Chart("Depth", "cells", lines, marks(search.metrics), note=f"depth gap at the end: {gap:g} cells")
+
+
+def _number_of(value: str) -> int | None:
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else None
 
 
 def curves(metrics: Metrics) -> Iterator[Chart]:
