@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0b63a5", "#c04a00", "#00795a", "#8f3f86", "#b3261e", "#6b5b00")  # those of the page
 BAND, GREY = "#bcd6ec", "#596172"
 FORMATS = ("svg", "pdf")
+WIDE = 4.0  # inches of a cell that stands beside others
 STYLE: Any = {"font.size": 9, "pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "diffnas"}
 PLAIN: dict[str, Any] = {"parse_math": False}  # a dollar in a name is a dollar
 
@@ -60,7 +61,7 @@ def _of_run(run: RunFacts, number: int, runs: int, folder: Path) -> Iterator[Pat
         ends = [(title, frame.genotype) for title, frame in sections.stage_ends(search)]
         if ends:
             with suppress(GenotypeError):  # a cell that cannot be drawn
-                yield from _files(draw.draw_row(ends), folder / f"{head}search-stages")
+                yield from _files(draw.draw_row(ends, WIDE * len(ends)), folder / f"{head}search-stages")
     for training in run.trainings:
         yield from _charts(list(sections.curves(training.metrics)), folder / f"{head}train-{_slug(training.name)}")
 
