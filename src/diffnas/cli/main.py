@@ -270,11 +270,12 @@ def test(
     [bold]diffnas test --weights cifar10_model.pt --source darts --genotype DARTS_V2 -s data.path=FOLDER[/bold]  no run at all
     """
     from diffnas.cli.testing import tested
-    from diffnas.pipeline.test import described
     from diffnas.runtime.console import start_console
 
     start_console()
     result = tested(run, name, weights, source, genotype, data, tuple(overrides or ()))
+    from diffnas.pipeline.test import described
+
     _print(*(_json_lines(result) if as_json else described(result)))
 
 

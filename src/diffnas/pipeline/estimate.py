@@ -43,11 +43,9 @@ def estimate(
     `UserError` as the commands do.
     """
     has: list[Part] = [part for part in ("search", "train") if getattr(recipe, part) is not None]
-    missing = [part for part in parts or () if part not in has]
-    if missing or not has:
-        raise RecipeError(
-            f"the recipe has no {(missing or ['search or train'])[0]} section; there is nothing to estimate"
-        )
+    missing = " or ".join([part for part in parts or ("search", "train") if part not in has])
+    if missing and (parts or not has):
+        raise RecipeError(f"the recipe has no {missing} section; there is nothing to estimate")
     require_named(recipe)
     found: dict[str, Any] = {"recipe": recipe.name}
     for part in parts or has:

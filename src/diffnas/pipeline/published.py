@@ -179,7 +179,8 @@ def _require_outputs(file: str | Path, weights: Mapping[str, Tensor], inputs: In
 
 def _require_size(file: str | Path, weights: Mapping[str, Tensor], recipe: Recipe, space: str) -> None:
     """Raises `WeightsError` where the weights are of another width or depth than the recipe, with what to set."""
-    train, found = asdict(recipe.train), _size(weights, space)  # type: ignore[call-overload]
+    assert recipe.train is not None
+    train, found = asdict(recipe.train), _size(weights, space)
     if all(found.values()) and any(train[key] != value for key, value in found.items()):
         theirs, ours = (_in_words(values) for values in (found, {key: train[key] for key in found}))
         keys = " ".join(f"--set train.{key}={value}" for key, value in found.items())
