@@ -254,7 +254,7 @@ def test_torch_stays_out_of_help_lists_and_refusals(tmp_path: Path) -> None:
         (["search", TINY, "--set"], "'--set' requires an argument"),
         (["list"], "diffnas list: Missing argument 'what'"),
         (["list", "method"], "diffnas list: Invalid value for 'what': 'method' is not one of 'methods', 'spaces'"),
-        (["test"], "diffnas test: Missing argument"),
+        (["test"], "name a run folder, or weights of another program: --weights FILE"),
         (["show"], "diffnas show: Missing argument"),
         (["--nothing"], "diffnas: No such option: --nothing"),
         (["search"], "name a recipe, or go on with a run: --resume RUN"),
