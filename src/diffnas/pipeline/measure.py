@@ -25,9 +25,12 @@ import torch
 from diffnas import draw
 from diffnas.core.batch import Loss
 from diffnas.core.genotype import Genotype, parse_genotype
+from diffnas.core.published_genotypes import published
 from diffnas.engine.optim import set_learning_rate
 from diffnas.engine.scoring import score
 from diffnas.errors import UserError
+from diffnas.pipeline.environment import record_attempt
+from diffnas.pipeline.leave_report import leave_report
 from diffnas.pipeline.search_state import SearchState
 from diffnas.pipeline.sources.base import Source
 from diffnas.pipeline.sources.load import load_source
@@ -36,6 +39,7 @@ from diffnas.plugins import load_plugins
 from diffnas.recipe.recipe import Recipe, read_recipe
 from diffnas.runtime.device import PRECISIONS, peak_memory, pick_device
 from diffnas.runtime.room import free_memory, lack_of_room
+from diffnas.runtime.run_folder import Run
 from diffnas.runtime.sharing import fitted_threads
 
 FEWEST = 3  # timed steps of a kind
@@ -58,6 +62,7 @@ def measure(recipe: Recipe, part: str, genotype: Genotype | None, seconds: float
     """Measures `part` ("search" or "train") of `recipe` and says what it learns; timed steps take `seconds` or few more."""
     device, started = pick_device(recipe.device), time.monotonic()
     source = load_source(recipe)
+    _load_the_rest(recipe, genotype, device)
     section = recipe.search if part == "search" else recipe.train
     assert section is not None
     reading, batch = time.monotonic() - started, section.batch
@@ -80,6 +85,18 @@ def measure(recipe: Recipe, part: str, genotype: Genotype | None, seconds: float
     stages = list(one(recipe, source, device, genotype, seconds))
     say({"stages": [vars(stage) for stage in stages], "peak_memory": peak_memory(device).get("bytes", 0)})
     say({"free_memory": free, "extrapolated": False})
+
+
+def _load_the_rest(recipe: Recipe, genotype: Genotype | None, device: torch.device) -> None:
+    """Does what the command does besides computing, for the memory of the libraries that it loads."""
+    with tempfile.TemporaryDirectory() as folder:
+        part = Run(Path(folder)).search
+        part.path.mkdir(parents=True)
+        record_attempt(part, device, recipe.seed, "", {})
+        for example in (genotype, published("darts-v2")):
+            if example is not None:
+                draw.write_cells(example, part.path)
+        leave_report(Run(Path(folder)))
 
 
 def extrapolated(weighed: dict[int, int], batch: int) -> int | None:
@@ -140,10 +157,6 @@ def _search(
             if epochs and stage.phases:
                 state.search.advance(stage_epoch=begin)
                 yield _stretch(state, epochs, begin < stage.warmup, device, seconds)
-    found = state.search.derive() if seconds else None
-    if found is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            draw.write_cells(found, Path(folder))  # which takes memory as well
 
 
 def _stretch(state: SearchState, epochs: int, warm: bool, device: torch.device, seconds: float) -> Stage:
