@@ -143,11 +143,12 @@ def test_a_dry_run_writes_nothing(
         (-9, {"weighed": {}}, ResourceError, r"the memory is full after a step of train; lower train\.batch"),
         (0, {"full": True}, ResourceError, "the memory is full"),
         (0, {"refused": ["data.path none: there is no such folder"]}, UserError, "none: there is no such folder"),
+        (0, {"failed": "KeyError: 'x'"}, RuntimeError, "train cannot be measured: KeyError: 'x'"),
         (1, {}, UserError, "ended with code 1; its message is above"),
     ],
 )
 def test_what_the_process_may_say(
-    code: int, learnt: dict[str, Any], error: type[UserError], said: str, monkeypatch: pytest.MonkeyPatch
+    code: int, learnt: dict[str, Any], error: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Done:
         stdout, returncode = json.dumps(learnt) + "\n", code
@@ -161,8 +162,8 @@ def test_what_the_process_answers(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     request = {"recipe": "cifar10-train", "part": "train", "genotype": None, "plugins": [], "seconds": 0.01}
     monkeypatch.setattr("diffnas.pipeline.measure.load_source", lambda recipe: 1 / 0)
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(request)))
-    with pytest.raises(ZeroDivisionError):
-        measure_main()
+    measure_main()
+    assert json.loads(capsys.readouterr().out) == {"failed": "ZeroDivisionError: division by zero"}
     monkeypatch.undo()
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({**request, "recipe": "no-such"})))
     measure_main()

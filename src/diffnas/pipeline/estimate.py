@@ -96,6 +96,8 @@ def _measured(recipe: Recipe, part: Part, genotype: Genotype | None, seconds: fl
         raise UserError(*learnt["refused"])
     if "full" in learnt or done.returncode == -9:
         raise ResourceError(f"the memory is full after a step of {part}; lower {part}.batch or the size of the network")
+    if "failed" in learnt:
+        raise RuntimeError(f"{part} cannot be measured: {learnt['failed']}")
     if done.returncode:
         raise UserError(f"the process that measures {part} ended with code {done.returncode}; its message is above")
     return learnt

@@ -43,6 +43,7 @@ from diffnas.runtime.run_folder import Run
 from diffnas.runtime.sharing import fitted_threads
 
 FEWEST = 3  # timed steps of a kind
+LARGEST_PROBE = 16  # images, or columns of text, of the first batch that is weighed
 ROOM = 0.9  # share of the free memory that a batch may be expected to take
 Say = Callable[[dict[str, Any]], None]
 
@@ -62,16 +63,16 @@ def measure(recipe: Recipe, part: str, genotype: Genotype | None, seconds: float
     """Measures `part` ("search" or "train") of `recipe` and says what it learns; timed steps take `seconds` or few more."""
     device, started = pick_device(recipe.device), time.monotonic()
     source = load_source(recipe)
-    _load_the_rest(recipe, genotype, device)
-    section = recipe.search if part == "search" else recipe.train
+    section, reading = recipe.search if part == "search" else recipe.train, time.monotonic() - started
     assert section is not None
-    reading, batch = time.monotonic() - started, section.batch
+    _load_the_rest(recipe, genotype, device)
     about = {key: value for key, value in source.about.items() if key != "classes"}
     about["classes" if recipe.modality == "images" else "words"] = len(source.names)
     say({"data": about, "reading_seconds": reading, "device": str(device), "threads": torch.get_num_threads()})
     one = _search if part == "search" else _train
     weighed: dict[int, int] = {}
-    for small in sorted({max(2, batch // 16), max(2, batch // 8)} - {batch} if batch > 4 else ()):
+    batch, few = section.batch, min(LARGEST_PROBE, max(2, section.batch // 32))
+    for small in (few, 2 * few) if 2 * few < batch else ():
         _clear(device)
         for _ in one(_with_batch(recipe, part, small), source, device, genotype, 0.0):
             pass
@@ -242,6 +243,8 @@ def _train(
 def _evaluating(job: Job, device: torch.device, seconds: float) -> float:
     """The time of an evaluation of the network, from that of a few of its batches."""
     watched: Any = getattr(job.training, "watched", None) or getattr(job.training, "valid", None)
+    if watched is None:
+        return 0.0
     feed, network = watched.epoch(0), job.network.eval()
 
     @torch.no_grad()
@@ -267,10 +270,11 @@ def main() -> None:
             measure(read_recipe(request["recipe"]), request["part"], genotype, request["seconds"], say)
     except UserError as error:
         say({"refused": list(error.lines)})
-    except (MemoryError, RuntimeError) as error:
-        if lack_of_room(error) is None:
-            raise
-        say({"full": True})
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001 (the process that asked says it)
+        said = {"full": True} if lack_of_room(error) else {"failed": f"{type(error).__name__}: {error}"}
+        say(said)
 
 
 if __name__ == "__main__":
