@@ -61,11 +61,11 @@ def estimate(
 
 def _example(recipe: Recipe) -> Genotype:
     """A published cell that the recipe could train."""
-    space = recipe.space.name if recipe.space is not None else {"text": "darts-rnn"}.get(recipe.modality, "darts-cnn")
+    usual = {"text": "darts-rnn", "images": "darts-cnn"}.get(recipe.modality, "of this recipe")
+    space = recipe.space.name if recipe.space is not None else usual
     if space not in EXAMPLES:
-        raise RecipeError(
-            f"space {space}: no published cell is known; give the genotype whose training is to be estimated"
-        )
+        said = "no published cell is known; give the genotype whose training is to be estimated"
+        raise RecipeError(f"space {space}: {said}")
     return published(EXAMPLES[space])
 
 
@@ -137,9 +137,10 @@ def described(found: dict[str, Any]) -> Iterator[str]:
     """Lines that say what was found."""
     data = found["data"]
     parts = ", ".join(
-        f"{role} {said.get('images', said.get('tokens')):,} {'images' if 'images' in said else 'tokens'}"
+        f"{role} {said[unit]:,} {unit}"
         for role, said in data.items()
-        if isinstance(said, dict) and ("images" in said or "tokens" in said)
+        for unit in ("images", "tokens", "samples")
+        if isinstance(said, dict) and unit in said
     )
     yield f"data:    {data.get('path') or data.get('name')}: {parts}; read in {duration(found['reading_seconds'])}"
     yield f"device:  {found['device']}, {found['threads']} thread{'s' * (found['threads'] != 1)}"

@@ -67,7 +67,7 @@ def measure(recipe: Recipe, part: str, genotype: Genotype | None, seconds: float
     assert section is not None
     _load_the_rest(recipe, genotype, device)
     about = {key: value for key, value in source.about.items() if key != "classes"}
-    about["classes" if recipe.modality == "images" else "words"] = len(source.names)
+    about["words" if recipe.modality == "text" else "classes"] = len(source.names)
     say({"data": about, "reading_seconds": reading, "device": str(device), "threads": torch.get_num_threads()})
     one = _search if part == "search" else _train
     weighed: dict[int, int] = {}
@@ -110,8 +110,8 @@ def extrapolated(weighed: dict[int, int], batch: int) -> int | None:
 
 def _with_batch(recipe: Recipe, part: str, batch: int) -> Recipe:
     if part == "search":
-        return replace(recipe, search=replace(recipe.search, batch=batch))  # type: ignore[type-var]
-    return replace(recipe, train=replace(recipe.train, batch=batch))  # type: ignore[type-var]
+        return replace(recipe, search=replace(recipe.search, batch=batch))
+    return replace(recipe, train=replace(recipe.train, batch=batch))
 
 
 def _clear(device: torch.device) -> None:
