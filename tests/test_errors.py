@@ -110,7 +110,7 @@ def raised(name: str) -> BaseException:
 def test_the_table_of_exit_codes(
     code: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(what: str) -> list[str]:
+    def fail(*what: str) -> list[str]:
         raise raised(name)
 
     monkeypatch.chdir(tmp_path)
@@ -135,7 +135,7 @@ def test_the_table_is_whole() -> None:
 def test_the_details_of_a_failure_are_safe_to_show_and_always_somewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(what: str) -> list[str]:
+    def fail(*what: str) -> list[str]:
         raise ZeroDivisionError("\x1b]0;x\x07\udc80\u202e")
 
     monkeypatch.setattr(listing, "listing", fail)

@@ -15,7 +15,7 @@ from diffnas import CellSpace, engine
 from diffnas.core.batch import Batch
 from diffnas.core.mixture import Mixture
 from diffnas.core.seeds import generator
-from diffnas.core.space import Form, Modality, Shape, Size, Space, TextShape
+from diffnas.core.space import Form, Shape, Size, Space, TextShape
 from diffnas.engine import Search
 from diffnas.engine.method import Method
 from diffnas.engine.stage import Clock, Stage, Transition
@@ -48,7 +48,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "own-cells": {"channels": 2, "layers": 2, "nodes": 1},
     "shufflenet-blocks": {"channels": 4, "widths": (8,), "depths": (2,), "last": 8, "stem": "cifar"},
 }
-SHAPES: dict[Modality, Any] = {"images": Shape(4, 1, 8), "text": TextShape(9)}
+SHAPES: dict[Any] = {"images": Shape(4, 1, 8), "text": TextShape(9)}
 VARIANTS: dict[str, list[dict[str, Any]]] = {"darts": [{}, {"unrolled": True}, {"unrolled": True, "exact": True}]}
 ONE_FORM = {"shufflenet-blocks", "own-cells"}  # both names build the same module
 NO_NONE = ("skip_connect", "sep_conv_3x3", "max_pool_3x3")
@@ -100,7 +100,7 @@ class Feed:
     """The same batches every epoch."""
 
     first: int
-    modality: Modality
+    modality: str
     steps: int = 2
 
     def epoch(self, epoch: int) -> list[Batch]:
@@ -139,7 +139,7 @@ def stage_of(method: Method, space: Space) -> Stage:
     return method.stages(EPOCHS, space.size)[0]
 
 
-def batch(number: int, modality: Modality = "images") -> Batch:
+def batch(number: int, modality: str = "images") -> Batch:
     """Images whose class is their brightest quarter, or words that mostly follow their order: there is something to learn."""
     draw = torch.Generator().manual_seed(number)
     if modality == "text":

@@ -13,7 +13,7 @@ from diffnas.recipe.schema import Images
 
 SEARCHES = [name for name in recipe_names() if read_recipe(name).search is not None and "digits" not in name]
 TINY = {
-    "darts-cnn": ["space.channels=4", "space.layers=2", "space.nodes=2", "space.edge_ops=null"],
+    "darts-cnn": ["space.channels=4", "space.layers=2", "space.nodes=2", "space.edge_ops=null", "space.stem=cifar"],
     "nasbench201": ["space.channels=4", "space.layers=1"],
     "shufflenet-blocks": [
         "space.widths=[8]",

@@ -89,10 +89,10 @@ def train(run: Path) -> object:
     return diffnas.train(published("darts-v2"), tiny(), run)
 
 
-@pytest.mark.parametrize(("command", "work"), [("search", search), ("train", train)])
-def test_a_full_disk(command: str, work: Callable[[Path], object], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("command", "work", "writes"), [("search", search, 6), ("train", train, 8)])
+def test_a_full_disk(command: str, work: Callable[[Path], object], writes: int, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        full_after(6, patch)
+        full_after(writes, patch)
         with pytest.raises(ResourceError) as caught:
             work(tmp_path / "run")
     (line,) = caught.value.lines

@@ -56,11 +56,11 @@ class EpochLines:
             log.info("%s", f"{'':{self._columns['epoch']}}  table: {said}")
 
     def _measures(self, row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """(head, values) for every kind of data; the loss of a text says no more than its perplexity."""
+        """(head, values) for every kind of data; of a text, its perplexity says it all."""
         for name in self.meanings:
             named = {key.removeprefix(f"{name}_"): value for key, value in row.items() if key.startswith(f"{name}_")}
             if "perplexity" in named:
-                named.pop("loss", None)
+                named = {"perplexity": named["perplexity"]}
             if named:
                 heads = " ".join(SHORT.get(key, key) for key in named)
                 yield f"{name} {heads}", " ".join(_short(key, value) for key, value in named.items())
