@@ -31,7 +31,7 @@ from diffnas.methods.pcdarts import PCDARTS
 from diffnas.spaces.darts_cnn.layout import OPS
 
 CHANNELS, LAYERS, BATCH = 16, 8, 16
-NB201_CHANNELS, NB201_LAYERS = 16, 5  # as published
+NB201_CHANNELS, NB201_LAYERS, NB201_BATCH = 16, 5, 64  # as published
 
 CLONES = {
     "darts": "https://github.com/quark0/darts",
@@ -129,7 +129,7 @@ class TheirNB201Step:
         )
         learner = architect(net, settings)
         optimizer = torch.optim.SGD(net.parameters(), 0.025, 0.9, weight_decay=3e-4)
-        train, valid = (random_images(BATCH, device, channels_last=False) for _ in range(2))
+        train, valid = (random_images(NB201_BATCH, device, channels_last=False) for _ in range(2))
 
         def step() -> None:
             learner.step(*train, *valid, 0.025, optimizer, unrolled=False)
@@ -207,7 +207,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
 OURS = OurStep(channels=CHANNELS, layers=LAYERS, batch=BATCH)
 SEVEN = replace(OURS, ops=OPS[1:], method=DrNAS())  # DrNAS leaves `none` out
 SPACE = ("DARTS-space", ".")
-NB201 = replace(OURS, space="nasbench201", channels=NB201_CHANNELS, layers=NB201_LAYERS)
+NB201 = replace(OURS, space="nasbench201", channels=NB201_CHANNELS, layers=NB201_LAYERS, batch=NB201_BATCH)
 CASES: dict[str, tuple[Callable[[Path], TheirStep | TheirNB201Step], OurStep]] = {
     "darts-first": (lambda root: TheirStep(root, "darts", ("cnn",)), OURS),
     "darts-second": (
@@ -236,7 +236,8 @@ def main() -> int:
         print(f"--root {args.root}: is not a folder; make it and clone into it: {', '.join(CLONES.values())}")
         return 2
     device = begin(args)
-    sizes = f"C={CHANNELS} L={LAYERS}, of NAS-Bench-201 C={NB201_CHANNELS} N={NB201_LAYERS}; batch {BATCH}, 32x32"
+    nb201 = f"of NAS-Bench-201 C={NB201_CHANNELS} N={NB201_LAYERS} batch {NB201_BATCH}"
+    sizes = f"C={CHANNELS} L={LAYERS} batch {BATCH}; {nb201}; 32x32"
     print(f"one architecture and one weight step, {sizes}\n", flush=True)
     found = []
     for name in args.only or CASES:
