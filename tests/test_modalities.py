@@ -444,7 +444,7 @@ def odd_task(**parts: Any) -> Any:
     [
         ({"loss": diffnas.Task.loss}, "needs loss(self, net, batch)"),
         ({"reward": lambda self, metrics: 1}, "reward must take (self, loss, accuracy)"),
-        ({"format_metrics": lambda self, name, row: ""}, "format_metrics must take (self, name, row, short=False)"),
+        ({"format_metrics": lambda self, name: ""}, "format_metrics must take (self, name, row)"),
         ({"modalities": "tensors"}, "modalities must be a tuple of names"),
     ],
 )

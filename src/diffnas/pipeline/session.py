@@ -114,7 +114,7 @@ class Meter:
         """The means for a progress bar, short enough for 80 columns."""
         means = self.means()
         waited = [f"data {100 * self.data / self.steps:.0f}% of the time"] if self.streamed and self.steps else []
-        return "  ".join([*(self.task.format_metrics(name, means, short=True) for name in sorted(self.sums)), *waited])
+        return "  ".join([*(self.task.format_metrics(name, means) for name in sorted(self.sums)), *waited])
 
     def state_dict(self) -> dict[str, Any]:
         """The sums so far."""

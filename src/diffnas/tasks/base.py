@@ -49,7 +49,6 @@ class Task:
         """Returns why `targets` [M, ...] cannot be used for a network of so many `outputs`, None if they can."""
         return None
 
-    def format_metrics(self, name: str, row: Mapping[str, float], short: bool = False) -> str:
-        """Formats the metrics `NAME_...` in `row` for a log line."""
-        values = ((key, row[f"{name}_{key}"]) for key in self.check_metrics(0.0, 0.0))
-        return f"{name} " + " ".join(f"{value:.4g}" if short else f"{key} {value:.4g}" for key, value in values)
+    def format_metrics(self, name: str, row: Mapping[str, float]) -> str:
+        """Formats the metrics `NAME_...` in `row` for a progress bar."""
+        return f"{name} " + " ".join(f"{row[f'{name}_{key}']:.4g}" for key in self.check_metrics(0.0, 0.0))

@@ -59,7 +59,7 @@ class Classification(Task):
         return {"loss": loss, "accuracy": 100.0 * accuracy}
 
     @override
-    def format_metrics(self, name: str, row: Mapping[str, float], short: bool = False) -> str:
-        """Formats `{NAME_loss, NAME_accuracy}` for a log line."""
+    def format_metrics(self, name: str, row: Mapping[str, float]) -> str:
+        """Formats `{NAME_loss, NAME_accuracy}` for a progress bar."""
         loss, accuracy = row[f"{name}_loss"], row[f"{name}_accuracy"]
-        return f"{name} {loss:.3f} {accuracy:.1f}%" if short else f"{name} loss {loss:.3f} acc {accuracy:.2f}%"
+        return f"{name} {loss:.3f} {accuracy:.1f}%"

@@ -58,9 +58,9 @@ class LanguageTask(Task):
         return {"loss": loss, "perplexity": _exp(min(loss, 700.0)), "accuracy": 100.0 * accuracy}
 
     @override
-    def format_metrics(self, name: str, row: Mapping[str, float], short: bool = False) -> str:
-        """Formats `{NAME_perplexity}` for a log line."""
-        return f"{name} {'' if short else 'perplexity '}{row[f'{name}_perplexity']:.2f}"
+    def format_metrics(self, name: str, row: Mapping[str, float]) -> str:
+        """Formats `{NAME_perplexity}` for a progress bar."""
+        return f"{name} {row[f'{name}_perplexity']:.2f}"
 
     def _regularisers(self, outputs: LanguageModelOutput) -> Tensor | None:
         total = None
