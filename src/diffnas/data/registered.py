@@ -115,18 +115,24 @@ def _text_parts(thing: TextSet, path: Path | None) -> dict[str, list[str]]:
     return lines
 
 
+def read_parts(thing: ImageSet | TensorSet, path: Path | None) -> dict[str, tuple[Tensor, Tensor]]:
+    """Returns what `thing.read` gives; raises `DataError` where it fails, or gives other parts than it may."""
+    at = f"data set {thing.name}"
+    try:
+        parts = dict(thing.read(path))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (it is the user's code)
+        raise DataError(f"{at}: read({path}) failed: {type(error).__name__}: {error}") from error
+    if not {"train", "test"} <= set(parts) <= set(PARTS):
+        raise DataError(f"{at}: read gives {sorted(parts)}; it must give train and test, and may give valid")
+    return parts
+
+
 def _listed(images: ImageSet, path: Path | None, side: int | None) -> Listed:
     """Reads the splits of a plug-in's data set; raises `DataError` if they contradict its description."""
     at = f"data set {images.name}"
     if side not in (None, images.side):
         raise DataError(f"data.side {side}: {at} has images of {images.side}; leave it out")
-    try:
-        parts = dict(images.read(path))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 (it is the user's code)
-        raise DataError(f"{at}: read({path}) failed: {type(error).__name__}: {error}") from error
-    if not {"train", "test"} <= set(parts) <= {"train", "valid", "test"}:
-        raise DataError(f"{at}: read gives {sorted(parts)}; it must give train and test, and may give valid")
-    splits = {role: _split(images, role, *pair) for role, pair in parts.items()}
+    splits = {role: _split(images, role, *pair) for role, pair in read_parts(images, path).items()}
     return Listed(splits["train"], splits["test"], splits.get("valid"))
 
 

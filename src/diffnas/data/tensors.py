@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from diffnas.core.batch import Batch
 from diffnas.core.seeds import generator
 from diffnas.data.feeds import Sampler
-from diffnas.data.registered import TENSORS, TensorSet
+from diffnas.data.registered import TENSORS, TensorSet, read_parts
 from diffnas.errors import DataError
 
 Augmentation = Callable[[Tensor, Generator], Tensor]
@@ -44,13 +44,7 @@ def read_tensors(name: str, path: str | Path | None) -> dict[str, Samples]:
     Raises `DataError` where reading fails, or gives something else than the data set says of itself.
     """
     tensors, at = TENSORS[name], f"data set {name}"
-    where = None if path is None else Path(path).expanduser()
-    try:
-        parts = dict(tensors.read(where))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 (it is the user's code)
-        raise DataError(f"{at}: read({where}) failed: {type(error).__name__}: {error}") from error
-    if not {"train", "test"} <= set(parts) <= {"train", "valid", "test"}:
-        raise DataError(f"{at}: read gives {sorted(parts)}; it must give train and test, and may give valid")
+    parts = read_parts(tensors, None if path is None else Path(path).expanduser())
     return {role: _samples(tensors, f"{at}: {role}", pair) for role, pair in parts.items()}
 
 
