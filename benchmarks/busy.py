@@ -25,7 +25,7 @@ import torch
 from benchmarks.measure import environment, table
 from diffnas.runtime.sharing import cpus
 
-EPOCHS = 3
+EPOCHS = 5
 SPIN = "300000"  # libgomp's own number where nothing is set; naming it leaves threads as they are
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from diffnas.kernels.native import CROWDED
 from diffnas.runtime import sharing
 from diffnas.runtime.sharing import Crowd, Usage, cpus, fitted_threads, fitting_threads, taken, usage
 
@@ -108,6 +109,7 @@ def test_a_crowd_comes_when_cpus_are_short_and_leaves(monkeypatch: pytest.Monkey
             self.looks -= 1
             return self.looks < 0
 
+    monkeypatch.setattr(sharing, "CALM", 3)
     monkeypatch.setattr(sharing, "Crowd", Counted)
     monkeypatch.setattr(sharing, "cpus", torch.get_num_threads)
     busy = [0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 2.0]
@@ -131,8 +133,9 @@ def test_a_crowd_is_a_team_that_ends() -> None:
         waited = time.monotonic() + 30
         while threads() < alone + 2 and time.monotonic() < waited:
             time.sleep(0.01)
-        assert threads() == alone + 2
+        assert threads() == alone + 2 and CROWDED.is_set()
         crowd.leave()
+        assert not CROWDED.is_set()
         while threads() > alone and time.monotonic() < waited:
             time.sleep(0.01)
         assert threads() == alone

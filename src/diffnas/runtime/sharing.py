@@ -18,13 +18,14 @@ from pathlib import Path
 
 import torch
 
+from diffnas.kernels.native import CROWDED
 from diffnas.runtime.console import log
 
 STATISTICS = Path("/proc/stat")
 TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 LOOK = 0.25  # seconds that a look takes before a run begins; the system counts in hundredths
-EVERY = 1.0  # seconds between two looks while a run computes
-CALM = 3  # looks without other programs after which threads may spin again
+EVERY = 0.25  # seconds between two looks while a run computes
+CALM = 12  # looks without other programs after which threads may spin again
 FIXED = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # who sets these has decided how threads wait
 
 
@@ -135,16 +136,19 @@ class Crowd:
     """A second team of threads, idle until it is told to `leave`.
 
     While there are more threads than CPUs, the library below torch (libgomp) lets those that wait sleep at once instead of
-    spinning for milliseconds: its variable `gomp_throttled_spin_count_var`.  What is computed stays the same.
+    spinning for milliseconds: its variable `gomp_throttled_spin_count_var`.  Compiled kernels are left to one thread.  What
+    is computed stays the same.
     """
 
     def __init__(self) -> None:
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._stay, name="diffnas-crowd", daemon=True)
         self._thread.start()
+        CROWDED.set()
 
     def leave(self) -> None:
         """Ends the team."""
+        CROWDED.clear()
         self._left.set()
         self._thread.join()
 

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("numba")
 
-from diffnas.kernels.native import team
+from diffnas.kernels.native import CROWDED, team
 
 SKLEARN = "/site/scikit_learn.libs/libgomp-a34b3233.so.1.0.0"
 SYSTEM = "/usr/lib/x86_64-linux-gnu/libgomp.so.1.0.0"
@@ -40,3 +40,13 @@ def test_a_link_to_torch_is_followed(tmp_path: Path) -> None:
 def test_a_fork_has_threads_of_its_own() -> None:
     assert team._pool(1, os.getpid()) is team._pool(1, os.getpid())
     assert team._pool(1, os.getpid()) is not team._pool(1, os.getpid() + 1)
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+def test_a_phase_has_one_thread_while_other_programs_need_the_cpus(crowded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(team, "_called", lambda name: lambda *where: called.append(where))
+    monkeypatch.setattr(team, "_openmp", lambda: None)
+    monkeypatch.setattr(CROWDED, "is_set", lambda: crowded)
+    team.run("first", 5, 2)
+    assert sorted(called) == ([(5, 0, 1)] if crowded else [(5, 0, 2), (5, 1, 2)])

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from diffnas.kernels.native import CROWDED
 from diffnas.kernels.native.compiled import phase
 
 _PHASE = ctypes.CFUNCTYPE(None, ctypes.c_ssize_t, ctypes.c_ssize_t, ctypes.c_ssize_t)
@@ -29,8 +30,11 @@ def _called(name: str) -> ctypes._CFunctionType:
 
 
 def run(name: str, shared: int, threads: int) -> None:
-    """Runs `phases.<name>` on the table at `shared`, and returns when every thread has."""
-    if threads == 1:
+    """Runs `phases.<name>` on the table at `shared`, and returns when every thread has.
+
+    Who computes an image changes no bit of it, so that one thread may do what is laid out for several.
+    """
+    if threads == 1 or CROWDED.is_set():
         _called(name)(shared, 0, 1)
     elif _openmp() is not None:
         _on_openmp(name, shared, threads)
