@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from diffnas.kernels.native import CROWDED
+from diffnas.kernels.native.crowded import CROWDED
 from diffnas.runtime import sharing
 from diffnas.runtime.sharing import Crowd, Usage, cpus, fitted_threads, fitting_threads, taken, usage
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from diffnas.kernels.native import CROWDED
+from diffnas.kernels.native.crowded import CROWDED
 from diffnas.runtime.console import log
 
 STATISTICS = Path("/proc/stat")

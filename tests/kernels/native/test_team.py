@@ -9,7 +9,8 @@ import pytest
 
 pytest.importorskip("numba")
 
-from diffnas.kernels.native import CROWDED, team
+from diffnas.kernels.native import team
+from diffnas.kernels.native.crowded import CROWDED
 
 SKLEARN = "/site/scikit_learn.libs/libgomp-a34b3233.so.1.0.0"
 SYSTEM = "/usr/lib/x86_64-linux-gnu/libgomp.so.1.0.0"
@@ -43,7 +44,9 @@ def test_a_fork_has_threads_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("crowded", [False, True])
-def test_a_phase_has_one_thread_while_other_programs_need_the_cpus(crowded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_phase_has_one_thread_while_other_programs_need_the_cpus(
+    crowded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     called: list[tuple[int, int, int]] = []
     monkeypatch.setattr(team, "_called", lambda name: lambda *where: called.append(where))
     monkeypatch.setattr(team, "_openmp", lambda: None)

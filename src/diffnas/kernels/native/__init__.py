@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
 
     from diffnas.kernels.native.dense_table import Template
     from diffnas.kernels.native.table import Layout
-
-CROWDED = threading.Event()
-"""Set while other programs need the CPUs: a phase is then computed by one thread, which waits for nobody."""
 
 
 def usable() -> bool:

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from diffnas.kernels.native import CROWDED
 from diffnas.kernels.native.compiled import phase
+from diffnas.kernels.native.crowded import CROWDED
 
 _PHASE = ctypes.CFUNCTYPE(None, ctypes.c_ssize_t, ctypes.c_ssize_t, ctypes.c_ssize_t)
 MAPPED = Path("/proc/self/maps")
