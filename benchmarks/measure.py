@@ -180,7 +180,8 @@ def _alone(build: Build, device: torch.device, threads: int) -> Alone:
 
 
 def _load_libraries(device: torch.device) -> None:
-    """A first convolution and its gradient: the code they load is no memory of the step."""
+    """A first convolution and its gradient, and numba where there is one: the code they load is no memory of the step."""
+    native.usable()
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1)).to(device)
     net(torch.randn(2, 3, 8, 8, device=device)).sum().backward()
 

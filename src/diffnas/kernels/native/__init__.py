@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from diffnas.kernels.native.terms import Term
+from diffnas.kernels.native.terms import DenseEdge, Term
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from diffnas.kernels.native.dense_table import Template
+    from diffnas.kernels.native.dense_table import DenseLayout
     from diffnas.kernels.native.table import Layout
 
 
@@ -75,11 +75,10 @@ def layout(
     return Layout(shape, dtype, stride, terms, edges, training, threads)
 
 
-def dense_template(x: Tensor, edges: int, convs: int, fresh: Sequence[bool], threads: int) -> Template:
-    """The table of all passes through a state `x` of NAS-Bench-201 (see `dense_table`); only where kernels are `usable`.
+def dense_layout(
+    x: Tensor, edges: Sequence[DenseEdge], fresh: Sequence[bool], of_batch: bool, threads: int
+) -> DenseLayout:
+    """The layout of passes through a state `x` of NAS-Bench-201 (see `dense_table`); only where kernels are `usable`."""
+    from diffnas.kernels.native.dense_table import DenseLayout
 
-    `convs` of the edges have a 3x3 convolution; `fresh` says of each whether it is the first to arrive at its node.
-    """
-    from diffnas.kernels.native.dense_table import Template
-
-    return Template(x, edges, convs, fresh, threads)
+    return DenseLayout(x.shape, x.dtype, edges, fresh, of_batch, threads)

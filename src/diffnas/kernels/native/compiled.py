@@ -26,11 +26,21 @@ from numba.core.compiler import CompileResult
 from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 
-from diffnas.kernels.native import algebra, dense, dense_phases, loops, phases, pixels, pool_algebra, pools
+from diffnas.kernels.native import (
+    algebra,
+    dense,
+    dense_algebra,
+    dense_phases,
+    loops,
+    phases,
+    pixels,
+    pool_algebra,
+    pools,
+)
 
 REALS = {4: numba.float32, 8: numba.float64}
 """The number types by their bytes."""
-MODULES = (loops, pixels, pools, algebra, pool_algebra, dense)
+MODULES = (loops, pixels, pools, algebra, pool_algebra, dense, dense_algebra)
 OPTIONS = {"nopython": True, "error_model": "numpy", "boundscheck": False}
 
 

@@ -9,62 +9,12 @@ from __future__ import annotations
 
 from numba import njit
 
-from diffnas.kernels.native.dense_places import (
-    BLEND,
-    BY_P,
-    BY_X,
-    BY_Z,
-    CENTRED,
-    COLUMN_SUMS,
-    CONSTANT,
-    CONSTANT_D,
-    CONV_MOMENTS,
-    DR,
-    DX,
-    DZ,
-    DZ_BY_G,
-    DZ_BY_Z,
-    DZ_CONSTANT,
-    EDGE,
-    EDGES,
-    FROM_D,
-    FROM_G,
-    MAP,
-    MASKED,
-    MEANS,
-    MODE,
-    MOMENTS,
-    OUTER,
-    PIXELS,
-    POOL,
-    POOL_GRADIENT,
-    POOLED,
-    PRODUCT_ADD,
-    PRODUCT_BOTH,
-    PRODUCTS,
-    ROWS,
-    SCALED,
-    SCALED_ADD,
-    SCRATCH,
-    SCRATCH_SIZE,
-    SIZE,
-    SUMS,
-    THROUGH,
-    TO_CONV,
-    WEIGHED,
-    WIDTH,
-    Z_MEANS,
-    Z_SQUARES,
-    Z_STEP,
-    ZERO,
-    C,
-    G,
-    H,
-    N,
-    R,
-    X,
-    Y,
-    Z,
+from diffnas.kernels.native.dense_places import (  # isort: skip
+    BLEND, BY_P, BY_X, BY_Z, C, CENTRED, COLUMN_SUMS, CONSTANT, CONSTANT_D, CONV_MOMENTS, DR, DX, DZ, DZ_BY_G, DZ_BY_Z,
+    DZ_CONSTANT, EDGE, EDGES, FOLD_CONV, FOLD_SHARE, FOLD_POINT, FOLD_STATE, FROM_D, FROM_G, G, H, MAP_TURNED, MASKED, MEAN,
+    MEANS, MODE, MOMENTS, N, OUTER, PIXELS, POOL, POOLED, POOL_GRADIENT, PRODUCTS, PRODUCT_ADD, PRODUCT_BOTH, PULL_CONV,
+    PULL_SHARE, PULL_POINT, PULL_STATE, R, ROWS, SCALED, SCALED_ADD, SCRATCH, SCRATCH_SIZE, SHARE_CONV, SHARE_POINT, SIZE,
+    SUMS, THROUGH, TO_CONV, WEIGHED, WIDTH, X, Y, Z, ZERO, Z_MEANS, Z_SQUARES, Z_STEP,
 )  # fmt: skip
 from diffnas.kernels.native.vectors import call, words
 
@@ -96,6 +46,22 @@ def dense_survey(shared: int, thread: int, threads: int) -> None:
                 call(w[CONV_MOMENTS], (z, edge[Z_STEP], means, squares, pixels, c))
 
 
+def dense_fold(shared: int, thread: int, threads: int) -> None:
+    """The algebra of all edges, once the sums over the images are there."""
+    w = words(shared)
+    if thread > 0:
+        return
+    if w[MEAN] != 0:
+        call(w[FOLD_STATE], (shared,))
+    for e in range(w[EDGES]):
+        row = edge_row(shared, e)
+        call(w[FOLD_SHARE], (shared, row))
+        if words(row)[SHARE_POINT] >= 0:
+            call(w[FOLD_POINT], (shared, row))
+        if words(row)[SHARE_CONV] >= 0:
+            call(w[FOLD_CONV], (shared, row))
+
+
 def dense_blend(shared: int, thread: int, threads: int) -> None:
     """Adds to each edge's node what flows along it, or writes it."""
     w = words(shared)
@@ -107,8 +73,8 @@ def dense_blend(shared: int, thread: int, threads: int) -> None:
             z = edge[Z] + size * image * pixels * edge[Z_STEP]
             call(
                 w[BLEND],
-                (w[R] + at, edge[MAP], edge[CONSTANT], w[X] + at, edge[BY_X], w[POOLED] + at, edge[BY_P], z, edge[Z_STEP],
-                 edge[BY_Z], edge[Y] + at, edge[MODE], pixels, c),
+                (w[R] + at, edge[MAP_TURNED], edge[CONSTANT], w[X] + at, edge[BY_X], w[POOLED] + at, edge[BY_P], z,
+                 edge[Z_STEP], edge[BY_Z], edge[Y] + at, edge[MODE], pixels, c),
             )  # fmt: skip
 
 
@@ -129,6 +95,18 @@ def dense_weigh(shared: int, thread: int, threads: int) -> None:
                 call(w[OUTER], (g, c, w[R] + at, edge[PRODUCTS] + line * c, pixels, c))
 
 
+def dense_pull(shared: int, thread: int, threads: int) -> None:
+    """The algebra of the way back, edge by edge."""
+    w = words(shared)
+    for e in range(thread, w[EDGES], threads):
+        row = edge_row(shared, e)
+        call(w[PULL_SHARE], (shared, row))
+        if words(row)[SHARE_POINT] >= 0:
+            call(w[PULL_POINT], (shared, row))
+        if words(row)[SHARE_CONV] >= 0:
+            call(w[PULL_CONV], (shared, row))
+
+
 def dense_to_conv(shared: int, thread: int, threads: int) -> None:
     """Writes the gradients to the 3x3 convolutions."""
     w = words(shared)
@@ -144,6 +122,13 @@ def dense_to_conv(shared: int, thread: int, threads: int) -> None:
                     (edge[G] + at, edge[DZ_BY_G], edge[Z] + z, edge[DZ_BY_Z], edge[DZ_CONSTANT], edge[DZ] + z, edge[Z_STEP],
                      pixels, c),
                 )  # fmt: skip
+
+
+def dense_pull_state(shared: int, thread: int, threads: int) -> None:
+    """What all edges together need for the way back to the state."""
+    w = words(shared)
+    if thread == 0 and w[FROM_D] != 0:
+        call(w[PULL_STATE], (shared,))
 
 
 def dense_to_state(shared: int, thread: int, threads: int) -> None:

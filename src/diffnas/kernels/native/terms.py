@@ -37,6 +37,19 @@ class Term:
     group: int = 0
 
 
+@dataclass(frozen=True)
+class DenseEdge:
+    """What is computed on one edge of NAS-Bench-201: the layers of its 1x1 and its 3x3 convolution (None: not there), and
+    which of the shares are theirs, the pool's and the skip connections' (-1: not there)."""
+
+    point: tuple[nn.Conv2d, nn.BatchNorm2d] | None
+    conv: tuple[nn.Conv2d, nn.BatchNorm2d] | None
+    point_share: int
+    conv_share: int
+    pool: int
+    skips: tuple[int, ...]
+
+
 def reach(pair: Pair) -> int:
     """How far a depthwise convolution reads beyond the image."""
     return int(pair.depthwise.dilation[0]) * (pair.depthwise.kernel_size[0] // 2)
