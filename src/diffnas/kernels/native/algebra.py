@@ -1,7 +1,8 @@
 """The algebra on small matrices between two phases, term by term: what `kernels.pointwise` does in torch, and describes.
 
 Statistics come image by image: an image is kept centred by its own means, and the rows at `MEANS` hold, once folded, how far
-these lie from the batch's.  All functions are made like those in `loops`; they read the table of `phases`.
+these lie from the batch's.  All functions are made like those in `loops`, but whatever the lanes; they read the table of
+`phases`.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def number(address: int, at: int) -> float:
     return pointer(address + 8 * at, float64)[0]
 
 
-def fold(real: Any, lanes: int) -> Kernel:
+def fold(real: Any) -> Kernel:
     """The map of a pair, scaled by its share, from the moments of what enters it; moves the running statistics."""
 
     def fold(shared: int, pair: int) -> None:
@@ -126,7 +127,7 @@ def fold(real: Any, lanes: int) -> Kernel:
     return fold
 
 
-def pull(real: Any, lanes: int) -> Kernel:
+def pull(real: Any) -> Kernel:
     """The way back of `fold`: the gradients of share and 1x1 kernel, and the maps to the gradient to what entered the pair."""
 
     def pull(shared: int, pair: int) -> None:

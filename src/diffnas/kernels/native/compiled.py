@@ -40,7 +40,9 @@ from diffnas.kernels.native import (
 
 REALS = {4: numba.float32, 8: numba.float64}
 """The number types by their bytes."""
-MODULES = (loops, pixels, pools, algebra, pool_algebra, dense, dense_algebra)
+MODULES = (loops, pixels, pools, dense)
+ALGEBRA = (algebra, pool_algebra, dense_algebra)
+"""What treats numbers one by one: compiled once, whatever the lanes."""
 OPTIONS = {"nopython": True, "error_model": "numpy", "boundscheck": False}
 
 
@@ -59,10 +61,27 @@ def lanes(channels: int, size: int) -> int:
 
 @functools.cache
 def kernel(name: str, size: int, lanes: int, *constants: int) -> int:
-    """The address of a function of one of `MODULES`, made for numbers of `size` bytes."""
-    module = next(each for each in MODULES if hasattr(each, name))
-    made: Callable[..., None] = getattr(module, name)(REALS[size], lanes, *constants)
-    return _compiled("-".join(map(str, (name, size, lanes, *constants))), made)
+    """The address of a function of one of `MODULES` or `ALGEBRA`, made for numbers of `size` bytes."""
+    if _is_algebra(name) and lanes != 1:
+        return kernel(name, size, 1)
+    module = next(each for each in (*ALGEBRA, *MODULES) if hasattr(each, name))
+    made: Callable[..., None] = getattr(module, name)(REALS[size], *(() if module in ALGEBRA else (lanes, *constants)))
+    return _compiled(_label(name, size, lanes, *constants), made)
+
+
+def _is_algebra(name: str) -> bool:
+    return any(hasattr(each, name) for each in ALGEBRA)
+
+
+def _label(name: str, size: int, lanes: int, *constants: int) -> str:
+    return "-".join(map(str, (name, size, 1 if _is_algebra(name) else lanes, *map(int, constants))))
+
+
+def is_kept(name: str, size: int, lanes: int, *constants: int) -> bool:
+    """Whether there is a file of a kernel; it may be of no use."""
+    folder = cache_folder()
+    path = _Kept(_label(name, size, lanes, *constants))._file(cpu_target.target_context.codegen())
+    return folder is not None and (folder / path).exists()
 
 
 @functools.cache

@@ -20,22 +20,10 @@ from diffnas.kernels.native.dense_places import (  # isort: skip
     ZERO, Z_BATCHES, Z_EPSILON, Z_INVERSE, Z_MEAN, Z_MEANS, Z_MOMENTUM, Z_RUNNING_MEAN, Z_RUNNING_VAR, Z_SQUARES,
 )  # fmt: skip
 from diffnas.kernels.native.loops import Kernel
-from diffnas.kernels.native.vectors import call, load, plus, pointer, store, words
+from diffnas.kernels.native.vectors import call, pointer, words
 
 
-def summed(real: Any, lanes: int) -> Kernel:
-    """Adds `count` rows of `size` numbers up, in the first of them."""
-
-    def summed(rows: int, count: int, size: int) -> None:
-        p = pointer(rows, real)
-        for i in range(1, count):
-            for at in range(0, size, lanes):
-                store(p, at, plus(load(p, at, lanes), load(p, i * size + at, lanes)))
-
-    return summed
-
-
-def fold_state(real: Any, lanes: int) -> Kernel:
+def fold_state(real: Any) -> Kernel:
     """The mean and the covariance of r, from those of each image about its own mean."""
 
     def fold_state(shared: int) -> None:
@@ -56,7 +44,7 @@ def fold_state(real: Any, lanes: int) -> Kernel:
     return fold_state
 
 
-def fold_point(real: Any, lanes: int) -> Kernel:
+def fold_point(real: Any) -> Kernel:
     """The map of a 1x1 convolution, and what the mixture takes of it; moves the running statistics."""
 
     def fold_point(shared: int, edge: int) -> None:
@@ -96,7 +84,7 @@ def fold_point(real: Any, lanes: int) -> Kernel:
     return fold_point
 
 
-def fold_conv(real: Any, lanes: int) -> Kernel:
+def fold_conv(real: Any) -> Kernel:
     """What the mixture takes of a 3x3 convolution; moves the running statistics."""
 
     def fold_conv(shared: int, edge: int) -> None:
@@ -134,7 +122,7 @@ def fold_conv(real: Any, lanes: int) -> Kernel:
     return fold_conv
 
 
-def fold_share(real: Any, lanes: int) -> Kernel:
+def fold_share(real: Any) -> Kernel:
     """The shares of skip connections and of the pool, for every channel; clears the constant."""
 
     def fold_share(shared: int, edge: int) -> None:
@@ -157,7 +145,7 @@ def fold_share(real: Any, lanes: int) -> Kernel:
     return fold_share
 
 
-def pull_share(real: Any, lanes: int) -> Kernel:
+def pull_share(real: Any) -> Kernel:
     """Sums what was weighed over the images, and with it the gradients of the shares of skip connections and pool."""
 
     def pull_share(shared: int, edge: int) -> None:
@@ -179,7 +167,7 @@ def pull_share(real: Any, lanes: int) -> Kernel:
     return pull_share
 
 
-def pull_point(real: Any, lanes: int) -> Kernel:
+def pull_point(real: Any) -> Kernel:
     """The way back of `fold_point`: the gradients of share and kernel, and the maps to the gradient to r."""
 
     def pull_point(shared: int, edge: int) -> None:
@@ -223,7 +211,7 @@ def pull_point(real: Any, lanes: int) -> Kernel:
     return pull_point
 
 
-def pull_conv(real: Any, lanes: int) -> Kernel:
+def pull_conv(real: Any) -> Kernel:
     """The way back of `fold_conv`: the gradient of the share, and the factors of that to the convolution."""
 
     def pull_conv(shared: int, edge: int) -> None:
@@ -248,7 +236,7 @@ def pull_conv(real: Any, lanes: int) -> Kernel:
     return pull_conv
 
 
-def pull_state(real: Any, lanes: int) -> Kernel:
+def pull_state(real: Any) -> Kernel:
     """The map from r to its gradient, by the statistics of all 1x1 convolutions, and its constant."""
 
     def pull_state(shared: int) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from diffnas.kernels.native import dense_places as places
+from diffnas.kernels.native.ahead import prepare
 from diffnas.kernels.native.arenas import (
     BACKWARD,
     FORWARD,
@@ -90,7 +91,9 @@ class DenseLayout(Arenas):
             POINTS=self.points, X=Place(STATE, 0), DX=Place(STATE_SLOPE, 0), R=self._inner(0), SCRATCH=scratch_at,
             SCRATCH_SIZE=scratch * self.size, ZERO=Place(ZERO, 0), SHARES=Place(SHARES, 0), TO_SHARES=Place(SHARE_SLOPES, 0),
         )  # fmt: skip
-        self.offsets[places.POOL : places.HEAD] = _common(self.size, lanes(self.c, self.size))
+        keys = tuple((name, self.size, lanes(self.c, self.size), *constants) for name, *constants in COMMON)
+        prepare(keys)
+        self.offsets[places.POOL : places.HEAD] = [kernel(*key) for key in keys]
         if any(edge.pool >= 0 for edge in self.edges):
             self.fill(0, POOLED=self.room(KEPT, self.n * scratch))
         square = self.c * self.c
@@ -192,13 +195,10 @@ class DenseBackward:
         return self.dx
 
 
-@functools.cache
-def _common(size: int, lanes: int) -> list[int]:
-    """The kernels at the end of the table's head."""
-    made = [
-        ("mean_pool",), ("mean_pool_gradient",), ("column_sums",), ("centred",), ("outer",), ("product", STORE, False),
-        ("product", ADD, False), ("product", ADD, True), ("moments",), ("to_conv",), ("scaled", STORE), ("scaled", ADD),
-        ("masked", STORE), ("through_relu",), ("blend",), ("weighed",), ("summed",), ("fold_state",), ("fold_point",),
-        ("fold_conv",), ("fold_share",), ("pull_point",), ("pull_conv",), ("pull_share",), ("pull_state",),
-    ]  # fmt: skip
-    return [kernel(name, size, lanes, *constants) for name, *constants in made]
+COMMON: tuple[tuple[Any, ...], ...] = (
+    ("mean_pool",), ("mean_pool_gradient",), ("column_sums",), ("centred",), ("outer",), ("product", STORE, False),
+    ("product", ADD, False), ("product", ADD, True), ("moments",), ("to_conv",), ("scaled", STORE), ("scaled", ADD),
+    ("masked", STORE), ("through_relu",), ("blend",), ("weighed",), ("summed",), ("fold_state",), ("fold_point",),
+    ("fold_conv",), ("fold_share",), ("pull_point",), ("pull_conv",), ("pull_share",), ("pull_state",),
+)  # fmt: skip
+"""The kernels at the end of the table's head, and their constants."""

@@ -108,3 +108,15 @@ def gathered(real: Any, lanes: int) -> Kernel:
                 po[k * taps + t] = pp[t * c + k]
 
     return gathered
+
+
+def summed(real: Any, lanes: int) -> Kernel:
+    """Adds `count` rows of `size` numbers up, in the first of them."""
+
+    def summed(rows: int, count: int, size: int) -> None:
+        p = pointer(rows, real)
+        for i in range(1, count):
+            for at in range(0, size, lanes):
+                store(p, at, plus(load(p, at, lanes), load(p, i * size + at, lanes)))
+
+    return summed

@@ -39,7 +39,7 @@ from diffnas.kernels.native.places import (
 from diffnas.kernels.native.vectors import pointer, words
 
 
-def fold_even(real: Any, lanes: int) -> Kernel:
+def fold_even(real: Any) -> Kernel:
     """The scale and the shift of an identity."""
 
     def fold_even(shared: int, even: int) -> None:
@@ -54,7 +54,7 @@ def fold_even(real: Any, lanes: int) -> Kernel:
     return fold_even
 
 
-def pull_even(real: Any, lanes: int) -> Kernel:
+def pull_even(real: Any) -> Kernel:
     """The gradient of the share of an identity."""
 
     def pull_even(shared: int, even: int) -> None:
@@ -68,7 +68,7 @@ def pull_even(real: Any, lanes: int) -> Kernel:
     return pull_even
 
 
-def fold_pool(real: Any, lanes: int) -> Kernel:
+def fold_pool(real: Any) -> Kernel:
     """The scales and shifts of a pool on all edges, from the statistics of its image; moves the running statistics."""
 
     def fold_pool(shared: int, pool: int) -> None:
@@ -113,7 +113,7 @@ def fold_pool(real: Any, lanes: int) -> Kernel:
     return fold_pool
 
 
-def pull_pool(real: Any, lanes: int) -> Kernel:
+def pull_pool(real: Any) -> Kernel:
     """The gradients of the shares of a pool, and what the gradient to its image has of that image."""
 
     def pull_pool(shared: int, pool: int) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from diffnas.kernels.native import places
+from diffnas.kernels.native.ahead import prepare
 from diffnas.kernels.native.arenas import (
     BACKWARD,
     FORWARD,
@@ -23,6 +24,7 @@ from diffnas.kernels.native.arenas import (
     Arenas,
 )
 from diffnas.kernels.native.compiled import kernel, lanes
+from diffnas.kernels.native.loops import ADD, RELU, STORE
 from diffnas.kernels.native.terms import Pair, Place, Term, reach
 
 
@@ -51,6 +53,7 @@ class Layout(Arenas):
         self.zero = torch.zeros(self.c, dtype=dtype)
         self._fresh = [True] * edges
         self.images, self.means = self.n * self.pixels * self.c, self.n * self.c
+        self._prepare()
         self._head()
         self._evens()
         self._pairs()
@@ -107,12 +110,22 @@ class Layout(Arenas):
             X=Place(STATE, 0), DX=Place(STATE_SLOPE, 0), ZERO=Place(ZERO, 0),
             SHARES=Place(SHARES, 0), TO_SHARES=Place(SHARE_SLOPES, 0),
         )  # fmt: skip
-        self.offsets[places.PAD : places.HEAD] = _common(self.size, self.lanes)
+        self.offsets[places.PAD : places.HEAD] = [self._kernel(*each) for each in COMMON]
         edges = self.rows(places.EDGE_ROWS, self.edges, places.EDGE)
         self.totals = [self.room(BACKWARD, self.means) for _ in range(self.edges)]
         for edge in range(self.edges):
             self._edge(edges + edge * places.EDGE, edge, "E_IMAGE")
             self.fill(edges + edge * places.EDGE, E_TOTAL=self.totals[edge])
+
+    def _kernel(self, name: Any, *constants: Any) -> int:
+        return kernel(name, self.size, self.lanes, *constants)
+
+    def _prepare(self) -> None:
+        """Has the kernels compiled that this machine has never seen."""
+        layers = [pair.depthwise for term in self.terms for pair in term.pairs]
+        kinds = {(conv.kernel_size[0], conv.stride[0], int(conv.dilation[0])) for conv in layers}
+        names = [*COMMON, *(each for kind in sorted(kinds) for each in _convolution(*kind))]
+        prepare(tuple((name, self.size, self.lanes, *constants) for name, *constants in names))
 
     def _edge(self, row: int, edge: int, name: str) -> None:
         """Marks a place for what comes from outside last, edge by edge."""
@@ -146,7 +159,7 @@ class Layout(Arenas):
         name = "max_pool" if is_max else "mean_pool"
         where = self.room(KEPT, -(-self.images // self.size)) if is_max else 0
         self.fill(
-            row, POOL=kernel(name, self.size, self.lanes), POOL_GRADIENT=kernel(f"{name}_gradient", self.size, self.lanes),
+            row, POOL=self._kernel(name), POOL_GRADIENT=self._kernel(f"{name}_gradient"),
             POOLED=image, WHERE=where, P_MEANS=self.room(KEPT, self.means), SQUARES=self.room(FORWARD, self.means),
             OWN=self.room(BACKWARD, self.c), OWN_SHIFT=self.room(BACKWARD, self.means), BEGIN=members[0],
             COUNT=len(members),
@@ -169,7 +182,7 @@ class Layout(Arenas):
         k, last = pair.depthwise.kernel_size[0], side == len(term.pairs) - 1
         stride, dilation = pair.depthwise.stride[0], int(pair.depthwise.dilation[0])
         square, taps = self.c * self.c, k * k
-        correlate, gradient, back = _convolution(self.size, self.lanes, k, stride, dilation)
+        correlate, gradient, back = (self._kernel(*each) for each in _convolution(k, stride, dilation))
         self.fill(
             row, CORRELATE=correlate, KERNEL_GRADIENT=gradient, INPUT_GRADIENT=back, REACH=reach(pair), DILATION=dilation,
             TAPS=taps, KERNEL=self.of(pair.depthwise._parameters, "weight"), TURNED_KERNEL=self.room(KEPT, taps * self.c),
@@ -191,34 +204,15 @@ class Layout(Arenas):
             self.fill(row, GRADIENT=self.room(BACKWARD, self.images))
 
 
-@functools.cache
-def _common(size: int, lanes: int) -> list[int]:
-    """The kernels at the end of the table's head."""
-    from diffnas.kernels.native.loops import ADD, RELU, STORE
-
-    return [
-        kernel("padded_relu", size, lanes),
-        kernel("column_sums", size, lanes),
-        kernel("centre", size, lanes),
-        kernel("outer", size, lanes),
-        kernel("product", size, lanes, STORE, False),
-        kernel("product", size, lanes, ADD, False),
-        kernel("product", size, lanes, RELU, False),
-        kernel("product", size, lanes, STORE, True),
-        kernel("scaled", size, lanes, STORE),
-        kernel("scaled", size, lanes, ADD),
-        kernel("column_products", size, lanes),
-        kernel("masked", size, lanes, ADD),
-        *(kernel(name, size, lanes) for name in ("turned", "gathered", "fold", "pull", "fold_even", "fold_pool")),
-        *(kernel(name, size, lanes) for name in ("pull_even", "pull_pool")),
-    ]
+COMMON = (
+    ("padded_relu",), ("column_sums",), ("centre",), ("outer",), ("product", STORE, False), ("product", ADD, False),
+    ("product", RELU, False), ("product", STORE, True), ("scaled", STORE), ("scaled", ADD), ("column_products",),
+    ("masked", ADD), ("turned",), ("gathered",), ("fold",), ("pull",), ("fold_even",), ("fold_pool",), ("pull_even",),
+    ("pull_pool",),
+)  # fmt: skip
+"""The kernels at the end of the table's head, and their constants."""
 
 
-@functools.cache
-def _convolution(size: int, lanes: int, k: int, stride: int, dilation: int) -> tuple[int, int, int]:
+def _convolution(k: int, stride: int, dilation: int) -> tuple[tuple[str | int, ...], ...]:
     """A depthwise convolution, the gradient to its kernel, and that to its input."""
-    return (
-        kernel("depthwise", size, lanes, k, stride, dilation),
-        kernel("kernel_gradient", size, lanes, k),
-        kernel("depthwise", size, lanes, k, 1, dilation),
-    )
+    return ("depthwise", k, stride, dilation), ("kernel_gradient", k), ("depthwise", k, 1, dilation)
