@@ -149,6 +149,13 @@ def test_names_of_this_machine(ask: Ask, host: str) -> None:
     assert ask("/", Host=host).status == 200
 
 
+def test_a_run_in_a_folder_of_runs(make_run: Make, runs: Path) -> None:
+    make_run("exp1/seed0")
+    with served(runs) as ask:
+        assert 'href="/run/exp1~seed0"' in ask("/").text
+        assert "exp1/seed0" in ask("/run/exp1~seed0").text and ask("/run/exp1/seed0").status == 404
+
+
 def test_a_token(make_run: Make, runs: Path) -> None:
     make_run("first")
     with served(runs, token="geheim") as ask:

@@ -16,6 +16,7 @@ from diffnas.boards import pages
 from diffnas.boards.library import Library, Reader, key_of
 from diffnas.boards.summary import said_progress
 from diffnas.boards.survey import strays
+from diffnas.reports.compare import groups
 from diffnas.runtime.lock import only_one
 
 from .conftest import EVIL, Make, put
@@ -253,6 +254,50 @@ def test_names_that_no_address_can_have(runs: Path, make_run: Make) -> None:
     assert all(line.key.startswith("~") and library.page(line.key) is not None for line in library.lines())
     assert key_of("run-1") == "run-1" and key_of(".") != "." and key_of("..") != ".."
     assert "<img" not in pages.listing(library, "", "")
+
+
+def test_runs_in_folders_of_folders(make_run: Make, runs: Path, tmp_path: Path) -> None:
+    for name in ("exp1/seed0", "exp2/seed0", "a/b/c", "too/deep/for/it", ".hidden/run"):
+        make_run(name)
+    shutil.copytree(runs / "exp1", tmp_path / "elsewhere")
+    (runs / "exp3").symlink_to(tmp_path / "elsewhere")
+    (runs / "exp4").symlink_to(runs)
+    (runs / "exp1/latest").symlink_to(runs / "exp1/seed0")
+    (runs / "images/train/cat").mkdir(parents=True)
+    put(runs / "images/train/cat/1.png", "")
+    library = look(runs)
+    lines = {line.name: line for line in library.lines()}
+    assert set(lines) == {"exp1/seed0", "exp1/latest", "exp2/seed0", "a/b/c"}
+    assert lines["exp1/seed0"].key == "exp1~seed0" and library.page("a~b~c") is not None
+    (compared,) = groups(library.facts(["exp1~seed0", "exp2~seed0"]))
+    assert [outcome.run for outcome in compared.outcomes] == ["exp1/seed0", "exp2/seed0"]
+
+
+def test_a_folder_that_becomes_a_link_to_elsewhere(make_run: Make, runs: Path, tmp_path: Path) -> None:
+    run = make_run("exp1/seed0")
+    library = look(runs)
+    (runs / "exp1").rename(tmp_path / "elsewhere")
+    (runs / "exp1").symlink_to(tmp_path / "elsewhere")
+    assert strays(run, runs) == ["exp1/seed0"] and library.page("exp1~seed0") is None
+    library.refresh()
+    assert library.lines() == []
+
+
+def test_what_was_opened_does_not_pile_up(make_run: Make, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffnas.boards.library.MOST_OPEN", 2)
+    for k in range(4):
+        make_run(f"r{k}")
+    library = look(runs)
+    library.whole(["r0", "r1", "r2", "r3"])
+    assert {path.relative_to(runs).parts[0] for path in library._opened._files} == {"r2", "r3"}
+
+
+def test_recipes_are_parsed_once(make_run: Make, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run("a")
+    make_run("b")
+    library = look(runs)
+    monkeypatch.setattr("diffnas.reports.recipe_facts.parse_yaml", lambda *_: pytest.fail("parsed again"))
+    assert "2 runs" in pages.comparison(library, ["a", "b"])
 
 
 def test_it_watches_while_it_is_looked_at(make_run: Make, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,13 +8,15 @@ import re
 import threading
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
 from markupsafe import Markup
 
 from diffnas.boards.summary import Summary, held_locks, summarize
-from diffnas.boards.survey import Signature, Survey, run_folders, strays, survey
+from diffnas.boards.survey import Signature, Survey, strays, survey
 from diffnas.errors import RunError
+from diffnas.reports.find_runs import run_folders
 from diffnas.reports.page import run_parts
 from diffnas.reports.run_facts import RunFacts, read_run
 from diffnas.reports.templating import environment
@@ -67,6 +69,7 @@ class Library:
         self._facts: dict[str, tuple[Survey, RunFacts]] = {}
         self._pages: OrderedDict[str, tuple[Signature, Markup]] = OrderedDict()
         self._reader, self._opened = Reader(2, AT_ONCE), Reader(MOST_ROWS, LARGEST_METRICS)
+        self._recent: OrderedDict[Path, None] = OrderedDict()  # runs whose metrics `_opened` keeps
         self._reading, self._opening = threading.Lock(), threading.Lock()
         self._behind = set[str]()  # runs of which there is more to read
         self._asked = threading.Event()
@@ -110,9 +113,10 @@ class Library:
         with self._reading:
             locks, seen = held_locks(), set[str]()
             for path in run_folders(self.folder):
-                key = key_of(path.absolute().name)
+                name = self._name(path)
+                key = key_of(name)
                 seen.add(key)
-                self._lines[key] = self._line_of(key, path, locks)
+                self._lines[key] = self._line_of(key, name, path, locks)
             for key in set(self._lines) - seen:
                 del self._lines[key]
                 gone = self._facts.pop(key, None)
@@ -120,24 +124,28 @@ class Library:
                     self._reader.forget(gone[0].path)
             self.looked = True
 
-    def _line_of(self, key: str, path: Path, locks: set[int]) -> Summary:
+    def _name(self, path: Path) -> str:
+        """What the run at `path` is called: its path within the folder."""
+        return path.absolute().name if path == self.folder else path.relative_to(self.folder).as_posix()
+
+    def _line_of(self, key: str, name: str, path: Path, locks: set[int]) -> Summary:
         """The line about the run at `path`, whatever is wrong with it."""
         try:
-            return self._look(key, path, locks)
+            return self._look(key, name, path, locks)
         except Exception as error:  # noqa: BLE001 (one run must not take the others off the board)
             said = text(f"{type(error).__name__}: {error}", 200)
-            return Summary(text(path.absolute().name, 100), key, "broken", note=said)
+            return Summary(text(name, 100), key, "broken", note=said)
 
-    def _look(self, key: str, path: Path, locks: set[int]) -> Summary:
+    def _look(self, key: str, name: str, path: Path, locks: set[int]) -> Summary:
         """The line about the run at `path`, read anew if its files have changed."""
         now, known = survey(path), self._facts.get(key)
         if known is None or known[0].signature != now.signature or key in self._behind:
             outside = strays(path, self.folder)
             if outside:
                 self._facts.pop(key, None)
-                name = text(path.absolute().name, 100)
-                return Summary(name, key, "not read", note=f"leads outside the folder: {text(outside[0], 200)}")
-            known = (now, self._reader.read(path, frames=False))
+                said = f"leads outside the folder: {text(outside[0], 200)}"
+                return Summary(text(name, 100), key, "not read", note=said)
+            known = (now, replace(self._reader.read(path, frames=False), label=name))
             self._facts[key] = known
             (self._behind.add if self._reader.is_behind(path) else self._behind.discard)(key)
             time.sleep(PAUSE)
@@ -156,10 +164,8 @@ class Library:
                     return None
                 page = Markup(environment().get_template("run.html").module.parts(run_parts(run)))  # type: ignore[attr-defined]
             self._pages[key] = (known[0].signature, page)
-            while len(self._pages) > MOST_OPEN:
-                gone, _ = self._pages.popitem(last=False)
-                for seen, _ in self._known([gone]):
-                    self._opened.forget(seen.path)
+            if len(self._pages) > MOST_OPEN:
+                self._pages.popitem(last=False)
         return page
 
     def whole(self, keys: list[str]) -> list[RunFacts]:
@@ -171,8 +177,12 @@ class Library:
     def _read_whole(self, path: Path, frames: bool = True) -> RunFacts | None:
         if strays(path, self.folder):
             return None
+        self._recent.pop(path, None)
+        self._recent[path] = None
+        if len(self._recent) > MOST_OPEN:
+            self._opened.forget(self._recent.popitem(last=False)[0])
         try:
-            return self._opened.read(path, frames)
+            return replace(self._opened.read(path, frames), label=self._name(path))
         except (RunError, OSError):
             return None
 
@@ -184,7 +194,8 @@ class Library:
 
 
 def key_of(name: str) -> str:
-    """What stands for the run folder `name` in an address: the name, a digest where an address cannot have it as it is."""
-    if PLAIN.fullmatch(name):
-        return name
+    """What stands for the run `name` in an address: `exp1~seed0` for exp1/seed0, a digest where it has other characters."""
+    parts = name.split("/")
+    if all(PLAIN.fullmatch(part) for part in parts):
+        return "~".join(parts)
     return "~" + hashlib.sha256(os.fsencode(name)).hexdigest()[:16]

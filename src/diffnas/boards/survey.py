@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffnas.reports.find_runs import MOST_PARTS, folders_in
 from diffnas.runtime.progress import NAME as PROGRESS
 
 Signature = tuple[tuple[str, int, int, int], ...]
@@ -18,7 +19,6 @@ READ: tuple[str, ...] = ("recipe.yaml", "environment.json", "metrics.jsonl", "ge
 READ += ("finished.json", "sizes.json", "test.json")
 FILES = (*READ, "cells.svg", "weights.safetensors")  # of the last two it matters whether they are there
 LOCK = ".lock"
-MOST_RUNS, MOST_PARTS = 2000, 101
 
 
 @dataclass(frozen=True)
@@ -28,22 +28,6 @@ class Survey:
     path: Path
     signature: Signature
     beats: tuple[tuple[str, float, int], ...]
-
-
-def run_folders(folder: Path) -> list[Path]:
-    """The run folders in `folder` by name, or itself where it is one."""
-    if _has_parts(folder):
-        return [folder]
-    try:
-        with os.scandir(folder) as listed:
-            names = sorted(entry.name for entry in listed if _is_dir(entry))
-    except OSError:
-        return []
-    return [folder / name for name in names if _has_parts(folder / name)][:MOST_RUNS]
-
-
-def _has_parts(path: Path) -> bool:
-    return _stat(path / "search") is not None or _stat(path / "train") is not None
 
 
 def survey(path: Path) -> Survey:
@@ -63,19 +47,7 @@ def survey(path: Path) -> Survey:
 
 def _parts(path: Path) -> list[str]:
     """The folders of the search and of every training."""
-    try:
-        with os.scandir(path / "train") as listed:
-            names = sorted(entry.name for entry in listed if _is_dir(entry))
-    except OSError:
-        names = []
-    return ["search", *(f"train/{name}" for name in names[:MOST_PARTS])]
-
-
-def _is_dir(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
+    return ["search", *(f"train/{folder.name}" for folder in folders_in(path / "train")[:MOST_PARTS])]
 
 
 def _stat(path: Path) -> os.stat_result | None:
@@ -102,9 +74,10 @@ def _resolved(path: Path) -> Path:
 
 
 def _links(run: Path) -> Iterator[Path]:
-    """The symbolic links among what is read of `run`."""
+    """The folder of `run`, which may be within a link by now, and the symbolic links among what is read of it."""
     parts = [run / part for part in _parts(run)]
-    folders = [run, run / "train", *parts, run / "search" / "genotypes"]
+    folders = [run / "train", *parts, run / "search" / "genotypes"]
+    yield run
     yield from filter(_is_link, folders)
     for folder in [*parts, folders[-1]]:
         try:

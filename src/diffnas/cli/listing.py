@@ -21,6 +21,7 @@ from diffnas.registry import METHODS, SPACES, TASKS, choice_class
 from diffnas.runtime.yaml_text import to_flow_yaml
 
 Rows = list[tuple[str, ...]]
+LEAST_TEXT = 40  # columns of a text beside names; where there are fewer, it stands below them
 HEAD = "recipe"  # what keys outside all sections are listed under
 
 
@@ -80,7 +81,7 @@ def _wrapped(head: str, text: str, indent: int) -> list[str]:
     if not width:
         return [f"{head}{text}".rstrip()]
     width -= indent
-    if width < len(head) + 20:
+    if width < len(head) + LEAST_TEXT:
         return [head.rstrip(), *textwrap.wrap(text, max(width, 24), initial_indent="    ", subsequent_indent="    ")]
     return textwrap.wrap(text, width, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False)
 

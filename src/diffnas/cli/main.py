@@ -16,7 +16,8 @@ from diffnas.cli.board import board
 from diffnas.cli.data import data_app
 from diffnas.cli.failures import USAGE, mistyped, refused, unforeseen
 from diffnas.cli.options import Plugins, json_lines, print_lines
-from diffnas.cli.reading import compare, convert, lookup, predict, report, show
+from diffnas.cli.reading import convert, lookup, predict, show
+from diffnas.cli.reporting import compare, report
 from diffnas.cli.running import estimate, search, test, train
 from diffnas.errors import Diverged, Interrupted, UserError
 from diffnas.runtime.terminal import say, steady_streams

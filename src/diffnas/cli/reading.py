@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diffnas.cli.options import Plugins, Runs, Set, TrainName, json_lines, print_lines
+from diffnas.cli.options import Plugins, Set, TrainName, json_lines, print_lines
 from diffnas.cli.typed import (
     origin,
     required,
@@ -136,61 +136,6 @@ def show(
         *lines,
         *(f"picture: {path}" for path in written),
     )
-
-
-def report(
-    runs: Runs,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The HTML file to write (default, for one run: RUN/report.html)."),
-    ] = None,
-    figures: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write every figure as SVG and PDF into this folder too.")
-    ] = None,
-) -> None:
-    """Write a page about a run: one HTML file, to be opened in a browser.
-
-    What ran, curves, strengths, the cell epoch by epoch, sizes, tests; of several runs, a comparison first. It needs no
-    network and no other file. Every search, training and test leaves one in its run folder.
-
-    [bold]diffnas report runs/first[/bold]
-
-    [bold]diffnas report runs/seed0 runs/seed1 --out seeds.html[/bold]
-    """
-    from diffnas.reports.page import write_report
-
-    path = write_report(runs, out)
-    print_lines(f"report: {path}", kept=str(path))
-    if figures is not None:
-        from diffnas.reports.figures import write_figures
-
-        print_lines(*(f"figure: {each}" for each in write_figures(runs, figures)), kept=str(figures))
-
-
-def compare(
-    runs: Runs,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the result of every run.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print a table in Markdown.")] = False,
-    latex: Annotated[bool, typer.Option("--latex", help="Print a table in LaTeX (booktabs).")] = False,
-) -> None:
-    """Compare runs: per recipe and data the number of results, their mean, deviation, 95 % interval and the best.
-
-    Runs of one recipe whose settings differ stand apart. Searches and trainings without a result are counted.
-
-    [bold]diffnas compare runs/*[/bold]
-    """
-    from diffnas.reports import tables
-    from diffnas.reports.compare import compared
-
-    if as_json + markdown + latex > 1:
-        raise UserError("--json, --markdown, --latex: choose one")
-    groups = compared(runs)
-    if as_json:
-        print_lines(*json_lines([group.facts() for group in groups]))
-    elif markdown or latex:
-        print_lines(*(tables.markdown if markdown else tables.latex)(groups).splitlines())
-    else:
-        print_lines(*tables.terminal(groups))
 
 
 def convert(

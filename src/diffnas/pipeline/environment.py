@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -88,12 +89,19 @@ def record_attempt(part: Part, device: torch.device, seed: int, at: str, facts: 
         "platform": platform.platform(),
         **makers(device),
         "seed": seed,
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": _command(),
         **facts,
     }
     own = {"attempts", "weights", *attempt, *(known[-1] if known else {})}
     stays = {key: value for key, value in earlier.items() if key not in own} | kept
     part.write_json(NAME, {**attempt, **stays, "attempts": [*known, attempt]})
+
+
+def _command() -> str:
+    """How this process was started, as one would type it."""
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return shlex.join([name, *sys.argv[1:]])
 
 
 def record_divergence(part: Part, reason: str) -> None:

@@ -16,6 +16,7 @@ from diffnas.runtime.checkpoint import load_checkpoint
 from diffnas.runtime.console import log
 from diffnas.runtime.files import is_file
 from diffnas.runtime.run_folder import Part, Run
+from diffnas.runtime.yaml_text import parse_yaml
 
 RATES = ("search.weights.lr", "search.weights.lr_min", "search.arch.lr", "train.lr", "train.lr_min")
 """What may fall, and only fall, when a run goes on that has diverged."""
@@ -139,7 +140,8 @@ def _new_origins(earlier: Recipe, recipe: Recipe) -> dict[str, str]:
 
 def _origins(part: Part, recipe: Recipe) -> dict[str, str]:
     """Reads the origin of each value from the comments of the run's recipe, one line per leaf."""
-    origins = said_origins(part.recipe.read_text(encoding="utf-8"))
+    written = part.recipe.read_text(encoding="utf-8")
+    origins = said_origins(written, [key for key, _ in leaves(parse_yaml(written, "recipe"))])
     if origins is None:
         return dict(recipe.origins)
     came_later = [key for key, _ in leaves(recipe.values()) if key.startswith("method.") and key not in origins]

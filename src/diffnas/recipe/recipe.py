@@ -161,10 +161,9 @@ def flat_values(recipe: Recipe) -> dict[str, str]:
     return {key: json.dumps(value, sort_keys=True) for key, value in flat.items()}
 
 
-def said_origins(text: str) -> dict[str, str] | None:
-    """Returns the origin of each value of a written recipe, from its comments; None unless all lines have one."""
+def said_origins(text: str, keys: Sequence[str]) -> dict[str, str] | None:
+    """Returns the origin of each of the `keys` of a written recipe, from its comments; None unless all lines have one."""
     said = [line.rpartition("  # ")[2] for line in text.splitlines() if "  # " in line]
-    keys = [key for key, _ in leaves(parse_yaml(text, "recipe"))]
     return dict(zip(keys, said, strict=True)) if len(keys) == len(said) else None
 
 

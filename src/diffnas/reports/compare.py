@@ -11,7 +11,8 @@ from typing import Any
 
 from scipy.special import stdtrit
 
-from diffnas.reports.run_facts import RunFacts, SearchFacts, TrainFacts, find_runs, read_run
+from diffnas.reports.find_runs import find_runs
+from diffnas.reports.run_facts import RunFacts, SearchFacts, TrainFacts, read_runs
 from diffnas.reports.values import number, text
 
 NOT_COMPARED = {"name", "about", "source", "seed", "device", "data.path"}
@@ -116,7 +117,7 @@ class Group:
 
 def compared(paths: Sequence[str | Path]) -> list[Group]:
     """The outcomes of the runs at `paths`, grouped; a folder of runs stands for those in it."""
-    return groups([read_run(run) for run in find_runs(paths)])
+    return groups(read_runs(find_runs(paths)))
 
 
 def groups(runs: Sequence[RunFacts]) -> list[Group]:

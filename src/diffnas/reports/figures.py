@@ -15,8 +15,9 @@ from diffnas import draw
 from diffnas.errors import GenotypeError, RunError
 from diffnas.reports import sections
 from diffnas.reports.charts import Chart
+from diffnas.reports.find_runs import find_runs
 from diffnas.reports.heatmap import MOST_EDGES, Strengths, strengths_of
-from diffnas.reports.run_facts import RunFacts, find_runs, read_run
+from diffnas.reports.run_facts import RunFacts, read_run
 from diffnas.runtime.files import is_file, write_bytes
 
 if TYPE_CHECKING:

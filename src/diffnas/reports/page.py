@@ -19,9 +19,10 @@ from diffnas.reports import sections, tables
 from diffnas.reports.cells import legend, picture, shown
 from diffnas.reports.compare import groups
 from diffnas.reports.confusion import read_confusion
+from diffnas.reports.find_runs import find_runs
 from diffnas.reports.heatmap import strengths_of
 from diffnas.reports.references import bibtex
-from diffnas.reports.run_facts import RunFacts, SearchFacts, TrainFacts, find_runs, read_run
+from diffnas.reports.run_facts import RunFacts, SearchFacts, TrainFacts, read_runs
 from diffnas.reports.templating import environment
 from diffnas.reports.values import number, text, whole
 from diffnas.runtime.files import is_folder, write_text
@@ -38,12 +39,17 @@ def write_report(paths: Sequence[str | Path], out: str | Path | None = None) -> 
     runs = find_runs(paths)
     if out is None and len(runs) != 1:
         raise UserError(f"{len(runs)} runs: say where their page goes, with --out FILE")
-    path = runs[0] / NAME if out is None else Path(out)
+    path = place_of(runs[0] / NAME if out is None else Path(out))
+    write_text(path, render(read_runs(runs)))
+    return path
+
+
+def place_of(path: Path) -> Path:
+    """Returns `path` where a file can be written there; raises `UserError` or `RunError` where none can."""
     if is_folder(path):
         raise UserError(f"--out {path}: is a folder; name a file")
     if not is_folder(path.parent):
         raise RunError(f"--out {path}: there is no folder {path.parent}")
-    write_text(path, render([read_run(run) for run in runs]))
     return path
 
 

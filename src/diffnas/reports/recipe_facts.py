@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from diffnas.runtime.files import is_file, read_bytes
 from diffnas.runtime.yaml_text import parse_yaml
 
 HEAD = {"name", "about", "source"}
+MOST_PARSED = 512  # recipes that are kept: a search and a training of 256 runs
 
 
 @dataclass(frozen=True)
@@ -90,15 +92,21 @@ def read_recipe_facts(path: Path, problems: list[str]) -> RecipeFacts:
         content = read_bytes(path, LARGEST + 1)
         if len(content) > LARGEST:
             raise ValueError("too large")
-        written = content.decode("utf-8-sig")
-        values = dict(leaves(mapping(parse_yaml(written, path.name))))
-        origins = (said_origins(written) or {}) if values else {}
+        facts = _parsed(content.decode("utf-8-sig"))
     except OSError as error:
         problems.append(f"{path.name} cannot be read: {error.strerror}")
         return RecipeFacts()
     except (UserError, ValueError):
         problems.append(f"{path.name} is damaged, and is left out")
         return RecipeFacts()
-    if not values:
+    if not facts.values:
         problems.append(f"{path.name} holds no keys and values")
+    return facts
+
+
+@lru_cache(maxsize=MOST_PARSED)
+def _parsed(written: str) -> RecipeFacts:
+    """The recipe in YAML text `written`; kept, as parsing takes longer than reading all other files of most runs."""
+    values = dict(leaves(mapping(parse_yaml(written, "recipe"))))
+    origins = (said_origins(written, list(values)) or {}) if values else {}
     return RecipeFacts(values, {key: text(origin) for key, origin in origins.items()})

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from diffnas.core.genotype import Genotype
-from diffnas.errors import RunError
 from diffnas.reports.cells import Frame, read_frames, read_one
+from diffnas.reports.find_runs import labels
 from diffnas.reports.recipe_facts import RecipeFacts, read_recipe_facts
 from diffnas.reports.values import Metrics, entries, mapping, number, read_json, read_metrics, sequence, text, whole
 from diffnas.runtime.files import is_file, is_folder
@@ -136,11 +136,12 @@ class RunFacts:
     search: SearchFacts | None
     trainings: list[TrainFacts]
     problems: list[str]
+    label: str = ""
 
     @property
     def name(self) -> str:
-        """The name of the folder."""
-        return text(self.path.absolute().name or str(self.path), 100)
+        """Its label, or the name of the folder."""
+        return text(self.label or self.path.absolute().name or str(self.path), 100)
 
 
 def read_run(path: str | Path, metrics: ReadMetrics = read_metrics, frames: bool = True) -> RunFacts:
@@ -161,34 +162,9 @@ def read_run(path: str | Path, metrics: ReadMetrics = read_metrics, frames: bool
     return RunFacts(run.path, search, trainings, problems)
 
 
-def find_runs(paths: Sequence[str | Path]) -> list[Path]:
-    """The run folders among `paths`, each once; a folder of runs stands for those in it.
-
-    Raises `RunError` for what is neither.
-    """
-    runs: dict[Path, Path] = {}
-    for path in paths:
-        for run in _runs_at(path):
-            runs.setdefault(run.resolve(), run)
-    return list(runs.values())
-
-
-def _runs_at(path: str | Path) -> list[Path]:
-    try:
-        return [open_run(path).path]
-    except RunError:
-        inside = sorted(p for p in Path(path).iterdir() if _is_run(p)) if is_folder(path) else []
-        if not inside:
-            raise
-        return inside
-
-
-def _is_run(path: Path) -> bool:
-    try:
-        open_run(path)
-    except (RunError, OSError):
-        return False
-    return True
+def read_runs(runs: Sequence[Path]) -> list[RunFacts]:
+    """What each of the run folders `runs` holds, under names that tell them apart."""
+    return [replace(read_run(run), label=label) for run, label in zip(runs, labels(runs), strict=True)]
 
 
 def _common(part: Part, read: ReadMetrics) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def _data(name: str, data: dict[str, Any]) -> str:
 
 def status(part: SearchFacts | TrainFacts | PartFacts) -> str:
     """How far it came, in a sentence."""
-    epochs = f"after {part.metrics.epochs:,} epochs"
+    epochs = f"after {part.metrics.epochs:,} epoch{'s' if part.metrics.epochs != 1 else ''}"
     if part.diverged:
         return f"diverged {epochs}: {part.diverged}"
     if isinstance(part, SearchFacts) and part.status == "finished":

@@ -54,9 +54,11 @@ def terminal(groups: Sequence[Group]) -> list[str]:
 
 def _narrow(group: Group) -> tuple[str, ...]:
     """A row for a narrow terminal, what it is about on several lines."""
-    _, data, measure, *numbers, missing = cells(group)
-    about = [group.recipe, f"{data}: {measure}", *(f"  {setting}" for setting in group.differing), missing]
-    return "\n".join(filter(None, about)), *numbers
+    _, data, measure, *numbers, _, missing = cells(group)
+    best = group.best
+    run = "" if best is None else f"best: {best.run}"
+    about = filter(None, [data, measure, *group.differing, run, missing])
+    return "\n  ".join([group.recipe, *about]), *numbers, "" if best is None else _two(best.value)
 
 
 def markdown(groups: Sequence[Group]) -> str:
