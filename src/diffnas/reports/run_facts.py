@@ -177,7 +177,9 @@ def _common(part: Part, read: ReadMetrics) -> dict[str, Any]:
     if not environment:
         problems.append("environment.json is missing or damaged: versions, device and times are not known")
     if not metrics.rows:
-        problems.append(f"{METRICS} has no rows: there are no curves")
+        begins = genotype is None and not is_file(part.path / METRICS)
+        said = "no epoch has ended yet, so that " if begins else ""
+        problems.append(f"{said}{METRICS} has no rows: there are no curves")
     sizes = sequence(read_json(part.path / "sizes.json", problems).get("sizes"))
     return {
         "name": text(part.path.name, 150),
@@ -194,7 +196,7 @@ def _common(part: Part, read: ReadMetrics) -> dict[str, Any]:
 def _search(part: Part, metrics: ReadMetrics, with_frames: bool) -> SearchFacts:
     common = _common(part, metrics)
     problems = common["problems"]
-    if common["genotype"] is None:
+    if common["genotype"] is None and (common["metrics"].rows or is_file(part.genotype)):
         problems.append("genotype.json is missing or damaged: there is no cell to show")
     frames = read_frames(part.path / "genotypes", problems) if with_frames else []
     finished = read_json(part.path / "finished.json", problems)
