@@ -68,7 +68,7 @@ ENTRIES: dict[str, Fields] = {
     "mmrazor-darts": (
         "{MMRazor Contributors}",
         "{OpenMMLab} Model Compression Toolbox and Benchmark",
-        "software",
+        "https://github.com/open-mmlab/mmrazor",
         2021,
         "",
     ),
@@ -153,7 +153,7 @@ ENTRIES: dict[str, Fields] = {
     "cifar": (
         "Krizhevsky, Alex",
         "Learning Multiple Layers of Features from Tiny Images",
-        "Technical report, University of Toronto",
+        "University of Toronto",
         2009,
         "",
     ),
@@ -170,6 +170,20 @@ ENTRIES: dict[str, Fields] = {
         "",
         2017,
         "1707.08819",
+    ),
+    "imagenet": (
+        "Deng, Jia and Dong, Wei and Socher, Richard and Li, Li-Jia and Li, Kai and Fei-Fei, Li",
+        "{ImageNet}: A Large-Scale Hierarchical Image Database",
+        "IEEE Conference on Computer Vision and Pattern Recognition (CVPR)",
+        2009,
+        "",
+    ),
+    "embedded": (
+        "{Python Software Foundation}",
+        "The {Python} Language Reference",
+        "https://docs.python.org/3/reference/",
+        2023,
+        "",
     ),
     "digits": (
         "Alpaydin, Ethem and Kaynak, Cenk",
@@ -211,12 +225,19 @@ def bibtex(names: Iterable[str]) -> str:
 
 
 def _entry(key: str, authors: str, title: str, venue: str, year: int, arxiv: str) -> str:
-    kind, place = "misc", "howpublished"
-    if "Conference" in venue or "Workshop" in venue:
-        kind, place = "inproceedings", "booktitle"
-    elif venue == "Computational Linguistics":
-        kind, place = "article", "journal"
+    kind, place = _kind(venue)
     fields = {"author": authors, "title": title, place: venue, "year": str(year)}
     fields |= {"eprint": arxiv, "archiveprefix": "arXiv"} if arxiv else {}
     lines = [f"  {name} = {{{value}}}" for name, value in fields.items() if value]
     return f"@{kind}{{{key},\n" + ",\n".join(lines) + "\n}"
+
+
+def _kind(venue: str) -> tuple[str, str]:
+    """The kind of entry, and the field that `venue` is."""
+    if "Conference" in venue or "Workshop" in venue:
+        return "inproceedings", "booktitle"
+    if venue.startswith("University"):
+        return "techreport", "institution"
+    if venue.startswith("https:"):
+        return "misc", "url"
+    return ("article", "journal") if venue == "Computational Linguistics" else ("misc", "howpublished")
