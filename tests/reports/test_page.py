@@ -19,8 +19,8 @@ import pytest
 from diffnas.errors import RunError, UserError
 from diffnas.reports import values
 from diffnas.reports.figures import write_figures
-from diffnas.reports.page import render, write_report
 from diffnas.reports.find_runs import find_runs
+from diffnas.reports.page import render, write_report
 from diffnas.reports.run_facts import read_run
 
 from .conftest import Page, write

@@ -64,9 +64,9 @@ def picture(genotype: Genotype) -> Markup:
     return _drawn(genotype.to_json())
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def _drawn(text: str) -> Markup:
-    """The picture of the genotype in JSON `text`: the last cell of a search is also its result."""
+    """The picture of the genotype in JSON `text`; kept, as a page is made anew after every epoch, with most of its cells."""
     genotype = parse_json(text)
     edges = sum(len(nodes.ops) for nodes in genotype.cells.values())
     if edges > LARGEST_DRAWN:

@@ -60,7 +60,9 @@ def run_folders(folder: Path) -> list[Path]:
         inside = [path for parent in level for path in folders_in(parent)]
         runs = {path for path in inside if is_run(path)}
         found += runs
-        level = [path for path in inside if path not in runs and not path.name.startswith(".") and not path.is_symlink()]
+        level = [
+            path for path in inside if path not in runs and not path.name.startswith(".") and not path.is_symlink()
+        ]
         level = level[:MOST_FOLDERS]
     return sorted(found)[:MOST_RUNS]
 
