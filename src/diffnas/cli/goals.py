@@ -9,7 +9,7 @@ from diffnas.recipe.recipe import packaged_values, recipe_summary
 
 GOALS = {
     "cifar10": "Each downloads CIFAR-10, or reads it with: -s data.path=FOLDER; docs/which-recipe.md says the cost.",
-    "imagenet": "They read a folder with train/CLASS/* and test/CLASS/*: -s data.path=FOLDER.",
+    "imagenet": "They read ImageNet where it is, folders, parquet or arrow files: -s data.path=FOLDER (docs/data.md).",
     "text": "Your own text: -s data.name=text -s data.path=FOLDER, with train.txt, valid.txt and test.txt.",
     "folder": "Your own images, a folder per class: add -s data.name=folder -s data.path=FOLDER -s data.side=32.",
     "nasbench201": "They search with CIFAR-10's images; diffnas lookup RUN tells the accuracy of the cell, untrained.",
