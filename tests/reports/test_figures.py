@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from diffnas.errors import RunError
-from diffnas.reports.figures import write_figures
+from diffnas.reports.charts import Chart, Line
+from diffnas.reports.figures import curves, write_figures
+from diffnas.reports.sections import SAID
 
 from .conftest import write
 
@@ -41,3 +43,17 @@ def test_a_file_is_no_folder(make_run: Callable[..., Path], tmp_path: Path) -> N
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match="is a file"):
         write_figures([make_run(epochs=1, accuracy=None)], tmp_path / "file")
+
+
+def test_what_stands_around_a_chart_is_within_the_figure() -> None:
+    title = "Largest eigenvalue of the Hessian in the architecture, which is a long title"
+    almost_flat = [(1, 0.9999990), (2, 0.9999991)]
+    lines = tuple(Line(said, almost_flat, 1) for said in SAID.values())
+    figure = curves(Chart(title, "%", lines))
+    figure.draw_without_rendering()
+    (axes,), (legend,) = figure.axes, figure.legends
+    low, high = axes.get_ylim()
+    assert high - low == pytest.approx(0.01, rel=0.1) and axes.yaxis.get_offset_text().get_text() == ""
+    for part in (axes.yaxis.label, legend, axes.xaxis.label):
+        box = part.get_window_extent()
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1

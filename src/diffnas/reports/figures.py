@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -14,7 +15,7 @@ from matplotlib import rc_context
 from diffnas import draw
 from diffnas.errors import GenotypeError, RunError
 from diffnas.reports import sections
-from diffnas.reports.charts import Chart
+from diffnas.reports.charts import LEAST_SPAN, Chart
 from diffnas.reports.find_runs import find_runs
 from diffnas.reports.heatmap import MOST_EDGES, Strengths, strengths_of
 from diffnas.reports.run_facts import RunFacts, read_run
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
 COLOURS = ("#0b63a5", "#c04a00", "#00795a", "#8f3f86", "#b3261e", "#6b5b00")  # those of the page
 BAND, GREY = "#bcd6ec", "#596172"
 FORMATS = ("svg", "pdf")
+MOST_BESIDE = 32  # characters of a line beside an axis
 WIDE = 4.0  # inches of a cell that stands beside others
 STYLE: Any = {"font.size": 9, "pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "diffnas"}
+LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 6.5, "columnspacing": 1.0, "handlelength": 1.6}
 PLAIN: dict[str, Any] = {"parse_math": False}  # a dollar in a name is a dollar
 
 
@@ -102,17 +105,31 @@ def curves(chart: Chart) -> Figure:
         axes.plot(*zip(*line.points, strict=True), linewidth=1.2, marker=marker, label=line.name, **style)
     for epoch, _ in chart.marks:
         axes.axvline(epoch + 0.5, color=GREY, linewidth=0.8, linestyle=":")
-    values = [value for line in chart.lines for _, value in line.points]
-    if chart.is_logarithmic(values):
-        axes.set_yscale("log")
+    _scale(axes, chart)
     axes.set_xlabel("epoch")
-    axes.set_ylabel(f"{chart.title}, {chart.unit}" if chart.unit else chart.title, **PLAIN)
+    said = f"{chart.title}, {chart.unit}" if chart.unit else chart.title
+    axes.set_ylabel(textwrap.fill(said, MOST_BESIDE), **PLAIN)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.spines[["top", "right"]].set_visible(False)
-    legend = axes.legend(framealpha=0.8, edgecolor="none", fontsize=7)
+    legend = figure.legend(loc="outside upper left", ncols=2, **LEGEND)
     for entry in legend.get_texts():
         entry.set_parse_math(False)
     return figure
+
+
+def _scale(axes: Any, chart: Chart) -> None:
+    """Scales the axis of values as the page does: a difference that is no news does not fill it."""
+    values = [value for line in chart.lines for _, value in line.points]
+    if not values:
+        return
+    if chart.is_logarithmic(values):
+        axes.set_yscale("log")
+        return
+    low, high = min(values), max(values)
+    least = LEAST_SPAN * max(abs(low), abs(high))
+    if high - low < least:
+        axes.set_ylim((low + high - least) / 2, (low + high + least) / 2)
+    axes.ticklabel_format(axis="y", useOffset=False)
 
 
 def heatmaps(strengths: Strengths) -> Figure:
