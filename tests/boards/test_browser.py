@@ -38,7 +38,7 @@ def test_it_follows_a_run_without_being_reloaded(browser: Any, make_run: Make, r
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("dialog", lambda dialog: said.append("dialog"))
-        for width in (360, 800, 1400):
+        for width in (360, 768, 1280):
             page.set_viewport_size({"width": width, "height": 800})
             for path in ("/", "/run/first", "/compare?run=first"):
                 page.goto(f"http://localhost:{ask.port}{path}")  # type: ignore[attr-defined]
@@ -58,3 +58,42 @@ def test_it_follows_a_run_without_being_reloaded(browser: Any, make_run: Make, r
         page.wait_for_selector("text=1 of 2 runs", timeout=30_000)
         assert page.url.endswith("?q=first")
     assert said == []
+
+
+FOCUSED = """() => {
+  const focused = document.activeElement, style = getComputedStyle(focused);
+  const name = focused.getAttribute("aria-label") || focused.textContent.trim() || (focused.labels || [])[0]?.textContent;
+  return [focused.tagName + (focused.type || ""), name, style.outlineStyle, parseFloat(style.outlineWidth)];
+}"""
+
+
+def test_all_controls_can_be_reached_by_keyboard(browser: Any, make_run: Make, runs: Path) -> None:
+    make_run("first")
+    with served(runs) as ask:
+        page = browser.new_page()
+        page.goto(f"http://localhost:{ask.port}/")  # type: ignore[attr-defined]
+        assert [walk(page)[0] for _ in range(6)] == [
+            "A",
+            "INPUTsearch",
+            "SELECTselect-one",
+            "BUTTONsubmit",
+            "INPUTcheckbox",
+            "A",
+        ]
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/run/first")
+        while walk(page)[0] != "INPUTrange":
+            pass
+        last = page.evaluate("document.activeElement.getAttribute('aria-valuetext')")
+        page.keyboard.press("ArrowLeft")
+        assert page.evaluate("document.activeElement.getAttribute('aria-valuetext')") != last
+        shown = page.locator(".slides details:not([hidden])")
+        assert shown.count() == 1 and shown.get_attribute("open") is not None
+
+
+def walk(page: Any) -> tuple[str, str]:
+    """Goes on to the next control, which must have a name and a ring around it; returns what it is and its name."""
+    page.keyboard.press("Tab")
+    kind, name, outline, width = page.evaluate(FOCUSED)
+    assert kind != "BODY" and name and outline == "solid" and width >= 2
+    return kind, name

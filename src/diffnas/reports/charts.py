@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 360, 210
-LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 30
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 10, 30
 MOST_POINTS = 400
 LEAST_SPAN = 1e-2
 LOG_FROM = 50.0  # the ratio of largest to smallest value from which a logarithmic axis is easier to read

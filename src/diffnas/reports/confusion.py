@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -68,8 +69,8 @@ class Confusion:
 
 
 def _level(count: int, images: int) -> int:
-    """The colour of `count` out of so many `images`; 0 for none."""
-    return min(LEVELS - 1, int(LEVELS * count / images)) if count else 0
+    """The colour of `count` out of so many `images`: by the root of the share, so that few are seen too; 0 for none."""
+    return min(LEVELS - 1, max(1, int(LEVELS * math.sqrt(count / images)))) if count else 0
 
 
 def read_confusion(test: Mapping[str, Any], problems: list[str]) -> Confusion | None:
