@@ -12,7 +12,7 @@ import pytest
 import diffnas
 from diffnas.cli.main import main
 from diffnas.reports.compare import Group, Outcome, compared
-from diffnas.reports.tables import latex, markdown
+from diffnas.reports.tables import latex, markdown, terminal
 
 from .conftest import write
 
@@ -96,6 +96,48 @@ def test_the_command(make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["report", runs[0]]) == 0
     assert capsys.readouterr().out.strip() == f"report: {runs[0]}/report.html"
     assert main(["report", *runs]) == 2
+    capsys.readouterr()
+
+
+def test_a_report_can_be_the_table(make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, out = str(make_run("a")), tmp_path / "table.tex"
+    for option, begins in (("--markdown", "| recipe |"), ("--latex", "\\begin{tabular}")):
+        assert main(["report", run, option]) == 0
+        assert capsys.readouterr().out.startswith(begins)
+    assert main(["report", run, "--latex", "--out", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == f"table: {out}" and out.read_text().endswith("\\end{tabular}\n")
+    assert not (tmp_path / "a/report.html").exists()
+    for wrong, said in (
+        (["--latex", "--markdown"], "choose one"),
+        (["--latex", "--out", str(tmp_path)], "is a folder"),
+    ):
+        assert main(["report", run, *wrong]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_runs_of_one_name_are_told_apart(make_run: Make, tmp_path: Path) -> None:
+    for name in ("first/seed0", "second/seed0", "third/seed1"):
+        make_run(name)
+    (both,) = diffnas.compare(tmp_path)
+    assert [each["run"] for each in both["runs"]] == ["first/seed0", "second/seed0", "third/seed1"]
+    (both,) = diffnas.compare([tmp_path / "first/seed0", tmp_path / "third"])
+    assert [each["run"] for each in both["runs"]] == ["seed0", "seed1"]
+
+
+def test_a_table_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffnas.reports.tables.WIDEST", 80)
+    values = (97.25, 96.5, 97.0)
+    outcomes = [
+        Outcome(f"drnas-cifar10-20261128-{k:06d}", "train", "r", "d", "m", v, "finished", {})
+        for k, v in enumerate(values)
+    ]
+    lines = terminal([Group("drnas-cifar10", "cifar10", "accuracy of the supernet, %", outcomes)])
+    assert max(map(len, lines)) <= 80
+    assert [line.strip() for line in lines[-3:]] == [
+        "cifar10",
+        "accuracy of the supernet, %",
+        "best: drnas-cifar10-20261128-000000",
+    ]
 
 
 def test_cells_that_the_search_did_not_find_stand_apart(make_run: Make, tmp_path: Path) -> None:

@@ -119,7 +119,8 @@ def curves(chart: Chart) -> Figure:
 
 def _scale(axes: Any, chart: Chart) -> None:
     """Scales the axis of values as the page does: a difference that is no news does not fill it."""
-    values = [value for line in chart.lines for _, value in line.points]
+    band = [chart.band.low, chart.band.high] if chart.band else []
+    values = [value for points in (*(line.points for line in chart.lines), *band) for _, value in points]
     if not values:
         return
     if chart.is_logarithmic(values):

@@ -11,7 +11,7 @@ from diffnas.runtime.run_folder import open_run
 
 DEEPEST = 3  # runs/EXPERIMENT/METHOD/SEED
 MOST_RUNS, MOST_FOLDERS, MOST_PARTS = 2000, 2000, 101
-WRITTEN = ("recipe.yaml", "environment.json", "metrics.jsonl", "genotype.json", ".lock", "genotypes")
+WRITTEN: tuple[str, ...] = ("recipe.yaml", "environment.json", "metrics.jsonl", "genotype.json", ".lock", "genotypes")
 WRITTEN += ("finished.json", "sizes.json", "test.json", "weights.safetensors", "checkpoint")
 """What commands write into search/ and train/NAME/: one of them tells a run from a folder of images."""
 

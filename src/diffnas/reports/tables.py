@@ -41,7 +41,7 @@ def terminal(groups: Sequence[Group]) -> list[str]:
     width = None if sys.stdout.isatty() else WIDEST
     console = Console(width=width, color_system=None, highlight=False)
     narrow = console.width < WIDE
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for head in NARROW_HEADS if narrow else HEADS:
         right = head in {"n", "mean", "std"}
         table.add_column(head, justify="right" if right else "left", no_wrap=right, overflow="fold")
