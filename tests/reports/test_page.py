@@ -273,3 +273,19 @@ def test_stages_stand_side_by_side_and_the_depth_gap_is_told(make_run: Make) -> 
     assert {"search-stages.svg", "search-stages.pdf", "search-depth.svg"} <= names
     plain = Page(render([read_run(make_run("plain"))]))
     assert "Stages side by side" not in plain.text and "depth gap" not in plain.text
+
+
+def test_a_page_of_many_runs_is_not_too_large(make_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [read_run(make_run(f"run{k}")) for k in range(4)]
+    whole = render(runs)
+    assert "Strengths over time" in whole and "room for the table" not in whole
+    monkeypatch.setattr("diffnas.reports.page.LARGEST", len(whole) - 1)
+    plain = render(runs)
+    assert "Strengths over time" not in plain and plain.count("<article") == 4
+    monkeypatch.setattr("diffnas.reports.page.LARGEST", len(plain) // 2)
+    few = render(runs)
+    sound(Page(few))
+    assert len(few) <= len(plain) // 2 and 0 < few.count("<article") < 3
+    assert f"Of {4 - few.count('<article')} more runs there is room for the table alone" in few
+    monkeypatch.setattr("diffnas.reports.page.LARGEST", 1)
+    assert render(runs).count("<article") == 1

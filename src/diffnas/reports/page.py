@@ -28,6 +28,7 @@ from diffnas.reports.values import number, text, whole
 from diffnas.runtime.files import is_folder, write_text
 
 MOST_DETAILED = 4  # runs on a page with heat maps and all cells; of more, each run's own page has them
+LARGEST = 3_000_000  # bytes of a page of several runs
 NAME = "report.html"
 
 
@@ -54,9 +55,27 @@ def place_of(path: Path) -> Path:
 
 
 def render(runs: Sequence[RunFacts]) -> str:
-    """The page of `runs`."""
-    style, script = asset("style.css"), asset("slides.js")
+    """The page of `runs`; where it would be larger than `LARGEST`, with less of each, then of fewer of them."""
     detailed = len(runs) <= MOST_DETAILED
+    parts = [run_parts(run, detailed) for run in runs]
+    page = _page(runs, parts, detailed)
+    if detailed and len(runs) > 1 and len(page.encode()) > LARGEST:
+        parts = [_plain(part) for part in parts]
+        page = _page(runs, parts, False)
+    while len(parts) > 1 and (size := len(page.encode())) > LARGEST:
+        parts = parts[: max(1, len(parts) * LARGEST // (size + size // 20))]
+        page = _page(runs, parts, False)
+    return page
+
+
+def _plain(part: dict[str, Any]) -> dict[str, Any]:
+    """What the page shows of a run, without what takes most room."""
+    return part | {"search": part["search"] and part["search"] | {"strengths": [], "frames": [], "stage_cells": []}}
+
+
+def _page(runs: Sequence[RunFacts], parts: Sequence[dict[str, Any]], detailed: bool) -> str:
+    """The page that compares `runs` and has all `parts`, which are of the first of them."""
+    style, script = asset("style.css"), asset("slides.js")
     return (
         environment()
         .get_template("report.html")
@@ -71,7 +90,8 @@ def render(runs: Sequence[RunFacts]) -> str:
             heads=tables.HEADS,
             comparison=[tables.cells(group) for group in groups(runs)] if len(runs) > 1 else [],
             detailed=detailed,
-            runs=[run_parts(run, detailed) for run in runs],
+            runs=parts,
+            left_out=len(runs) - len(parts),
         )
     )
 
