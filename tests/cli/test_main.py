@@ -188,6 +188,16 @@ def test_lists_have_groups_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
         assert sorted(first) == sorted(names)
 
 
+def test_a_text_that_has_no_room_beside_names_stands_below_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    for columns, below in (("80", True), ("120", False)):
+        monkeypatch.setenv("COLUMNS", columns)
+        lines = list(listing.listing("recipes"))
+        named = [line for line in lines if line.startswith("  ") and line[2] != " "]
+        assert all(line.endswith(("search", "train")) for line in named) == below
+        assert any("4 GPU-days" in line for line in lines)
+
+
 @pytest.mark.parametrize(
     ("goal", "has", "has_not"),
     [

@@ -50,21 +50,26 @@ def listing(what: str, section: str | None = None, goal: str | None = None) -> I
     if sys.stdout.isatty() and what in groups and goal is section is None:
         yield from _grouped(rows, groups[what])
     else:
-        yield from _table(rows)
+        yield from _table(rows, _widths(rows))
     if sys.stdout.isatty() and goal is not None:
         yield from ["", *textwrap.wrap(GOALS[goal], _width())]
 
 
 def _grouped(rows: Rows, group: Callable[[tuple[str, ...]], str]) -> Iterator[str]:
-    """Yields `rows` under the headings of their groups."""
+    """Yields `rows` under the headings of their groups, all in the same columns."""
+    widths = _widths(rows)
     for number, heading in enumerate(dict.fromkeys(map(group, rows))):
         yield from [""] * (number > 0)
         yield heading
-        yield from (f"  {line}" for line in _table([row for row in rows if group(row) == heading], 2))
+        yield from (f"  {line}" for line in _table([row for row in rows if group(row) == heading], widths, 2))
 
 
-def _table(rows: Rows, indent: int = 0) -> Iterator[str]:
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]) - 1)]
+def _widths(rows: Rows) -> list[int]:
+    """The width of every column but the last."""
+    return [max(len(row[k]) for row in rows) for k in range(len(rows[0]) - 1)]
+
+
+def _table(rows: Rows, widths: Sequence[int], indent: int = 0) -> Iterator[str]:
     for row in rows:
         head = "".join(f"{cell:<{width}}  " for cell, width in zip(row, widths, strict=False))
         yield from _wrapped(head, row[-1], indent)
@@ -82,8 +87,13 @@ def _wrapped(head: str, text: str, indent: int) -> list[str]:
         return [f"{head}{text}".rstrip()]
     width -= indent
     if width < len(head) + LEAST_TEXT:
-        return [head.rstrip(), *textwrap.wrap(text, max(width, 24), initial_indent="    ", subsequent_indent="    ")]
-    return textwrap.wrap(text, width, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False)
+        return [head.rstrip(), *_filled(text, max(width, 24), "    ", "    ")]
+    return _filled(text, width, head, " " * len(head))
+
+
+def _filled(text: str, width: int, first: str, later: str) -> list[str]:
+    """The lines of `text`, of which the first begins with `first`; words with hyphens stay whole."""
+    return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=later, break_on_hyphens=False)
 
 
 def _methods() -> Rows:
