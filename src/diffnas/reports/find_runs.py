@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from diffnas.errors import RunError
 from diffnas.runtime.run_folder import open_run
 
 DEEPEST = 3  # runs/EXPERIMENT/METHOD/SEED
-MOST_RUNS, MOST_FOLDERS, MOST_PARTS = 2000, 2000, 101
+MOST_FOLDERS = 10_000  # that are looked at, of one depth
+MOST_RUNS, MOST_PARTS = 2000, 101
 WRITTEN: tuple[str, ...] = ("recipe.yaml", "environment.json", "metrics.jsonl", "genotype.json", ".lock", "genotypes")
 WRITTEN += ("finished.json", "sizes.json", "test.json", "weights.safetensors", "checkpoint")
 """What commands write into search/ and train/NAME/: one of them tells a run from a folder of images."""
@@ -57,7 +59,7 @@ def run_folders(folder: Path) -> list[Path]:
         return [folder]
     found, level = list[Path](), [folder]
     for _ in range(DEEPEST):
-        inside = [path for parent in level for path in folders_in(parent)]
+        inside = list(islice((path for parent in level for path in folders_in(parent)), MOST_FOLDERS))
         runs = {path for path in inside if is_run(path)}
         found += runs
         level = [
@@ -73,7 +75,8 @@ def is_run(path: Path) -> bool:
 
 
 def _parts(path: Path) -> Iterator[Path]:
-    yield path / "search"
+    if _exists(path / "search"):
+        yield path / "search"
     yield from folders_in(path / "train")[:MOST_PARTS]
 
 
