@@ -181,6 +181,17 @@ def test_runs_are_compared(make_run: Make, runs: Path) -> None:
     assert "Choose runs" in pages.comparison(Library(runs), [])
 
 
+def test_a_run_has_one_colour_in_all_charts(make_run: Make, runs: Path) -> None:
+    make_run("a", **{"search/metrics.jsonl": '{"epoch": 0, "train_loss": 1.0}\n'})
+    make_run("b", **{"search/metrics.jsonl": '{"epoch": 0, "train_loss": 1.0, "train_perplexity": 9.0}\n'})
+    whole = look(runs).whole(["a", "b"])
+    charts = [pages.overlay(whole, "search", "train", quantity) for quantity in ("loss", "perplexity")]
+    assert [[(line.name, line.colour) for line in chart.lines] for chart in charts if chart] == [
+        [("a", 1), ("b", 2)],
+        [("b", 2)],
+    ]
+
+
 @pytest.mark.parametrize("place", ["search/metrics.jsonl", "search/genotypes/epoch-001.json", "search", "train", ""])
 def test_nothing_outside_is_read(make_run: Make, runs: Path, tmp_path: Path, place: str) -> None:
     run, secret = make_run("run"), tmp_path / "secret"

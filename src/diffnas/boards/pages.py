@@ -90,13 +90,13 @@ def _overlays() -> list[tuple[str, str, str]]:
 
 
 def overlay(runs: Sequence[RunFacts], part: str, level: str, quantity: str) -> Chart | None:
-    """The curves of one quantity of all `runs` in one chart, None where no run has it."""
+    """The curves of one quantity of all `runs` in one chart, None where no run has it; a run has one colour in all charts."""
     lines = list[Line]()
-    for run in runs:
+    for k, run in enumerate(runs):
         parts = [run.search] if part == "search" else run.trainings[:1]
         points = parts[0].metrics.column(f"{level}_{quantity}") if parts and parts[0] is not None else []
         if points:
-            lines.append(Line(run.name, points, len(lines) + 1, dashed=bool(len(lines) % 2)))
+            lines.append(Line(run.name, points, k + 1, dashed=bool(k % 2)))
     if not lines:
         return None
     title, unit = QUANTITIES[quantity]
