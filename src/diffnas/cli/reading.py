@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -19,9 +19,6 @@ from diffnas.cli.typed import (
     typed_name,
 )
 from diffnas.errors import RunError, UserError
-
-if TYPE_CHECKING:
-    pass
 
 
 def predict(
