@@ -23,7 +23,7 @@ ENGLISH = set(
     re.findall(
         r"\w+",
         """
-    about adaptive added advance aggregate allowed among anew area at begins best blank boundary broken build
+    about adaptive added advance aggregate allowed among anew area at begins best blank boundary broken build by
     candidate check command compare compile constant convert correct count decide decided delta dense depth detach
     dict differencing doctor double draw each early end evaluate every exact excluded factor falling favoured
     finalist first fit fixed format fresh from grows growth halving head history image in input interval into joint

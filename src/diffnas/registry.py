@@ -43,6 +43,8 @@ METHODS: dict[str, Any] = {
     "darts-plus": "diffnas.methods.darts_plus:DARTSPlus",
     "fairdarts": "diffnas.methods.fairdarts:FairDARTS",
     "mmrazor-darts": "diffnas.methods.mmrazor_darts:MMRazorDARTS",
+    "lambda-darts": "diffnas.methods.lambda_darts:LambdaDARTS",
+    "oles": "diffnas.methods.oles:OLES",
     "sgas": "diffnas.methods.sgas:SGAS",
     "dsnas": "diffnas.methods.dsnas:DSNAS",
     "enas": "diffnas.methods.enas:ENAS",

@@ -21,7 +21,17 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 LONGEST = 50
 NAMING = f"a name is small letters and digits, with - or _ between them, at most {LONGEST}"
-NEEDED = ("modality", "size", "cells", "supernet", "network", "costs", "check_size", "narrow")  # what a space must have
+NEEDED = (
+    "modality",
+    "size",
+    "cells",
+    "chain",
+    "supernet",
+    "network",
+    "costs",
+    "check_size",
+    "narrow",
+)  # what a space must have
 SECTION_KEYS = {
     "data": ("name", "path"),
     "search": ("epochs", "arch", "supernet", "compile", "eigenvalue_every", "validate_every", "checkpoint_every"),

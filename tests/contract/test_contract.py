@@ -61,6 +61,7 @@ NEEDS: dict[str, dict[str, dict[str, Any]]] = {
         "nasbench201": {"ops": ("skip_connect", "nor_conv_3x3")},
         "own-cells": {"ops": ("skip_connect", "conv")},
     },
+    "lambda-darts": {"darts-cnn": {"layers": 4}, "own-cells": {"layers": 4}},
     "darts-minus": {
         "darts-cnn": {"ops": (*NO_NONE, "auxiliary_skip"), "excluded": ("auxiliary_skip",)},
         "nasbench201": {"ops": ("none", "skip_connect", "nor_conv_1x1", "auxiliary_skip")},

@@ -39,6 +39,8 @@ SPACES: dict[str, dict[str, Any]] = {
 NEEDS: dict[str, dict[str, Any]] = {
     "pdarts": {"skip_dropout": True},
     "pcdarts": {"partial": 2},
+    "lambda-darts": {"layers": 4},
+    "oles": {"ops": ("none", "skip_connect", "sep_conv_3x3")},
     "fairdarts": {"ops": ("skip_connect", "avg_pool_3x3")},
     "darts-minus": {"ops": ("none", "avg_pool_3x3", "auxiliary_skip"), "excluded": ("none", "auxiliary_skip")},
 }
@@ -47,6 +49,7 @@ READS = {
     "gdas": 2,  # the host runs the ops that were sampled: once a mixture
     "dsnas": 1,  # the same
     "rsws": 1,  # the same
+    "oles": 1,  # the host leaves out the weights that have stopped
 }
 """How often a step reads the device, where it must."""
 DECIDES = {

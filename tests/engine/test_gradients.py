@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffnas.core.batch import Batch
 from diffnas.core.mixture import Mix, Mixture
-from diffnas.engine import Search, arch_step, differentiate, unrolled_arch_step, weight_step
+from diffnas.engine import Method, Search, apply_weights, arch_step, differentiate, unrolled_arch_step, weight_step
 from diffnas.engine.gradients import hypergradient
 from diffnas.spaces.darts_cnn.space import DartsCNN
 
@@ -115,6 +115,42 @@ def test_weight_step_is_clipped_sgd(make_search: Callable[..., Search], close: A
     for w, old, g in zip(search.weights, before, grads, strict=True):
         close(w.detach(), old - 0.025 * (0.1 / (norm + 1e-6) * g + 3e-4 * old))
     assert same(alphas, [a.detach() for a in search.arch.parameters()])
+
+
+def test_frozen_weights_stay_bit_for_bit(make_search: Callable[..., Search]) -> None:
+    search, given = make_search(), batch(0)
+    weight_step(search, search.relax("weights"), given)  # there is momentum
+    mixture = search.relax("weights")
+    grads, before = differentiate(search, mixture, given, {"weights"}).weights, snapshot(search)
+    apply_weights(search, mixture, grads, frozen=range(len(search.weights)))
+    assert same(before, snapshot(search))
+    old = [weight.detach().clone() for weight in search.weights]
+    apply_weights(search, mixture, grads, frozen={0, 3})
+    stayed = [torch.equal(a, b) for a, b in zip(old, search.weights, strict=True)]
+    assert stayed[0] and stayed[3] and sum(stayed) == 2
+
+
+class Shrinking(Method):
+    """A penalty on the squares of the weights, as decay is."""
+
+    def weight_penalty(self, search: Search, mixture: Mixture) -> Tensor:
+        return 0.05 * torch.stack([weight.square().sum() for weight in search.weights]).sum()
+
+
+def test_a_penalty_on_the_weights_is_like_decay(make_search: Callable[..., Search], close: Any) -> None:
+    ours, theirs = make_search(method=Shrinking(), dtype=torch.float64), make_search(dtype=torch.float64)
+    for search in (ours, theirs):
+        search.clip = None
+        for group in search.weights_optimizer.param_groups:
+            group["weight_decay"] = 0.0 if search is ours else 0.1
+        search.method.step(search, {"train": batch(0, dtype=torch.float64), "valid": batch(1, dtype=torch.float64)})
+        unrolled_arch_step(
+            search, search.relax("arch"), batch(2, dtype=torch.float64), batch(3, dtype=torch.float64), exact=True
+        )
+    for pair in zip(
+        [*ours.weights, *ours.arch.parameters()], [*theirs.weights, *theirs.arch.parameters()], strict=True
+    ):
+        close(*pair)
 
 
 def test_scale_multiplies_the_learning_rate(make_search: Callable[..., Search], close: Any) -> None:

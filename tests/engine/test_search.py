@@ -6,10 +6,11 @@ import io
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from diffnas.core.batch import Batch
 from diffnas.core.space import TextShape
-from diffnas.engine import Search, score
+from diffnas.engine import Search, restore, score, snapshot
 from diffnas.engine.optim import load_optimizer_state, optimizer_state, set_learning_rate
 from diffnas.methods.darts import DARTS
 from diffnas.spaces.darts_rnn.space import DartsRNN
@@ -45,6 +46,25 @@ def test_saved_and_loaded_a_search_goes_on_identically(make_search: Callable[...
         for kind in ("weights", "arch"):
             ours, theirs = second.state_dict()[kind], whole.state_dict()[kind]
             assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_what_was_kept_aside_is_put_back_again_and_again(make_search: Callable[..., Search]) -> None:
+    search = make_search()
+    data = {name: Batch(torch.randn(4, 3, 8, 8), torch.arange(4)) for name in ("train", "valid")}
+
+    def tried() -> list[Tensor]:
+        search.method.step(search, data)
+        search.advance(step=search.clock.step + 1)
+        noise = torch.rand(3), torch.rand(2, generator=search.shared)
+        return [*noise, *(t.clone() for part in (search.supernet, search.arch) for t in part.state_dict().values())]
+
+    search.method.step(search, data)  # there is momentum
+    kept = snapshot(search)
+    first = tried()
+    for _ in range(2):
+        restore(search, kept)
+        assert search.clock.step == 0
+        assert all(torch.equal(a, b) for a, b in zip(first, tried(), strict=True))
 
 
 def test_optimizer_state_has_plain_names(make_search: Callable[..., Search]) -> None:

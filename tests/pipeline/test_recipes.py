@@ -41,6 +41,7 @@ QUICKER: dict[str, list[str]] = {
     "drnas": ["method.warmup=0"],
     "pcdarts": ["method.warmup=1"],
     "rsws": ["method.candidates=3", "method.finalists=2", "method.rounds=2"],
+    "lambda-darts": ["space.layers=4"],
     "enas": ["method.controller_steps=2", "method.aggregate=2", "method.candidates=3", "data.side=32"],
     "darts-pt": ["method.tuning=6", "method.interval=1"],
 }

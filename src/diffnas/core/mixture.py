@@ -9,9 +9,11 @@ A mixture's shares are any finite numbers; nothing downstream normalises them.  
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +27,8 @@ class Mix:
 
     `op` [E, O] is the share of each op on each edge; `edge` [E] scales whole edges (None: 1); `active` [E, O] bool is a
     promise: a False entry adds neither value nor gradient, so a supernet skips it, running statistics included (None: all
-    active).
+    active).  Where the cells of a kind are to differ, `op` is [I, E, O], a row for each in the order of the chain;
+    `edge` and `active` may then be [I, E] and [I, E, O].
     """
 
     op: Tensor
@@ -33,9 +36,18 @@ class Mix:
     active: Tensor | None = None
 
     @cached_property
-    def live(self) -> tuple[tuple[bool, ...], ...] | None:
-        """`active` on the host, read once (None: all active)."""
+    def live(self) -> Any:
+        """`active` on the host as nested tuples, read once (None: all active)."""
         return None if self.active is None else _rows(self.active)
+
+    def cell(self, index: int) -> Mix:
+        """The mixture [E, O] of one cell, the one at `index` among those of its kind."""
+        if self.op.dim() == 2:
+            return self
+        edge = self.edge if self.edge is None or self.edge.dim() == 1 else self.edge[index]
+        if self.active is None or self.active.dim() == 2:
+            return _with_live(Mix(self.op[index], edge, self.active), self.live)
+        return _with_live(Mix(self.op[index], edge, self.active[index]), self.live[index])
 
     def shares(self) -> Tensor:
         """[E, O]: `op` with the inactive entries set to 0, their gradient cut."""
@@ -69,9 +81,8 @@ class Mixture(Mapping[str, Mix]):
         self._read()
         mixes = {}
         for kind, mix in self.items():
-            mixes[kind] = Mix(change(mix.op), None if mix.edge is None else change(mix.edge), mix.active)
-            if mix.active is not None:
-                vars(mixes[kind])["live"] = mix.live  # where `cached_property` keeps it
+            changed = Mix(change(mix.op), None if mix.edge is None else change(mix.edge), mix.active)
+            mixes[kind] = _with_live(changed, mix.live)
         return Mixture(mixes)
 
     def _read(self) -> None:
@@ -88,13 +99,37 @@ class Mixture(Mapping[str, Mix]):
         """Returns a copy detached from the graph."""
         return self.map(Tensor.detach)
 
+    def by_cell(self, kinds: Sequence[str]) -> Mixture:
+        """The same mixture with entries of its own for every cell of a chain whose cells are of `kinds`."""
+        counts, mixes = Counter(kinds), {}
+        for kind, mix in self.items():
+            op = mix.op if mix.op.dim() == 3 else mix.op.expand(counts[kind], *mix.op.shape)
+            mixes[kind] = _with_live(Mix(op, mix.edge, mix.active), mix.live)
+        return Mixture(mixes)
+
     def leaves(self) -> Mixture:
         """Returns a copy whose tensors are leaves that require gradients: `differentiate` cuts the graph here."""
         return self.map(lambda tensor: tensor.detach().requires_grad_())
 
 
-def _rows(active: Tensor) -> tuple[tuple[bool, ...], ...]:
-    return tuple(map(tuple, active.tolist()))
+def by_cell(mixture: Mapping[str, Mix], kinds: Sequence[str]) -> Iterator[Mix]:
+    """The mixture [E, O] of every cell of a chain whose cells are of `kinds`, in order."""
+    seen: Counter[str] = Counter()
+    for kind in kinds:
+        yield mixture[kind].cell(seen[kind])
+        seen[kind] += 1
+
+
+def _rows(active: Tensor) -> Any:
+    rows = active.tolist()
+    return tuple(map(tuple, rows)) if active.dim() == 2 else tuple(tuple(map(tuple, cell)) for cell in rows)
+
+
+def _with_live(mix: Mix, live: Any) -> Mix:
+    """`mix`, whose `active` was read before."""
+    if mix.active is not None:
+        vars(mix)["live"] = live  # where `cached_property` keeps it
+    return mix
 
 
 def allowed_mask(cell: Cell) -> Tensor:

@@ -95,6 +95,9 @@ class Space(Protocol):
     def cells(self) -> Mapping[str, Cell]:
         """The search space of each kind of cell."""
 
+    def chain(self, size: Size | None = None) -> tuple[str, ...]:
+        """The kind of every cell of a supernet of `size`, in order: what a mixture that differs by cell goes by."""
+
     def supernet(self, shape: Any, size: Size | None = None, form: Form = "plain") -> nn.Module:
         """The module `supernet(inputs, mixture)` with fresh weights, for logits [N, classes] or `LanguageModelOutput`."""
 

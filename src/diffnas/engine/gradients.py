@@ -20,7 +20,7 @@ also multiplies the implicit term by the first one's coefficient, even where tha
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -88,14 +88,14 @@ def differentiate(
 def weight_step(search: Search, mixture: Mixture, batch: Batch) -> Loss:
     """Takes one step of the weights on `batch`, the gradient clipped to `search.clip`."""
     grads = differentiate(search, mixture, batch, {"weights"})
-    _apply(search.weights_optimizer, search.weights, grads.weights, search.clip, batch.scale)
+    apply_weights(search, mixture, grads.weights, batch.scale)
     return grads.loss
 
 
 def arch_step(search: Search, mixture: Mixture, batch: Batch) -> Loss:
     """Takes one first-order step of the architecture on `batch`, with the current weights (equation 7 with eta = 0)."""
     grads = differentiate(search, mixture, batch, {"mixture"})
-    _arch_apply(search, mixture, grads.mixture)
+    apply_arch(search, mixture, grads.mixture)
     return grads.loss
 
 
@@ -108,9 +108,22 @@ def arch_loss_step(search: Search, loss: Tensor) -> None:
 def joint_step(search: Search, mixture: Mixture, batch: Batch) -> Loss:
     """Takes one step of weights and architecture together, by one backward pass on one batch (Xie et al., SNAS, 2019)."""
     grads = differentiate(search, mixture, batch, {"weights", "mixture"}, whole=True)
-    _arch_apply(search, mixture, grads.mixture)
-    _apply(search.weights_optimizer, search.weights, grads.weights, search.clip, batch.scale)
+    apply_arch(search, mixture, grads.mixture)
+    apply_weights(search, mixture, grads.weights, batch.scale)
     return grads.loss
+
+
+def apply_weights(
+    search: Search, mixture: Mixture, grads: list[Tensor], scale: float = 1.0, frozen: Collection[int] = ()
+) -> None:
+    """Takes one step of the weights along `grads`, one for each of `search.weights`, clipped to `search.clip`.
+
+    Adds the gradient of the method's weight penalty for `mixture`; multiplies the rate by `scale`.  The weights at the
+    places `frozen` stay as they are, momentum and decay included.
+    """
+    grads = _with_weight_penalty(search, mixture, grads)
+    moved = [None if place in frozen else grad for place, grad in enumerate(grads)] if frozen else grads
+    _apply(search.weights_optimizer, search.weights, moved, search.clip, scale)
 
 
 def unrolled_arch_step(
@@ -123,7 +136,7 @@ def unrolled_arch_step(
     images, which has none).  Raises `ValueError` where the weight optimizer is not plain SGD.
     """
     loss, gradient = hypergradient(search, mixture, train, valid, exact, clip)
-    _arch_apply(search, mixture, gradient)
+    apply_arch(search, mixture, gradient)
     return loss
 
 
@@ -133,9 +146,8 @@ def hypergradient(
     """The validation loss at the look-ahead weights and its second-order gradient in the mixture's tensors."""
     eta = search.weights_optimizer.param_groups[0]["lr"] * train.scale
     saved = [weight.detach().clone() for weight in search.weights]
-    train_grads, kappa = _clipped(
-        differentiate(search, mixture, train, {"weights"}, "train_frozen_stats", whole=False).weights, clip
-    )
+    grads = differentiate(search, mixture, train, {"weights"}, "train_frozen_stats", whole=False).weights
+    train_grads, kappa = _clipped(_with_weight_penalty(search, mixture, grads), clip)
     direction = _descent(search, train_grads)
     try:
         _write(search.weights, saved, direction, -eta)
@@ -177,7 +189,7 @@ def _grad(loss: Tensor, targets: Sequence[Tensor], create_graph: bool = False) -
 def _apply(
     optimizer: torch.optim.Optimizer,
     targets: Sequence[Tensor],
-    grads: list[Tensor],
+    grads: Sequence[Tensor | None],
     clip: float | None,
     scale: float = 1.0,
 ) -> None:
@@ -194,8 +206,14 @@ def _apply(
     optimizer.zero_grad(set_to_none=True)
 
 
-def _arch_apply(search: Search, mixture: Mixture, grads: list[Tensor]) -> None:
-    """Carries the mixture's gradient to the architecture parameters, adds the penalty's, and steps."""
+def _with_weight_penalty(search: Search, mixture: Mixture, grads: list[Tensor]) -> list[Tensor]:
+    """`grads` of the weights plus those of the method's weight penalty, if it has one."""
+    penalty = search.weight_penalty(mixture)
+    return grads if penalty is None else list(torch._foreach_add(grads, _grad(penalty, search.weights)))
+
+
+def apply_arch(search: Search, mixture: Mixture, grads: list[Tensor]) -> None:
+    """Takes one step of the architecture: carries `grads` of the mixture's tensors to its parameters, adds the penalty's."""
     targets = [p for p in search.arch.parameters() if p.requires_grad]
     pairs = [(t, g) for t, g in zip(mixture.tensors(), grads, strict=True) if t.requires_grad]
     penalty = search.penalty(mixture)

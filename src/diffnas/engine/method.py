@@ -82,6 +82,10 @@ class Method:
         """[]: the term that is added to the validation loss in the architecture's loss; None for none."""
         return None
 
+    def weight_penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
+        """[]: the term that is added to the training loss in the weights' loss, differentiable in them; None for none."""
+        return None
+
     def supernet_buffers(self, clock: Clock) -> dict[str, float]:
         """Returns values for the supernet's buffers in this epoch, by name; a supernet refuses a buffer it does not have."""
         return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -17,6 +18,7 @@ from diffnas.core.genotype import Genotype
 from diffnas.core.mixture import Mix, Mixture, allowed_mask, softmax_allowed
 from diffnas.core.seeds import generator, stream_seed
 from diffnas.core.space import AnyShape, Shape, Space
+from diffnas.engine.op_weights import Place, op_weights
 from diffnas.engine.optim import load_optimizer_state, optimizer_state
 from diffnas.engine.precision import full_float32
 from diffnas.engine.stage import Clock, Use
@@ -102,6 +104,11 @@ class Search:
         self.norms = [m for m in supernet.modules() if isinstance(m, _BatchNorm)]
         self.device = self.weights[0].device
 
+    @cached_property
+    def op_weights(self) -> dict[Place, tuple[int, ...]]:
+        """The places in `weights` of the weights of every op that has some, by cell, edge and column."""
+        return op_weights(self.space, self.supernet, self.weights)
+
     # -- hooks: a method's hooks call one another through these
 
     def relax(self, use: Use, batch: Batch | None = None) -> Mixture:
@@ -116,6 +123,10 @@ class Search:
     def penalty(self, mixture: Mixture) -> Tensor | None:
         """The method's penalty for `mixture`."""
         return self.method.penalty(self, mixture)
+
+    def weight_penalty(self, mixture: Mixture) -> Tensor | None:
+        """The method's penalty on the weights for `mixture`."""
+        return self.method.weight_penalty(self, mixture)
 
     def derive(self) -> Genotype | None:
         """Returns the method's current genotype."""

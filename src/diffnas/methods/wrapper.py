@@ -84,6 +84,10 @@ class Wrapper(Method):
         return self.base.penalty(search, mixture)
 
     @override
+    def weight_penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
+        return self.base.weight_penalty(search, mixture)
+
+    @override
     def supernet_buffers(self, clock: Clock) -> dict[str, float]:
         return self.base.supernet_buffers(clock)
 

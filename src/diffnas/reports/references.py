@@ -65,6 +65,21 @@ ENTRIES: dict[str, Fields] = {
         2020,
         "1911.12126",
     ),
+    "lambda-darts": (
+        "Movahedi, Sajad and Adabinejad, Melika and Imani, Ayyoob and Keshavarz, Arezou and Dehghani, Mostafa and"
+        " Shakery, Azadeh and Araabi, Babak N.",
+        "$\\Lambda$-{DARTS}: Mitigating Performance Collapse by Harmonizing Operation Selection among Cells",
+        "International Conference on Learning Representations (ICLR)",
+        2023,
+        "2210.07998",
+    ),
+    "oles": (
+        "Jiang, Shen and Ji, Zipeng and Zhu, Guanghui and Yuan, Chunfeng and Huang, Yihua",
+        "Operation-Level Early Stopping for Robustifying Differentiable {NAS}",
+        "Advances in Neural Information Processing Systems (NeurIPS)",
+        2023,
+        "",
+    ),
     "mmrazor-darts": (
         "{MMRazor Contributors}",
         "{OpenMMLab} Model Compression Toolbox and Benchmark",

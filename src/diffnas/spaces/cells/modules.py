@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from diffnas.core.cell import Cell
 from diffnas.core.count import Resources, Unit, count, resources
 from diffnas.core.genotype import Genotype, Nodes
-from diffnas.core.mixture import Mix
+from diffnas.core.mixture import Mix, by_cell
 from diffnas.core.space import AnyShape, Size
 from diffnas.spaces.cells.layout import INPUTS, CellParts
 
@@ -114,8 +114,8 @@ class Supernet(nn.Module):
     def forward(self, x: Tensor, mixture: Mapping[str, Mix]) -> Tensor:
         """Computes the logits with `mixture`, a `Mix` for each kind of cell."""
         history = [self.stem(x)] * INPUTS
-        for kind, cell in zip(self.kinds, self.cells, strict=True):
-            history = [history[-1], cell(history, mixture[kind])]
+        for mix, cell in zip(by_cell(mixture, self.kinds), self.cells, strict=True):
+            history = [history[-1], cell(history, mix)]
         return self.classifier(_pooled(history[-1]))
 
 

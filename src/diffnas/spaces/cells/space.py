@@ -90,6 +90,10 @@ class CellSpace:
             for kind in self.kinds
         }
 
+    def chain(self, size: Size | None = None) -> tuple[str, ...]:
+        """The kind of every cell of a supernet of `size`, in order."""
+        return self.layout((size or self.size).layers)
+
     def supernet(self, shape: AnyShape, size: Size | None = None, form: Form = "plain") -> nn.Module:
         """The supernet with fresh weights."""
         return Supernet(self, shape, size or self.size)

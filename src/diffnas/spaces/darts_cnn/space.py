@@ -74,6 +74,11 @@ class DartsCNN:
             for kind in KINDS
         }
 
+    def chain(self, size: Size | None = None) -> tuple[str, ...]:
+        """The kind of every cell of a supernet of `size`, in order."""
+        layers = (size or self.size).layers
+        return tuple("reduce" if index in reductions(layers) else "normal" for index in range(layers))
+
     def supernet(self, shape: Shape, size: Size | None = None, form: Form = "plain") -> nn.Module:
         """The supernet with fresh weights, the same ones in both forms."""
         built = FusedSupernet if form == "fast" else Supernet

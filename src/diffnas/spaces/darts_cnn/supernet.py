@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from diffnas.core.cell import Cell
-from diffnas.core.mixture import Mix
+from diffnas.core.mixture import Mix, by_cell
 from diffnas.core.space import Shape, Size
 from diffnas.spaces.channels import interleave
 from diffnas.spaces.darts_cnn.head import AuxiliaryHead
@@ -177,9 +177,9 @@ class Supernet(nn.Module):
         for skip in self.skips:
             skip.rate = self.get_buffer("skip_dropout")
         history, extra = self._stem_states(x), None
-        for index, (kind, cell) in enumerate(zip(self.kinds, self.cells, strict=True)):
-            kept_EN = self._kept(len(mixture[kind].op), len(x))
-            history = [*history[1:], cell(history, mixture[kind], kept_EN)]
+        for index, (mix, cell) in enumerate(zip(by_cell(mixture, self.kinds), self.cells, strict=True)):
+            kept_EN = self._kept(len(mix.op), len(x))
+            history = [*history[1:], cell(history, mix, kept_EN)]
             if index == self.auxiliary_at and self.auxiliary is not None and self.training:
                 extra = self.auxiliary(history[-1])
         features = self.pool(history[-1]).flatten(1)

@@ -63,6 +63,10 @@ class DartsRNN:
         )
         return {KIND: cell}
 
+    def chain(self, size: Size | None = None) -> tuple[str, ...]:
+        """The kind of every cell of a supernet of `size`, in order."""
+        return (KIND,)
+
     def supernet(self, shape: Shape | TextShape, size: Size | None = None, form: Form = "plain") -> nn.Module:
         """The supernet with fresh weights, the same ones in both forms."""
         built = FusedSupernet if form == "fast" else Supernet

@@ -77,5 +77,5 @@ class Supernet(LanguageModel):
 
     def forward(self, inputs: tuple[Tensor, Tensor | None], mixture: Mapping[str, Mix]) -> LanguageModelOutput:
         """Spends `mixture`, whose one kind is `recurrent`."""
-        mix = mixture[KIND]
+        mix = mixture[KIND].cell(0)
         return self.speak(*inputs, lambda x, hidden, mask: self.cell(x, hidden, mask, mix))

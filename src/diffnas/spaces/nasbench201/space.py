@@ -64,6 +64,10 @@ class NASBench201:
         excluded = [AUXILIARY] * (AUXILIARY in self.ops)
         return {KIND: Cell.dense(self.ops, 1, NODES, concat=(NODES,), allowed=allowed, excluded=excluded)}
 
+    def chain(self, size: Size | None = None) -> tuple[str, ...]:
+        """The kind of every cell of a supernet of `size`, in order."""
+        return (KIND,) * (STAGES * (size or self.size).layers)
+
     def supernet(self, shape: Shape, size: Size | None = None, form: Form = "plain") -> nn.Module:
         """The supernet with fresh weights, the same ones in both forms."""
         built = FusedSupernet if form == "fast" else Supernet

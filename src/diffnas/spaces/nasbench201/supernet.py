@@ -17,7 +17,7 @@ from diffnas.core.cell import Cell
 from diffnas.core.mixture import Mix
 from diffnas.core.space import Shape, Size
 from diffnas.spaces.channels import interleave
-from diffnas.spaces.nasbench201.layout import KIND
+from diffnas.spaces.nasbench201.layout import KIND, STAGES
 from diffnas.spaces.nasbench201.ops import OPS
 from diffnas.spaces.nasbench201.trunk import Trunk
 
@@ -97,4 +97,4 @@ class Supernet(Trunk):
 
     def forward(self, x: Tensor, mixture: Mapping[str, Mix]) -> Tensor:
         """Computes the logits with `mixture`, a `Mix` for `cell`."""
-        return self.walk(x, mixture[KIND])
+        return self.walk(x, [mixture[KIND].cell(index) for index in range(STAGES * self.layers)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ class Trunk(nn.Module):
 
     def __init__(self, shape: Shape, channels: int, layers: int, build: Callable[[int], nn.Module]) -> None:
         super().__init__()
+        self.layers = layers
         self.stem = nn.Sequential(
             nn.Conv2d(shape.channels, channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(channels),
@@ -35,10 +36,10 @@ class Trunk(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(channels, shape.classes)
 
-    def walk(self, x: Tensor, *given: Any) -> Tensor:
-        """Returns the logits; every cell is called with the value before it and `given`."""
-        x = self.stem(x)
+    def walk(self, x: Tensor, given: Sequence[Any] | None = None) -> Tensor:
+        """Returns the logits; every cell is called with the value before it and with its own of `given` (None: nothing)."""
+        x, own = self.stem(x), iter(given or ())
         for cell in self.cells:
-            x = cell(x) if isinstance(cell, Residual) else cell(x, *given)
+            x = cell(x) if given is None or isinstance(cell, Residual) else cell(x, next(own))
         logits: Tensor = self.classifier(self.pool(torch.relu(self.norm(x))).flatten(1))
         return logits

@@ -62,6 +62,10 @@ class ShuffleNetBlocks:
         allowed = tuple(tuple(op in row for op in OPS) for _, row in zip(edges, rows, strict=True))
         return {KIND: Cell(OPS, edges, 1, None, frozenset(), allowed, (len(edges),))}
 
+    def chain(self, size: Size | None = None) -> tuple[str, ...]:
+        """The kind of every cell of a supernet of `size`, in order."""
+        return (KIND,)
+
     def supernet(self, shape: Shape, size: Size | None = None, form: Form = "plain") -> nn.Module:
         """The supernet with fresh weights.  Both forms are the same module: of a one-hot mixture it runs one op per block."""
         return Supernet(self.cells[KIND], self._sized(size)._layout, shape, self.norm_eps)

@@ -55,7 +55,7 @@ class Supernet(nn.Module):
 
     def forward(self, x: Tensor, mixture: Mapping[str, Mix]) -> Tensor:
         """Spends the `Mix` that `mixture` has for `blocks`."""
-        mix = mixture[KIND]
+        mix = mixture[KIND].cell(0)
         x, shares_EO = self.stem(x), mix.shares()
         for e, block in enumerate(self.blocks):
             x = block(x, shares_EO[e], None if mix.live is None else mix.live[e])
