@@ -53,6 +53,7 @@ ARROWS = {
         "core",
     },
     "checkup": {"pipeline", "kernels", "recipe", "engine", "tasks", "runtime", "core", "__init__"},
+    "testing": {"methods", "spaces", "engine", "tasks", "core"},
     "api": {
         "boards",
         "checkup",
