@@ -53,8 +53,10 @@ ARROWS = {
         "core",
     },
     "checkup": {"pipeline", "kernels", "recipe", "engine", "tasks", "runtime", "core", "__init__"},
+    "starters": {"registry", "registry_checks", "data", "runtime"},
     "testing": {"methods", "spaces", "engine", "tasks", "core"},
     "api": {
+        "starters",
         "boards",
         "checkup",
         "pipeline",
@@ -68,6 +70,7 @@ ARROWS = {
         "core",
     },
     "cli": {
+        "starters",
         "api",
         "boards",
         "checkup",

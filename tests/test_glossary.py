@@ -28,7 +28,7 @@ ENGLISH = set(
     dict differencing doctor double draw each early end evaluate every exact excluded factor falling favoured
     finalist first fit fixed format fresh from grows growth halving head history image in input interval into joint
     keep kept largest last late lead leaves left limit list live load log lookup main map max mean min multiplier
-    name nasbench needs next of on only origin output path patience per pool predict random rate read reading reason
+    name nasbench needs new next of on only origin output path patience per pool predict random rate read reading reason
     reduce resize restart round sampled sampling scale schema seconds section selecting set show shrink source stop
     strongest subset sum
     target tensors test text to total train training translate

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from diffnas.core.genotype import Genotype
 from diffnas.core.published_genotypes import ALIASES, PUBLISHED, published, published_name
@@ -272,6 +272,18 @@ def doctor() -> dict[str, Any]:
     from diffnas.checkup.findings import check_all
 
     return check_all()
+
+
+def new(kind: Literal["method", "space", "data"], name: str, folder: str | Path = ".") -> dict[str, Any]:
+    """Writes a method, space or data set to start from into `folder`, with a test: `diffnas new`.
+
+    `{"files": [path, ...], "commands": [line, ...]}`, what was written and what to do next.  Raises `UserError` rather than
+    overwrite a file.
+    """
+    from diffnas.starters.start import start
+
+    started = start(kind, name, folder)
+    return {"files": [str(path) for path in started.files], "commands": list(started.commands)}
 
 
 def _recipe(recipe: Recipe | str | Path | None) -> Recipe | None:

@@ -19,6 +19,7 @@ from diffnas.cli.options import Plugins, json_lines, print_lines
 from diffnas.cli.reading import convert, lookup, predict, show
 from diffnas.cli.reporting import compare, report
 from diffnas.cli.running import estimate, search, test, train
+from diffnas.cli.starting import new
 from diffnas.errors import Diverged, Interrupted, UserError
 from diffnas.runtime.terminal import say, steady_streams
 
@@ -36,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-for each in (search, train, test, estimate, predict, show, report, compare, convert, lookup):
+for each in (search, train, test, estimate, predict, show, report, compare, convert, lookup, new):
     app.command()(each)
 app.command()(board)
 app.add_typer(data_app, name="data")

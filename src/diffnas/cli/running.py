@@ -21,7 +21,7 @@ from diffnas.cli.options import (
     json_lines,
     print_lines,
 )
-from diffnas.cli.typed import after_search, only_one, recipe_of, required, resumable, short, typed_genotype
+from diffnas.cli.typed import after_search, loading, only_one, recipe_of, required, resumable, short, typed_genotype
 
 if TYPE_CHECKING:
     pass
@@ -68,7 +68,7 @@ def search(
     print_lines(
         f"run folder: {finished.path}",
         f"genotype:   {finished.search.genotype}",
-        f"next:       {after_search(chosen, finished)}",
+        f"next:       {after_search(chosen, finished, plugins)}",
         kept=str(finished.path),
     )
 
@@ -153,7 +153,7 @@ def train(
     print_lines(
         f"run folder: {done.path}",
         f"weights:    {part.weights}",
-        f"next:       {shlex.join(['diffnas', 'test', str(done.path), *which])}",
+        f"next:       {shlex.join(['diffnas', 'test', str(done.path), *which, *loading(plugins)])}",
         kept=str(done.path),
     )
 

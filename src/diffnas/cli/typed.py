@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,12 +128,19 @@ def say_changed_plugins(genotype: str) -> None:
                 say(line, error=True)
 
 
-def after_search(recipe: Recipe, run: Run) -> str:
-    """Returns the command that uses the genotype of a search."""
+def loading(plugins: Sequence[str] | None) -> list[str]:
+    """Returns the options that load `plugins`."""
+    return [word for name in plugins or () for word in ("--plugin", name)]
+
+
+def after_search(recipe: Recipe, run: Run, plugins: Sequence[str] | None = None) -> str:
+    """Returns the command that uses the genotype of a search, which was made with `plugins`."""
     from diffnas.core.genotype import read_genotype_file
 
     genotype = read_genotype_file(run.search.genotype) if run.search.genotype.is_file() else None
     if recipe.space is not None and genotype is not None and recipe.space.lookup(genotype) is not None:
         return shlex.join(["diffnas", "lookup", str(run.path)])
     by = [] if recipe.train is not None else ["--recipe", "RECIPE"]
-    return shlex.join(["diffnas", "train", str(run.path), *by]) + ("  (diffnas list recipes)" if by else "")
+    return shlex.join(["diffnas", "train", str(run.path), *by, *loading(plugins)]) + (
+        "  (diffnas list recipes)" if by else ""
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from diffnas.testing.method_checks import METHOD_CHECKS, Check, both_supernets_a
 from diffnas.testing.space_checks import SPACE_CHECKS
 
 Named = tuple[str, Check, Case]
+# Compiled kernels would be compiled first, which takes longer than all checks together.
+os.environ.setdefault("DIFFNAS_KERNELS", "torch")
 SMALL = DartsCNN(channels=2, layers=4, nodes=1)
 
 
