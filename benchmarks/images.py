@@ -85,12 +85,12 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     common = (asked.folder, asked.images, asked.workers, asked.batch)
-    fast = views._jpeg
+    fast = views._jpeg  # type: ignore[attr-defined]
     names = ["torchvision", "diffnas, Pillow", *(["diffnas, simplejpeg"] if fast is not None else [])]
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for _ in range(asked.rounds):
         for name in names:
-            views._jpeg = fast if "simplejpeg" in name else None
+            views._jpeg = fast if "simplejpeg" in name else None  # type: ignore[attr-defined]
             read = torchvisions if name == "torchvision" else ours
             found[name].append(measure(partial(read, *common)))
             print(name, found[name][-1], flush=True)

@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -21,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 
 import diffnas
 from diffnas.core.seeds import generator
+from diffnas.data.images import Images
 from diffnas.engine import random_genotype
 from diffnas.errors import DiffnasError, Interrupted
 from diffnas.pipeline.sources.images import load_data
@@ -32,9 +34,10 @@ OURS = {"demo.txt", "demo.json", "search", "train"}
 def linear_accuracy(recipe: diffnas.Recipe) -> float:
     """The test accuracy, in percent, of logistic regression on the same pixels."""
     data = load_data(recipe)
+    assert isinstance(data.train, Images) and isinstance(data.test, Images)
     train, test = (part.pixels.flatten(1).numpy() / 255.0 for part in (data.train, data.test))
     model = LogisticRegression(max_iter=2000).fit(train, data.train.labels.numpy())
-    return 100.0 * model.score(test, data.test.labels.numpy())
+    return 100.0 * float(model.score(test, data.test.labels.numpy()))
 
 
 def prepare(folder: Path) -> None:
@@ -66,9 +69,10 @@ def main(folder: Path) -> None:
     found = diffnas.test(run, "found")
     whole = time.monotonic() - started
 
-    cells, random = recipe.space.cells, []
+    space, random = recipe.space, []
+    assert space is not None
     for number in range(3):
-        genotype = random_genotype(recipe.space.name, cells, generator(recipe.seed, "random-cells", number))
+        genotype = random_genotype(space.name, space.cells, generator(recipe.seed, "random-cells", number))
         diffnas.train(genotype, recipe, folder, name=f"random-{number}")
         random.append(diffnas.test(run, f"random-{number}"))
 
@@ -86,7 +90,7 @@ def main(folder: Path) -> None:
     report(folder, rows, [found, *random])
 
 
-def report(folder: Path, rows: dict, results: list[dict]) -> None:
+def report(folder: Path, rows: dict[str, Any], results: list[dict[str, Any]]) -> None:
     """Prints the table, where everything lies, and what to try next."""
     low, high = rows["interval"]
     spread = f"{min(rows['random']):.1f} to {max(rows['random']):.1f}"

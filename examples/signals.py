@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -53,7 +53,7 @@ class Focal(diffnas.Classification):
     name: ClassVar[str] = "focal"
     gamma: float = diffnas.setting(2.0, "how much less sure answers count (0: cross-entropy)", ge=0)
 
-    def loss(self, net: Callable[[Tensor], Tensor], batch: diffnas.Batch) -> diffnas.Loss:
+    def loss(self, net: Callable[[Tensor], Any], batch: diffnas.Batch) -> diffnas.Loss:
         """Returns the mean of (1 - p)^gamma times -log p, p the share of the right class."""
         logits = net(batch.inputs)
         losses = F.cross_entropy(logits, batch.targets, reduction="none", label_smoothing=self.smoothing)

@@ -23,7 +23,8 @@ from diffnas.data import DATA
 from diffnas.data.registered import TENSORS, ImageSet, TensorSet, TextSet, data_info, text_info
 from diffnas.data.texts import TEXTS
 from diffnas.errors import GenotypeError, PluginError
-from diffnas.registry_checks import NAMING, Op, check, is_name
+from diffnas.registry_checks import NAMING, check, is_name
+from diffnas.registry_checks import Op as Op
 from diffnas.spaces.darts_cnn.layout import SEARCHED_OPS
 
 SPACES: dict[str, Any] = {

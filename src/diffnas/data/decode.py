@@ -118,7 +118,7 @@ def read_images(files: Sequence[Path], side: int, scale: Scale) -> tuple[Tensor,
 
 def _beyond(extent: Range, scale: Scale) -> bool:
     low, high = getattr(scale, extent.kind)
-    return extent.low < low or extent.high > high
+    return bool(extent.low < low or extent.high > high)
 
 
 def _read_into(

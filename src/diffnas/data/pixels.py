@@ -125,7 +125,8 @@ def _both_bytes(image: Image.Image, file: str | Path | BinaryIO) -> np.ndarray:
             other = OTHER_BYTE[_raw_mode(tile)]
             arguments = (other, *tile[3][1:]) if isinstance(tile[3], tuple) else other
             tiles[at] = tile._replace(args=arguments) if hasattr(tile, "_replace") else (*tile[:3], arguments)
-        return upper << 8 | np.asarray(again)
+        whole: np.ndarray = upper << 8 | np.asarray(again)
+        return whole
 
 
 def orientation(image: Image.Image) -> Image.Transpose | None:

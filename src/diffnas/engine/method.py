@@ -72,7 +72,8 @@ class Method:
 
     def relax(self, search: Search, use: Use, batch: Batch | None = None) -> Mixture:
         """Returns the mixture: a softmax over the allowed ops of every edge."""
-        return search.arch()
+        mixture: Mixture = search.arch()
+        return mixture
 
     def strength(self, search: Search) -> dict[str, Tensor]:
         """[E, O] per kind, without noise: how much each op counts, comparable across the edges of a node."""

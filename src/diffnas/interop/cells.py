@@ -171,7 +171,8 @@ def pair(kind: str, entry: Any) -> Input:
 
 def known_op(name: Any) -> str:
     """An op by the name that diffnas has for it."""
-    return SAME_OPS.get(op_name(name), name)
+    known: str = SAME_OPS.get(op_name(name), name)
+    return known
 
 
 def is_whole(value: Any) -> bool:

@@ -105,4 +105,5 @@ def _library(
     found = torch.ops.aten.convolution_backward(
         g, x, kernel, None, [stride] * 2, padding, [dilation] * 2, False, [0, 0], x.shape[1], [*wanted, False]
     )
-    return found[0] if wanted[0] else found[1]
+    slope: Tensor = found[0] if wanted[0] else found[1]
+    return slope

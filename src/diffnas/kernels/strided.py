@@ -26,7 +26,8 @@ class ThinnedConv2d(nn.Conv2d):
         learns = torch.is_grad_enabled() and weight.requires_grad
         if learns and input.shape[-2] % rows == 0 and input.shape[-1] % columns == 0:
             return F.conv2d(input[..., ::rows, ::columns], weight, bias)
-        return super()._conv_forward(input, weight, bias)
+        made: Tensor = super()._conv_forward(input, weight, bias)
+        return made
 
 
 def thin_strided(module: nn.Module) -> None:

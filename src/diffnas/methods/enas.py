@@ -89,10 +89,10 @@ class ENAS(Method):
         """Samples a new child; for use "eval", returns the winner, if there is one."""
         controller = _controller(search)
         if use == "arch":
-            return controller(search.shared)
+            return controller.forward(search.shared)
         with torch.no_grad():
             if use == "weights":
-                return controller(search.shared)
+                return controller.forward(search.shared)
             return controller.winner.best() or controller(search.fork("eval") if self.evaluate == "sample" else None)
 
     @override

@@ -86,7 +86,7 @@ def alignment_gradient(slopes: Tensor) -> Tensor:
     norms = rows.norm(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
     units = rows / norms
     total = units.sum(0)
-    moves = (total - units * (units @ total)[:, None]) / norms
+    moves: Tensor = (total - units * (units @ total)[:, None]) / norms
     return (2.0 / (count * (count - 1)) * moves).view_as(slopes)
 
 

@@ -81,7 +81,8 @@ def sampled_mixture(search: Search, use: Use, evaluate: Evaluate, sample: Sample
     arch = search.arch
     assert isinstance(arch, Alphas)
     if use == "eval" and evaluate == "mean":
-        return arch()
+        mixture: Mixture = arch()
+        return mixture
     draw = search.fork("eval") if use == "eval" else search.shared
     rule = _largest if use == "eval" and evaluate == "argmax" else sample
     return Mixture({kind: rule(alpha, arch.get_buffer(f"allowed_{kind}"), draw) for kind, alpha in arch.alpha.items()})

@@ -45,7 +45,7 @@ def has_finished(part: Part, recipe: Recipe) -> bool:
     if asked is None:
         text = "%s: damaged, so the search counts as not finished; `diffnas search --resume` writes it anew"
         log.warning(text, part.path / NAME)
-    return asked == recipe.search.epochs
+    return bool(asked == recipe.search.epochs)
 
 
 def _epochs_marked(part: Part) -> int | None:

@@ -13,12 +13,12 @@ from diffnas.engine import Search, largest_eigenvalue
 from diffnas.engine.scoring import score
 from diffnas.engine.stage import Stage, Transition
 from diffnas.pipeline.environment import version_of
-from diffnas.pipeline.sources.base import Task
 from diffnas.recipe.recipe import Recipe
 from diffnas.recipe.schema import Search as Settings
 from diffnas.runtime.console import log
 from diffnas.runtime.files import write_text
 from diffnas.runtime.run_folder import Part
+from diffnas.tasks.base import Task
 
 SAMPLES = 100  # cells drawn each epoch where a table knows how good they are
 

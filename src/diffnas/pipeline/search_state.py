@@ -16,10 +16,11 @@ from diffnas.engine.optim import set_learning_rate
 from diffnas.engine.search import Feed
 from diffnas.engine.stage import Clock, Stage
 from diffnas.pipeline.session import checkpoint_mismatch, require_counts
-from diffnas.pipeline.sources.base import Source, Task
+from diffnas.pipeline.sources.base import Source
 from diffnas.pipeline.stages import begins, build, inherited, narrowed, span, strongest_ops
 from diffnas.recipe.recipe import Recipe
 from diffnas.runtime.run_folder import Part
+from diffnas.tasks.base import Task
 
 
 class SearchState:

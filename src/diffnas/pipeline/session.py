@@ -18,7 +18,7 @@ from diffnas.data.inputs import Inputs, inputs_from_plain, inputs_to_plain, list
 from diffnas.errors import CheckpointError, Diverged, Interrupted
 from diffnas.pipeline.environment import makers, record_attempt
 from diffnas.pipeline.following import Following
-from diffnas.pipeline.sources.base import Source, Task
+from diffnas.pipeline.sources.base import Source
 from diffnas.pipeline.sources.load import input_kinds, load_source
 from diffnas.recipe.plugins_used import record_of as recorded_plugins
 from diffnas.recipe.recipe import Recipe, flat_values
@@ -29,6 +29,7 @@ from diffnas.runtime.room import lack_of_room
 from diffnas.runtime.run_folder import Part
 from diffnas.runtime.stop import Stop
 from diffnas.sinks.sink import Sinks
+from diffnas.tasks.base import Task
 
 
 def resumed_source(recipe: Recipe, part: Part, checkpoint: Mapping[str, Any] | None) -> Source:

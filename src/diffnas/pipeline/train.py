@@ -154,7 +154,8 @@ def _run(
 def _require_train(recipe: Recipe | None) -> ImageTrain | TextTrain:
     if recipe is None or recipe.train is None:
         raise RecipeError("the recipe has no train section; name one that has with --recipe (diffnas list recipes)")
-    return recipe.train
+    section: ImageTrain | TextTrain = recipe.train
+    return section
 
 
 def _go_on(where: Run, part: Part) -> str:

@@ -32,7 +32,8 @@ def place(module: nn.Module, device: torch.device) -> nn.Module:
     Strided 1x1 convolutions that are not sound in that layout, the ops of users among them, are made so.
     """
     thin_strided(module)
-    return module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    moved: nn.Module = module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return moved
 
 
 def compiled(module: nn.Module) -> nn.Module:

@@ -33,7 +33,8 @@ class RecipeLoader(yaml.SafeLoader):
         twice = [name for name, count in Counter(key.value for key, _ in node.value).items() if count > 1]
         if twice:
             raise yaml.YAMLError(f"the key {twice[0]} stands twice (line {node.start_mark.line + 1})")
-        return super().construct_mapping(node, deep)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 class RecipeDumper(yaml.SafeDumper):

@@ -12,6 +12,7 @@ def interleave(x: Tensor, groups: int) -> Tensor:
     What is channels last stays so: what follows would be several times slower otherwise.
     """
     if x.is_contiguous(memory_format=torch.channels_last):
-        rows = x.permute(0, 2, 3, 1).unflatten(3, (groups, -1)).transpose(3, 4).flatten(3, 4)
+        rows: Tensor = x.permute(0, 2, 3, 1).unflatten(3, (groups, -1)).transpose(3, 4).flatten(3, 4)
         return rows.permute(0, 3, 1, 2)
-    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    mixed: Tensor = x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    return mixed

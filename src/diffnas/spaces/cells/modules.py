@@ -116,7 +116,8 @@ class Supernet(nn.Module):
         history = [self.stem(x)] * INPUTS
         for mix, cell in zip(by_cell(mixture, self.kinds), self.cells, strict=True):
             history = [history[-1], cell(history, mix)]
-        return self.classifier(_pooled(history[-1]))
+        outputs: Tensor = self.classifier(_pooled(history[-1]))
+        return outputs
 
 
 class GenotypeCell(nn.Module):
@@ -178,7 +179,8 @@ class Network(nn.Module):
         history = [self.stem(x)] * INPUTS
         for cell in self.cells:
             history = [history[-1], cell(history, dropped)]
-        return self.classifier(_pooled(history[-1]))
+        outputs: Tensor = self.classifier(_pooled(history[-1]))
+        return outputs
 
 
 def op_costs(space: CellParts, shape: AnyShape, unit: Unit, size: Size) -> dict[str, list[list[float]]]:

@@ -52,7 +52,8 @@ class FactorizedReduce(nn.Module):
         if x.shape[2] % 2 or x.shape[3] % 2:
             raise ValueError(f"halving the resolution needs even sides, not {x.shape[2]} x {x.shape[3]}")
         x = self.relu(x)
-        return self.norm(torch.cat([self.even(x), self.odd(x[:, :, 1:, 1:])], dim=1))
+        made: Tensor = self.norm(torch.cat([self.even(x), self.odd(x[:, :, 1:, 1:])], dim=1))
+        return made
 
 
 class Zero(nn.Module):

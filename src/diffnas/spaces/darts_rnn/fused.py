@@ -280,7 +280,10 @@ def _share_grads(nodes: Sequence[_Flows], shares_EO: Tensor) -> Tensor:
 
 def _dots(a: Tensor, b: Tensor) -> Tensor:
     """The inner products of k pairs [k, N, H]: [k]."""
-    return torch.linalg.vecdot(a.flatten(1), b.flatten(1))  # on a CPU fifteen times as fast as a product of matrices
+    dots: Tensor = torch.linalg.vecdot(
+        a.flatten(1), b.flatten(1)
+    )  # on a CPU fifteen times as fast as a product of matrices
+    return dots
 
 
 def _mean_of(concat: Sequence[int], states: int, like: Tensor) -> Tensor:
@@ -318,7 +321,8 @@ class FusedCell(MixedCell):
         self.register_buffer("closed", closed, persistent=False)
         self._whole = self._plan(None)
 
-    @torch.compiler.disable  # its recurrence is a function with a way back of its own, which a tracer cannot follow
+    # Its recurrence is a function with a way back of its own, which a tracer cannot follow.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor, hidden: Tensor, mask: Tensor | None, mix: Mix) -> Tensor:
         """Inputs [T, N, H], first hidden state [N, H], mask [N, H] of what is read of states -> hidden states [T, N, H]."""
         shares_EO = mix.shares() if mix.edge is None else mix.shares() * mix.edge[:, None]

@@ -101,7 +101,8 @@ def mix(x: Tensor, shares: Tensor, terms: StateTerms, sums: Sequence[Tensor | No
     """
     given = [each for each in sums if each is not None]
     fresh = [each is None for each in sums]
-    return _Mix.apply(x, shares, terms, fresh, *terms.weights, *given)
+    flows: Sequence[Tensor] = _Mix.apply(x, shares, terms, fresh, *terms.weights, *given)
+    return flows
 
 
 def _images(like: Tensor) -> Tensor:

@@ -30,7 +30,8 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits."""
-        return self.head(self.blocks(self.stem(x)))
+        logits: Tensor = self.head(self.blocks(self.stem(x)))
+        return logits
 
 
 def require_legal(genotype: Genotype, blocks: int) -> None:

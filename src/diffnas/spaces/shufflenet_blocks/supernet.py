@@ -33,7 +33,7 @@ class MixedBlock(nn.Module):
     def forward(self, x: Tensor, op_O: Tensor, live: Sequence[bool] | None = None) -> Tensor:
         """The sum of the ops' outputs, weighted by `op_O` [O]; those that are not `live` do not run."""
         names = [name for name, o in self.columns.items() if live is None or live[o]]
-        terms = [op_O[self.columns[name]] * self.ops[name](x) for name in names]
+        terms: list[Tensor] = [op_O[self.columns[name]] * self.ops[name](x) for name in names]
         if terms:
             return sum(terms[1:], terms[0])
         n, _, h, w = x.shape
@@ -61,4 +61,5 @@ class Supernet(nn.Module):
             x = block(x, shares_EO[e], None if mix.live is None else mix.live[e])
             if mix.edge is not None:
                 x = mix.edge[e] * x
-        return self.head(x)
+        logits: Tensor = self.head(x)
+        return logits

@@ -295,15 +295,18 @@ class Pool:
         return torch.ops.aten.avg_pool2d(x, *self._sizes, False, False), []
 
     def _pool_gradient(self, g: Tensor, x: Tensor, where: Sequence[Tensor]) -> Tensor:
+        slope: Tensor
         if where:
-            return torch.ops.aten.max_pool2d_with_indices_backward(g, x, *self._sizes, [1, 1], False, where[0])
-        return torch.ops.aten.avg_pool2d_backward(g, x, *self._sizes, False, False, None)
+            slope = torch.ops.aten.max_pool2d_with_indices_backward(g, x, *self._sizes, [1, 1], False, where[0])
+        else:
+            slope = torch.ops.aten.avg_pool2d_backward(g, x, *self._sizes, False, False, None)
+        return slope
 
 
 def _scaled_sum(gs: Sequence[Tensor], scales: Tensor) -> Tensor:
     """The sum of `gs` [P, C] by `scales` [w] or [w, C]."""
     first, *rest = cast(scales, gs[0])
-    total = gs[0] * first
+    total: Tensor = gs[0] * first
     for g, scale in zip(gs[1:], rest, strict=True):
         total.addcmul_(g, scale)
     return total

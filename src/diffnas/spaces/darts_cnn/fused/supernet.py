@@ -86,7 +86,8 @@ class FusedCell(MixedCell):
             return total
         return interleave(torch.cat([total, sum(passed[1:], passed[0])], dim=1), self.partial)
 
-    @torch.compiler.disable  # what it calls is a function with state of its own, which a tracer cannot follow
+    # What it calls is a function with state of its own, which a tracer cannot follow.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _flows(self, x: Tensor, shares_EO: Tensor, state: int, mix: Mix) -> list[Tensor]:
         """What flows along each edge that leaves `state`, whose ops see `x`."""
         edges = self.leaving[state]
