@@ -88,6 +88,7 @@ ARROWS = {
     },
     "__main__": {"cli"},
     "__init__": {
+        "testing",
         "api",
         "pipeline",
         "tasks",

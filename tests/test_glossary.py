@@ -24,14 +24,14 @@ ENGLISH = set(
         r"\w+",
         """
     about adaptive added advance aggregate allowed among anew area at begins best blank boundary broken build by
-    candidate check command compare compile constant convert correct count decide decided delta dense depth detach
+    candidate case check command compare compile constant convert correct count decide decided delta dense depth detach
     dict differencing doctor double draw each early end evaluate every exact excluded factor falling favoured
     finalist first fit fixed format fresh from grows growth halving head history image in input interval into joint
     keep kept largest last late lead leaves left limit list live load log lookup main map max mean min multiplier
     name nasbench needs new next of on only origin output path patience per pool predict random rate read reading reason
     reduce resize restart round sampled sampling scale schema seconds section selecting set show shrink source stop
     strongest subset sum
-    target tensors test text to total train training translate
+    target tensors test testing text to total train training translate
     uses usual valid validate values when width without
     """,
     )

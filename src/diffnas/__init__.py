@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffnas import engine, interop
+    from diffnas import engine, interop, testing
     from diffnas.api import (
         best_cells,
         board,
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-MODULES = ("engine", "interop", "schema", "sources")
+MODULES = ("engine", "interop", "schema", "sources", "testing")
 
 _HOMES = {
     "Batch": "diffnas.core.batch",
@@ -124,6 +124,7 @@ _HOMES = {
     "sources": "diffnas.pipeline.sources",
     "test": "diffnas.api",
     "test_weights": "diffnas.api",
+    "testing": "diffnas.testing",
     "train": "diffnas.api",
 }
 
@@ -186,6 +187,7 @@ __all__ = [
     "sources",
     "test",
     "test_weights",
+    "testing",
     "train",
 ]
 
