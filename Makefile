@@ -2,7 +2,7 @@
 #
 #   make demo       search, train and test a cell on digits (a few minutes after the installation)
 #   make test       lint, types and the fast tests
-#   make test-all   the slow tests as well (real data where it is at hand)
+#   make test-all   the slow tests as well (real data where it is at hand), and whether tests reach every branch of runtime/
 #   make test-machines   the tests that compare numbers, as other CPUs and three versions of torch run them (ROWS="--rows 2 7": some)
 #   make carry DATA=FOLDER   what benchmarks/gpu needs on a machine that has PyTorch and no network
 #
@@ -29,6 +29,8 @@ test: lint
 
 test-all: lint
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(PY) -m coverage run -m pytest tests/runtime
+	$(PY) -m coverage report
 
 # A version that cannot be had is left out; the table says so.
 test-machines:

@@ -138,3 +138,14 @@ def test_a_folder_in_its_place(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "1.pt")
     with pytest.raises(CheckpointError, match="cannot be read: No such file"):
         read_checkpoint(tmp_path / "2.pt")
+
+
+def test_want_of_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_checkpoint(tmp_path, 1, state(1))
+
+    def full(*given: Any, **named: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "load", full)
+    with pytest.raises(MemoryError):
+        read_checkpoint(path)

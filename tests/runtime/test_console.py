@@ -95,14 +95,14 @@ def test_a_library_call_prints_nothing(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_lines_go_on_during_a_slow_step(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    now, waits = 0.0, iter([False, False, True])
+    now, waits, longer = 0.0, iter([False, False, False, True]), iter([31.0, 1.0, 30.0, 31.0])
 
     class Clock:
         """An event that nobody waits for."""
 
         def wait(self, seconds: float) -> bool:
             nonlocal now
-            now += 31.0
+            now += next(longer)
             return next(waits)
 
         def set(self) -> None:
@@ -160,6 +160,8 @@ def test_who_calls_the_library_sees_a_bar(monkeypatch: pytest.MonkeyPatch) -> No
         assert isinstance(console._display, Bar) and listener() is None
     with showing(False):
         assert isinstance(console._display, Silent) and listener() is None
+        with progress("search epoch 1", 1, every=0) as say:
+            say(1, lambda: pytest.fail("nobody reads this"))
     with showing(print):
         assert isinstance(console._display, Silent) and listener() is print
     assert isinstance(console._display, Lines) and listener() is None
@@ -186,10 +188,12 @@ def test_a_notebook_has_one_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     html.HTML, html.display = str, display  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", html)
+    monkeypatch.setattr("diffnas.runtime.displays.time.monotonic", lambda: 100.0)
     with showing(True):
         for epoch in (1, 2):
-            with progress(f"search {epoch}/2", 2, every=30) as say:
-                for step in (1, 2):
+            with progress(f"search {epoch}/2", 9, every=30) as say:
+                for step in range(1, 10):
                     say(step, lambda: "<b>loss</b>", 65.0)
+    assert len(shown) == 2 * 3  # at the start, at once, and at the end: no time passes
     assert sum(line.startswith("new ") for line in shown) == 1
-    assert "1m05s left  &lt;b&gt;loss" in shown[-1] and 'value="2"' in shown[-1]
+    assert "1m05s left  &lt;b&gt;loss" in shown[-1] and 'value="9"' in shown[-1]

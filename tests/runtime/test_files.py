@@ -10,7 +10,7 @@ import pytest
 from diffnas.errors import RecipeError
 from diffnas.methods.budget.cost_table import read_cost_table
 from diffnas.recipe.recipe import read_recipe
-from diffnas.runtime.files import add_text, is_file, is_folder, read_bytes, write_bytes, write_text
+from diffnas.runtime.files import add_text, is_file, is_folder, read_bytes, sweep, sweep_file, write_bytes, write_text
 
 
 def test_written_whole_where_the_folder_is(tmp_path: Path) -> None:
@@ -93,3 +93,18 @@ def test_nothing_is_added_to_what_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "rows")  # opening it to write would wait for a reader
     with pytest.raises(OSError, match="no file; move it away"):
         add_text(tmp_path / "rows", "row\n")
+
+
+def test_what_a_kill_has_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    left = [tmp_path / ".x.json.abcd1234.tmp", tmp_path / "a" / ".y.pt.00_0__zz.tmp"]
+    kept = [tmp_path / ".mine.tmp", tmp_path / "x.json", tmp_path / "a" / ".y.ABCDEFGH.tmp"]
+    for path in (*left, *kept):
+        path.write_text("")
+    folder = tmp_path / ".f.abcd1234.tmp"
+    folder.mkdir()
+    sweep_file(tmp_path / "x.json")
+    assert not left[0].exists() and left[1].exists()
+    sweep_file(tmp_path / "f")  # a folder of that name is no file that was being written
+    sweep(tmp_path)
+    assert not left[1].exists() and all(path.exists() for path in (*kept, folder))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Callable
+from importlib import util
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from diffnas.errors import RunError
+from diffnas.runtime import lock
 from diffnas.runtime.lock import only_one
 
 
@@ -95,3 +100,45 @@ def test_a_forked_worker_does_not_hold_the_folder_longer_than_its_process(tmp_pa
     os.close(writing)
     os.waitpid(child, 0)
     os.close(reading)
+
+
+def test_a_child_closes_the_locks_that_it_inherits(tmp_path: Path) -> None:
+    with only_one(tmp_path):
+        (held,) = lock._LOCKS
+        copy = os.dup(held)  # what a child has of it after a fork
+        lock._LOCKS.remove(held)
+        lock._LOCKS.add(copy)
+        lock._close_inherited()
+        assert not lock._LOCKS
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(copy)
+
+
+def loaded_without(monkeypatch: pytest.MonkeyPatch, *hidden: str) -> ModuleType:
+    """The module as it is loaded on a system that lacks those modules and functions of `os`."""
+    for name in hidden:
+        if hasattr(os, name):
+            monkeypatch.delattr(os, name)
+        else:
+            monkeypatch.setitem(sys.modules, name, None)
+    spec = util.spec_from_file_location("lock_elsewhere", lock.__file__)
+    assert spec is not None and spec.loader is not None
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_where_there_are_no_locks_nothing_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = loaded_without(monkeypatch, "fcntl", "register_at_fork")
+    with elsewhere.only_one(tmp_path) as held, elsewhere.only_one(tmp_path):
+        shutil.rmtree(tmp_path)
+        held.require()
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", without)
+    with only_one(tmp_path) as held:
+        held.require()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +96,18 @@ def test_errors_that_libraries_lose_for_want_of_memory(monkeypatch: pytest.Monke
         monkeypatch.setattr(resource, "getrlimit", lambda which, limit=limit: (limit, limit))
         lack = lack_of_room(error)
         assert (None if lack is None else lack.said) == said
+
+
+def test_what_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Path, *given: object, **named: object) -> str:
+        raise PermissionError
+
+    def limited(self: Path, *given: object, **named: object) -> str:
+        return {"memory.max": "2048", "memory.current": "1024"}.get(self.name, "MemAvailable: 8 kB\nSwapFree: 0 kB\n")
+
+    monkeypatch.setattr(Path, "read_text", limited)
+    assert free_memory() == 1024  # of the container, not of the machine
+    monkeypatch.setattr(Path, "read_text", broken)
+    assert free_memory() is None and room._container() == []
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert not room._limited()

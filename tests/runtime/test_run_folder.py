@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from diffnas.errors import RunError
-from diffnas.runtime.run_folder import Part, Run, claim, new_run, open_run
+from diffnas.runtime.run_folder import Part, Run, claim, new_run, open_run, unclaim
 
 
 def refused(path: Path | str) -> str:
@@ -161,3 +161,70 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
         claim(Run(tmp_path / ("x" * 300)).search, "search")
     assert (tmp_path / "file").read_text() == "mine"
     assert json.loads((tmp_path / "search" / "x.json").read_text()) == 1
+
+
+def test_paths_and_commands_of_parts(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    assert (run.search.command, run.train("a").command) == ("search", "train")
+    assert run.search.genotypes(7) == tmp_path / "search" / "genotypes" / "epoch-007.json"
+    assert run.train("a").digests.name == "digests.bin"
+    run.search.path.mkdir()
+    assert run.search.folder("x") == run.search.folder("x") == tmp_path / "search" / "x"
+    assert (tmp_path / "search" / "x").is_dir()
+
+
+def test_a_recipe_is_sealed_and_its_changes_are_known(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    part = Part(tmp_path)
+    part.write_recipe("seed: 1\n")
+    before = part.recipe.stat().st_mtime_ns
+    part.write_recipe("seed: 1\n")
+    assert part.recipe.stat().st_mtime_ns == before and part.recipe_is_sealed() and not part.recipe_is_changed()
+    part.warn_of_recipe()  # nothing says by which recipe it ran
+    part.write_json("environment.json", {"recipe": part.recipe_digest()})
+    part.warn_of_recipe()
+    part.write_json("environment.json", ["damaged"])
+    part.warn_of_recipe()
+    assert not caplog.messages
+    part.write_json("environment.json", {"recipe": "of another"})
+    part.warn_of_recipe()
+    part.recipe.write_text(part.recipe.read_text() + "device: cpu\n")
+    assert part.recipe_is_changed() and not part.recipe_is_sealed()
+    part.warn_of_recipe()
+    assert caplog.messages == [f"{part.recipe}: has changed since the run wrote it; it is read as it is now"] * 2
+    part.recipe.write_text("seed: 1\n")  # as runs once had it
+    assert not part.recipe_is_changed() and not part.recipe_is_sealed()
+
+
+def test_the_part_with_the_recipe(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    training(tmp_path, "a")
+    assert run.main() == run.train("a")
+    run.search.checkpoints.mkdir(parents=True)
+    assert run.main() == run.search
+
+
+def test_a_start_that_was_cut_short_leaves_nothing(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    claim(run.search, "search")
+    (run.search.path / "checkpoint").mkdir()
+    (run.search.path / ".lock").write_text("")
+    assert not run.search.begun
+    unclaim(run.search)
+    assert not run.path.exists()
+    claim(run.search, "search")
+    run.search.checkpoints.mkdir()
+    (run.search.checkpoints / "000000000001.pt").write_text("")
+    unclaim(run.search)
+    assert run.search.begun
+
+
+def test_a_thousand_runs_in_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "exists", lambda path: True)
+    assert new_run(None, "x").path.name.endswith("-999")
+
+
+def test_other_things_are_not_a_run(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="holds other things; name a new folder, or an empty one"):
+        claim(Run(tmp_path).search, "search")

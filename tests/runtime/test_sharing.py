@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -156,3 +157,59 @@ def test_results_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
         with sharing.sharing():
             assert not [thread for thread in sharing.threading.enumerate() if thread.name == "diffnas-sharing"]
         monkeypatch.delenv(name)
+
+
+def test_a_block_is_watched_only_where_there_is_something_to_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = lambda: {thread.name for thread in threading.enumerate()}  # noqa: E731
+    for name in sharing.FIXED:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sharing, "usage", lambda: Usage(0.0, 0.0, 0.0))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    with sharing.sharing():
+        assert "diffnas-sharing" not in names()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    with sharing.sharing():
+        assert "diffnas-sharing" in names()
+    assert "diffnas-sharing" not in names()
+
+
+class Looks:
+    """A clock that is asked `count` times and then has ended."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def wait(self, seconds: float) -> bool:
+        self.count -= 1
+        return self.count < 0
+
+
+def watched(monkeypatch: pytest.MonkeyPatch, others: list[float | None], calm: int) -> list[str]:
+    """What a watch does of crowds while other programs keep so many CPUs busy, look by look (None: it is not told)."""
+    done: list[str] = []
+
+    class Told:
+        def __init__(self) -> None:
+            done.append("crowd")
+
+        def leave(self) -> None:
+            done.append("leave")
+
+    looks = iter([0.0, *others])
+    monkeypatch.setattr(sharing, "usage", lambda: next(looks))
+    monkeypatch.setattr(sharing, "taken", lambda before, now: now)
+    monkeypatch.setattr(sharing, "cpus", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(sharing, "CALM", calm)
+    monkeypatch.setattr(sharing, "Crowd", Told)
+    sharing._watch(Looks(len(others)))  # type: ignore[arg-type]
+    return done
+
+
+def test_a_crowd_is_called_while_others_are_busy_and_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert watched(monkeypatch, [0.0, 1.5, 1.5, 0.0, 0.0, 2.0], calm=2) == ["crowd", "leave", "crowd", "leave"]
+    assert caplog.messages == ["the machine is busy: other programs use 1.5 of its 2 CPUs"]
+    assert watched(monkeypatch, [1.5, None], calm=2) == ["crowd", "leave"]
+    assert watched(monkeypatch, [0.1, 0.2], calm=2) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from diffnas.runtime import terminal
 from diffnas.runtime.terminal import Steady, lost_output, printable, say, steady_streams
 
 TINY = "-s data.train_limit=64 -s data.test_limit=64 -s search.epochs=1 -s search.batch=16 -s search.validate_every=0"
@@ -124,3 +125,29 @@ def test_a_search_that_nobody_hears_is_done(tmp_path: Path) -> None:
     assert (tmp_path / "r" / "search" / "cells.png").is_file()
     for path in (tmp_path / "r").rglob("*"):  # a file that took the number of a closed stream would hold its lines
         assert path.is_dir() or b"batches that train" not in path.read_bytes()
+
+
+def test_a_full_stream_is_emptied_without_a_word(tmp_path: Path) -> None:
+    """What could not be written when a stream is closed is dropped, so that Python has nothing to report on exit."""
+    read, write = os.pipe()
+    os.close(read)
+    stream = os.fdopen(write, "w", encoding="utf-8")
+    steady = Steady(stream)
+    steady.write("x")
+    steady.close()
+    assert isinstance(steady.lost, BrokenPipeError)
+    stream.close()  # says nothing
+
+
+def test_standard_streams_that_are_closed_are_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+
+    def closed(number: int) -> None:
+        if number != 1:
+            raise OSError(9, "Bad file descriptor")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fstat", closed)
+        patched.setattr(os, "open", lambda path, how: opened.append((path, how)))
+        terminal._open_closed()
+    assert opened == [(os.devnull, os.O_RDWR)] * 2
