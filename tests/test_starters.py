@@ -61,9 +61,11 @@ def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
         "diffnas: test_mine.py exists already; take another name, or another folder by --out\n"
     )
     assert Path("test_mine.py").read_text() == "mine" and not Path("mine.py").exists()
-    Path("other").mkdir()
-    assert main(["new", "method", "mine", "--out", "other"]) == 0
-    assert capsys.readouterr().out.startswith("written: other/mine.py\nwritten: other/test_mine.py\nnext:\n")
+    Path("my other").mkdir()
+    assert main(["new", "method", "mine", "--out", "my other"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("written: my other/mine.py\nwritten: my other/test_mine.py\nnext:\n")
+    assert "  pytest 'my other/test_mine.py'\n" in out and "--plugin 'my other/mine.py'" in out
 
 
 @pytest.mark.parametrize(

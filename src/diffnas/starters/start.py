@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from string import Template
 from typing import Literal
 
@@ -75,8 +76,8 @@ def _mistakes(kind: Kind, name: str, module: str, folder: Path) -> list[str]:
 
 def _commands(kind: Kind, name: str, written: list[Path]) -> tuple[str, ...]:
     """The commands that test the file, search with it at the smallest size, train, test and report."""
-    plugin, run = f"--plugin {written[0]}", f"runs/{name}"
-    tested = [f"pytest {path}" for path in written[1:]]
+    plugin, run = f"--plugin {quote(str(written[0]))}", f"runs/{name}"
+    tested = [f"pytest {quote(str(path))}" for path in written[1:]]
     return (
         *tested,
         f'diffnas search darts-digits-tiny {plugin} -s "{CHOSEN[kind].format(name=name)}" --run {run}',
