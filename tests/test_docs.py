@@ -122,6 +122,7 @@ def test_python_compiles_and_names_what_there_is(block: Block) -> None:
 def test_a_plugin_loads(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tables = [registry.SPACES, registry.METHODS, registry.TASKS, registry.MODALITIES, registry.OWNERS]
     before = [(table, dict(table)) for table in (*tables, DATA, TENSORS, TEXTS, OPS)]
+    ops = list(registry.SEARCHED_OPS)
     monkeypatch.setattr(plugins, "_files", {})
     (tmp_path / "block.py").write_text(block.text, encoding="utf-8")
     try:
@@ -131,3 +132,4 @@ def test_a_plugin_loads(block: Block, tmp_path: Path, monkeypatch: pytest.Monkey
         for table, entries in before:
             table.clear()
             table.update(entries)
+        registry.SEARCHED_OPS[:] = ops

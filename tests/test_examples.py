@@ -16,6 +16,7 @@ import diffnas
 from diffnas import plugins, registry, testing
 from diffnas.cli.main import main
 from diffnas.data.registered import TENSORS
+from diffnas.spaces.darts_cnn.ops import OPS
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.name != "demo.py")
@@ -37,13 +38,16 @@ TINY = {
 def registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whatever an example registers is gone after its test."""
     names = ("SPACES", "METHODS", "TASKS", "OWNERS")
-    before = [(getattr(registry, name), dict(getattr(registry, name))) for name in names] + [(TENSORS, dict(TENSORS))]
+    before = [(getattr(registry, name), dict(getattr(registry, name))) for name in names]
+    before += [(table, dict(table)) for table in (TENSORS, OPS)]
+    ops = list(registry.SEARCHED_OPS)
     monkeypatch.setattr(plugins, "_files", {})
     monkeypatch.chdir(ROOT)
     yield
     for table, entries in before:
         table.clear()
         table.update(entries)
+    registry.SEARCHED_OPS[:] = ops
 
 
 def commands(path: Path) -> list[list[str]]:
