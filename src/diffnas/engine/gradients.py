@@ -1,7 +1,8 @@
 """The one door for gradients, and the steps that use it.
 
 `differentiate` cuts the graph at the mixture: its entries become leaves, only what is asked for is computed, and what a loss
-does not reach gets a zero gradient, never a missing one.  The gradient of alpha follows from the mixture's:
+does not reach gets a zero gradient, never a missing one.  Where processes share a batch, the loss and the gradients that it
+returns are those of the whole batch.  The gradient of alpha follows from the mixture's:
 
     dL/dalpha = (dL/dmixture) (dmixture/dalpha) + d penalty/dalpha
 
@@ -30,6 +31,8 @@ from torch import Tensor
 from diffnas.core.batch import Batch, Loss, loss_of
 from diffnas.core.mixture import Mixture
 from diffnas.engine.search import Search
+from diffnas.engine.whole import share_of, statistics_of, whole_of
+from diffnas.runtime.distributed import world
 
 Norm = Literal["update", "train_frozen_stats", "eval_batch_stats", "running"]
 """How a pass normalises.
@@ -80,9 +83,11 @@ def differentiate(
         loss = _loss(search, mixture, batch, norm)
     targets = (search.weights if "weights" in wrt else []) + (mixture.tensors() if "mixture" in wrt else [])
     whole = wrt == {"weights"} if whole is None else whole
-    grads = _grad(loss.total() if whole else loss.value, targets)
+    grads = _grad(_shared(loss.total() if whole else loss.value, batch), targets)
+    moved = statistics_of(search.norms) if norm == "update" else []
+    loss, grads = whole_of(batch, loss, grads, moved)
     split = len(search.weights) if "weights" in wrt else 0
-    return Grads(loss.detach(), grads[:split], grads[split:])
+    return Grads(loss, grads[:split], grads[split:])
 
 
 def weight_step(search: Search, mixture: Mixture, batch: Batch) -> Loss:
@@ -153,6 +158,12 @@ def hypergradient(
 def _loss(search: Search, mixture: Mixture, batch: Batch, norm: Norm) -> Loss:
     with normalisation(search, norm), search.autocast():
         return loss_of(search.task, lambda inputs: search.supernet(inputs, mixture), batch)
+
+
+def _shared(loss: Tensor, batch: Batch) -> Tensor:
+    """The loss times the share that `batch` has in the whole one."""
+    share = share_of(batch)
+    return loss if share is None else loss * share
 
 
 @contextlib.contextmanager
@@ -261,7 +272,8 @@ def _central_difference(
 def _hessian_product(search: Search, mixture: Mixture, train: Batch, vector: list[Tensor]) -> list[Tensor]:
     """d/dmixture (dL_train/dw . v) by differentiating twice."""
     mixture = mixture.leaves()
-    loss = _loss(search, mixture, train, "train_frozen_stats").value
+    loss = _shared(_loss(search, mixture, train, "train_frozen_stats").value, train)
     grads = _grad(loss, search.weights, create_graph=True)
     product = torch.stack([(s * v).sum() for s, v in zip(grads, vector, strict=True)]).sum()
-    return _grad(product, mixture.tensors())
+    found = _grad(product, mixture.tensors())
+    return found if share_of(train) is None else world().sum(found)
