@@ -35,6 +35,10 @@ class Batch:
     def taken(self, part: Part) -> Batch:
         """Returns the samples of `part`, views along its dimension."""
         start, stop = part.place
+        if not all(isinstance(each, Tensor) and each.dim() > part.dim for each in (self.inputs, self.targets)):
+            raise PluginError(
+                "a batch whose inputs and targets are not tensors of samples cannot be shared by processes"
+            )
         inputs, targets = (each.narrow(part.dim, start, stop - start) for each in (self.inputs, self.targets))
         return replace(self, inputs=inputs, targets=targets, part=part)
 

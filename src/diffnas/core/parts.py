@@ -13,7 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.dropout import _DropoutNd
 from typing_extensions import override
+
+from diffnas.errors import PluginError
 
 LEAST = 2  # samples of a part: batch normalisation can make nothing of a single one
 
@@ -53,6 +56,14 @@ def part_of(whole: int, rank: int, size: int, dim: int = 0) -> Part:
         return Part(whole, 0, whole, dim, min(whole, LEAST))
     start, stop = whole * rank // sharing, whole * (rank + 1) // sharing
     return Part(start, stop - start, whole, dim)
+
+
+def part_of_step(step: int, batch: int, total: int, rank: int, size: int) -> tuple[Part, slice]:
+    """The part of a process in the batch of `step`, of `total` samples in batches of `batch`, and its place among all."""
+    first = step * batch
+    part = part_of(min(batch, total - first), rank, size)
+    start, stop = part.place
+    return part, slice(first + start, first + stop)
 
 
 _now: Part | None = None  # of the batch that is computed on; autograd's threads must see it too, so no context variable
@@ -101,3 +112,17 @@ class Dropout(nn.Dropout):
     def forward(self, input: Tensor) -> Tensor:
         """Drops single numbers while training."""
         return dropout(input, self.p, self.training)
+
+
+def share_noise(module: nn.Module) -> None:
+    """Makes every `nn.Dropout` in `module` one whose numbers do not depend on how a batch is shared.
+
+    Raises `PluginError` for other layers of dropout, which have no such form.
+    """
+    for name, layer in module.named_modules():
+        if type(layer) is nn.Dropout:
+            layer.__class__ = Dropout
+        elif isinstance(layer, _DropoutNd) and not isinstance(layer, Dropout) and layer.p:
+            raise PluginError(
+                f"{name}: {type(layer).__name__} cannot be shared by processes; use nn.Dropout, or one process"
+            )

@@ -15,6 +15,7 @@ from diffnas.engine import Search
 from diffnas.engine.search import Feed, Task
 from diffnas.engine.stage import Clock, Stage
 from diffnas.engine.tf_adam import TFAdam
+from diffnas.pipeline.processes import prepared
 from diffnas.pipeline.resources import require_memory
 from diffnas.pipeline.supernet_weights import SupernetWeights
 from diffnas.recipe.recipe import Recipe
@@ -56,7 +57,7 @@ def build(
 
     require_memory(supernet_of_stage, recipe, "search", device)
     torch.manual_seed(stream_seed(seed, "weights", clock.stage))
-    supernet = place(supernet_of_stage(), device)
+    supernet = prepared(place(supernet_of_stage(), device), recipe)
     if settings.compile == "on":
         supernet = compiled(supernet)
     arch = method.arch(space, generator(seed, "arch", clock.stage)).to(device)

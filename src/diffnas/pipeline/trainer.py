@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffnas.core.batch import loss_of
+from diffnas.core.batch import Batch, Loss, loss_of
 from diffnas.core.genotype import Genotype
 from diffnas.core.seeds import stream_seed
 from diffnas.engine.optim import load_optimizer_state, optimizer_state, set_learning_rate
+from diffnas.engine.whole import share_of, statistics_of, whole_of
 from diffnas.pipeline.begin import Start
 from diffnas.pipeline.epoch_lines import EpochLines
 from diffnas.pipeline.network import build
+from diffnas.pipeline.processes import own_carry, prepared, shared, whole_carry
 from diffnas.pipeline.resources import require_memory
 from diffnas.pipeline.resume import Resumed
 from diffnas.pipeline.session import Session, require_counts
@@ -38,8 +40,9 @@ class Job:
         network = build(genotype, recipe, source.shape, stream_seed(recipe.seed, "weights"))
         if start is not None:
             start.put(network)
-        self.network = place(network, device)
+        self.network = prepared(place(network, device), recipe)
         self.training = source.training(self.network, device)
+        self.feed = shared(self.training.feed, source, "train.batch")
 
 
 class Trainer:
@@ -50,6 +53,7 @@ class Trainer:
         assert recipe.train is not None
         self.recipe, self.settings, self.session = recipe, recipe.train, session
         self.genotype, self.network, self.training = job.genotype, job.network, job.training
+        self.feed, self.norms = job.feed, list(job.network.modules())
         self.weights = [p for p in job.network.parameters() if p.requires_grad]
         self.epoch = self.step = 0
         self.carry: Tensor | None = None
@@ -98,7 +102,7 @@ class Trainer:
 
     def _steps(self, lr: float, started: float) -> None:
         self.network.train()
-        batches, task, optimizer = self.training.feed.epoch(self.epoch), self.training.task, self.training.optimizer
+        batches, task, optimizer = self.feed.epoch(self.epoch), self.training.task, self.training.optimizer
         precision, total = PRECISIONS[self.recipe.precision], len(batches)
         with self.session.steps(self.epoch + 1, self.settings.epochs, self.step, total) as say:
             for step in range(self.step, total):
@@ -108,7 +112,7 @@ class Trainer:
                 with torch.autocast(self.session.device.type, precision, enabled=precision != torch.float32):
                     loss = loss_of(task, self.network, batch)
                 optimizer.zero_grad(set_to_none=True)
-                loss.total().backward()
+                loss = self._differentiated(batch, loss)
                 if self.settings.clip is not None:
                     torch.nn.utils.clip_grad_norm_(self.weights, self.settings.clip, foreach=True)
                 set_learning_rate(optimizer, lr * batch.scale)
@@ -120,6 +124,16 @@ class Trainer:
                 self.seconds = time.monotonic() - started
                 if self.step < total:
                     self.session.check(self._position, f"step {self.step} of epoch {self.epoch + 1}", self)
+
+    def _differentiated(self, batch: Batch, loss: Loss) -> Loss:
+        """Leaves the gradients of the whole batch in the weights; its loss."""
+        share = share_of(batch)
+        (loss.total() if share is None else loss.total() * share).backward()
+        reached = [weight for weight in self.weights if weight.grad is not None]
+        whole, grads = whole_of(batch, loss, [w.grad for w in reached if w.grad is not None], statistics_of(self.norms))
+        for weight, grad in zip(reached, grads, strict=True):
+            weight.grad = grad
+        return whole
 
     @property
     def _position(self) -> int:
@@ -135,7 +149,7 @@ class Trainer:
             "epoch": self.epoch,
             "step": self.step,
             "seconds": self.seconds,
-            "carry": self.carry,
+            "carry": whole_carry(self.carry),
         }
 
     def quantities(self) -> dict[str, Sequence[Tensor]]:
@@ -149,7 +163,7 @@ class Trainer:
         load_optimizer_state(self.training.optimizer, self.network, state["optimizer"])
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
         carry: Tensor | None = state.get("carry")
-        self.carry = None if carry is None else carry.to(self.session.device)
+        self.carry = None if carry is None else own_carry(carry.to(self.session.device))
         require_counts(epoch=self.epoch, step=self.step)
 
 

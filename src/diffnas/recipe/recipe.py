@@ -68,6 +68,7 @@ class Recipe:
     train: Any
     log: schema.Log
     task: Task | None = None
+    statistics: Literal["process", "all"] = "process"
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def values(self) -> dict[str, Any]:

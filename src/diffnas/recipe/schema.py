@@ -60,6 +60,10 @@ class Head:
         must="auto, cpu, cuda or cuda:N",
     )
     precision: Literal["float32", "bfloat16"] = setting("float32", "precision of forward passes")
+    statistics: Literal["process", "all"] = setting(
+        "process",
+        "on several processes: what batch normalisation takes its statistics from, a process's samples or all",
+    )
 
 
 @dataclass(frozen=True)

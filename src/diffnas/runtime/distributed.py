@@ -45,6 +45,10 @@ class World:
         """The values of all processes, plain data and tensors, by rank."""
         return [value]
 
+    def numbers(self, own: int) -> list[int]:
+        """The whole numbers of all processes, by rank."""
+        return [own]
+
     def of_first(self, make: Callable[[], T]) -> T:
         """What `make` returns in the first process; elsewhere it is not called."""
         return make()
@@ -78,16 +82,22 @@ class Joined(World):
     def all(self, value: T) -> list[T]:
         """The values of all processes, plain data and tensors, by rank."""
         own = _packed(value)
-        lengths = torch.zeros(self.size, dtype=torch.int64)
-        lengths[self.rank] = len(own)
-        self._reduce(lengths)
-        longest = int(lengths.max())
+        lengths = self.numbers(len(own))
+        longest = max(lengths)
         padded = torch.zeros(longest, dtype=torch.uint8)
         padded[: len(own)] = own
         every = [torch.empty(longest, dtype=torch.uint8) for _ in range(self.size)]
         with self.watch.waiting():
             torch.distributed.all_gather(every, padded)
-        return [_unpacked(each[:length]) for each, length in zip(every, lengths.tolist(), strict=True)]
+        return [_unpacked(each[:length]) for each, length in zip(every, lengths, strict=True)]
+
+    def numbers(self, own: int) -> list[int]:
+        """The whole numbers of all processes, by rank."""
+        every = torch.zeros(self.size, dtype=torch.int64)
+        every[self.rank] = own
+        self._reduce(every)
+        found: list[int] = every.tolist()
+        return found
 
     def of_first(self, make: Callable[[], T]) -> T:
         """What `make` returns in the first process, sent to all; the others wait as long as it takes."""
