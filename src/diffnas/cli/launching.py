@@ -6,7 +6,9 @@ others say is kept, and shown where the first one does not say itself why it end
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +22,7 @@ from typing import IO, Annotated
 import typer
 
 from diffnas.errors import UserError
-from diffnas.runtime.launched import LAUNCHER, TIMEOUT, TORCHRUN, place_of
+from diffnas.runtime.launched import FOLDER, LAUNCHER, TIMEOUT, TORCHRUN, place_of
 from diffnas.runtime.terminal import say
 
 Devices = Annotated[
@@ -40,7 +42,9 @@ RankTimeout = Annotated[
         "--rank-timeout", metavar="SECONDS", min=5, help="Give a process up that does not answer (default 60)."
     ),
 ]
-GRACE = 20.0  # seconds that the others have to end after one has: to find out who it was, and to say so
+PATIENT = 60.0  # seconds that the others have to end after one has ended in order: the first may write a report
+GRACE = 15.0  # and after one was killed: to find out who it was, and to say so
+SHORT = 3.0  # and where all has been said
 _typed: list[str] = []
 
 
@@ -59,7 +63,7 @@ def launch(devices: int, nodes: int, node_rank: int | None, main: str | None, ti
     if devices * nodes == 1 or all(name in os.environ for name in TORCHRUN) or place_of().size > 1:
         return
     first, host, port = _meeting(nodes, node_rank, main)
-    raise typer.Exit(Launch(devices, nodes * devices, first * devices, host, port).wait())
+    raise SystemExit(Launch(devices, nodes * devices, first * devices, host, port).wait())
 
 
 def _meeting(nodes: int, node_rank: int | None, main: str | None) -> tuple[int, str, int]:
@@ -88,7 +92,7 @@ class Launch:
     def __init__(self, devices: int, size: int, first: int, host: str, port: int) -> None:
         self.said: list[IO[bytes]] = []
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.first = first
+        self.first, self.folder = first, tempfile.mkdtemp(prefix="diffnas-processes-")
         threads = max(1, len(os.sched_getaffinity(0)) // devices) if hasattr(os, "sched_getaffinity") else 1
         shared = {
             "OMP_NUM_THREADS": str(threads),
@@ -99,6 +103,7 @@ class Launch:
             "MASTER_ADDR": host,
             "MASTER_PORT": str(port),
             LAUNCHER: str(os.getpid()),
+            FOLDER: self.folder,
         }
         for local in range(devices):
             self._start({**shared, "RANK": str(first + local), "LOCAL_RANK": str(local)}, speaks=first + local == 0)
@@ -122,22 +127,28 @@ class Launch:
         """Waits until all have ended, and ends those that outlive one that failed; returns the exit code."""
         names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
         before = {name: signal.signal(getattr(signal, name), self._pass_on) for name in names}
-        failed: float | None = None
+        end = math.inf
         try:
-            while any(process.poll() is None for process in self.processes):
-                ended = [process.returncode for process in self.processes if process.returncode is not None]
-                if failed is None and any(ended):
-                    failed = time.monotonic()
-                if failed is not None and time.monotonic() - failed > GRACE:
-                    for process in self.processes:
-                        process.kill()
+            while None in (codes := [process.poll() for process in self.processes]) and time.monotonic() < end:
+                end = min(end, time.monotonic() + self._left(codes))
                 time.sleep(0.05)
         finally:
             for process in self.processes:
                 process.kill()
+                process.wait()
+            shutil.rmtree(self.folder, ignore_errors=True)
             for name, handler in before.items():
                 signal.signal(getattr(signal, name), handler)
         return self._code()
+
+    def _left(self, codes: list[int | None]) -> float:
+        """The seconds that are left to those that have not ended."""
+        failed = [code for code in codes if code]
+        if not failed:
+            return math.inf
+        if LOST in failed or (self.first == 0 and (codes[0] or 0) > 0):
+            return SHORT
+        return GRACE if min(failed) < 0 else PATIENT
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         for process in self.processes:
@@ -147,15 +158,15 @@ class Launch:
     def _code(self) -> int:
         """The exit code of the first process, or else of one that failed; shows why where that was not said yet."""
         codes = [process.returncode for process in self.processes]
-        spoken = self.first == 0 and codes[0] > 0
+        spoken = self.first == 0 and codes[0] > 0  # the first has the terminal
         if any(codes) and not spoken:
             lines = [line for kept in self.said for line in _lines(kept)]
             for rank, code in enumerate(codes, self.first):
                 if code < 0 and not lines:
                     lines.append(f"diffnas: process {rank} was ended by {signal.Signals(-code).name}")
             say(*dict.fromkeys(lines), error=True)
-        positive = [code for code in codes if code > 0]
-        return codes[0] if codes[0] > 0 else positive[0] if positive else int(any(codes))
+        positive = [1 if code == LOST else code for code in codes if code > 0]
+        return positive[0] if positive else int(any(codes))
 
 
 def _lines(kept: IO[bytes]) -> list[str]:

@@ -141,7 +141,7 @@ def as_begun(part: Part, checkpoint: Mapping[str, Any] | None, device: torch.dev
     processes = made.get("processes", 1)
     if processes != world().size:
         text = (
-            "the run comes from %s processes and goes on with %d: batches and draws stay the same; where statistics of"
+            "processes: the run comes from %s and goes on with %d; batches and draws stay the same; where statistics of"
             " batch normalisation are per process (statistics=process), they are of other samples from here on"
         )
         log.warning(text, processes, world().size)

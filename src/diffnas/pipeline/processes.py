@@ -7,6 +7,7 @@ a folder of its own that is gone afterwards, a copy of the run without its check
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -29,7 +30,7 @@ from diffnas.pipeline.sources.base import Source
 from diffnas.recipe.recipe import Recipe
 from diffnas.runtime.console import log, showing
 from diffnas.runtime.distributed import joined, world
-from diffnas.runtime.launched import place_of
+from diffnas.runtime.launched import FOLDER, place_of
 
 LARGE = {".safetensors", ".bin"}  # files that the copy of a run refers to
 LEFT = {".pt"}  # and those that it has not
@@ -43,7 +44,7 @@ def together(run: str | Path | None = None) -> Iterator[str | Path | None]:
             processes.numbers(0)  # the others have copied what was there
             yield run
         return
-    folder = Path(tempfile.mkdtemp(prefix="diffnas-process-"))
+    folder = Path(tempfile.mkdtemp(prefix="diffnas-process-", dir=os.environ.get(FOLDER)))
     try:
         with joined(lambda: shutil.rmtree(folder, ignore_errors=True)) as processes, showing(False), _silent():
             own = folder / "run"

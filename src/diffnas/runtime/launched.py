@@ -14,6 +14,8 @@ from diffnas.errors import RunError
 
 TIMEOUT = "DIFFNAS_RANK_TIMEOUT"
 LAUNCHER = "DIFFNAS_LAUNCHER"  # the process id of our own launcher
+LOST = 75  # the exit code by which our launcher is told that another process is lost; its own is 1
+FOLDER = "DIFFNAS_SCRATCH"  # where its processes may write; it is removed in the end
 SECONDS = 60.0  # after which a process that does not answer is given up
 TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 SLURM = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NODELIST", "SLURM_JOB_ID")

@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import Any
 
 from diffnas.errors import ProcessLost
-from diffnas.runtime.launched import LAUNCHER, Place
+from diffnas.runtime.launched import LAUNCHER, LOST, Place
 from diffnas.runtime.terminal import say
 
 BEAT = 1.0  # seconds from one sign of life to the next
@@ -161,7 +161,7 @@ class Watch:
     def _leave(self) -> None:
         with contextlib.suppress(Exception):
             self.cleared()
-        os._exit(1)
+        os._exit(LOST if os.environ.get(LAUNCHER) else 1)
 
     # -- what runs beside the program
 
@@ -188,7 +188,7 @@ class Watch:
         """Ends the process where another one is lost."""
         allowed = SHARE * self.allowed
         while not self.over.wait(BEAT / 2):
-            found = self.lost(allowed, allowed)
+            found = self.lost(allowed, allowed + 2 * BEAT)  # who gives no sign is named as such
             if found is not None and not self.over.is_set():
                 self.over.set()
                 self._leave_to_first(found[0])
