@@ -22,7 +22,7 @@ from typing import IO, Annotated
 import typer
 
 from diffnas.errors import UserError
-from diffnas.runtime.launched import FOLDER, LAUNCHER, TIMEOUT, TORCHRUN, place_of
+from diffnas.runtime.launched import FOLDER, LAUNCHER, LOST, TIMEOUT, TORCHRUN, place_of
 from diffnas.runtime.terminal import say
 
 Devices = Annotated[
