@@ -31,7 +31,7 @@ from torch import Tensor
 from diffnas.core.batch import Batch, Loss, loss_of
 from diffnas.core.mixture import Mixture
 from diffnas.engine.search import Search
-from diffnas.engine.whole import share_of, statistics_of, whole_of
+from diffnas.engine.whole import each_piece, scaled, statistics_of, whole_of
 from diffnas.runtime.distributed import world
 
 Norm = Literal["update", "train_frozen_stats", "eval_batch_stats", "running"]
@@ -79,13 +79,17 @@ def differentiate(
     The loss is the `whole` one, with the task's `weight_only` part, where the weights' gradient alone is asked for (None).
     """
     mixture = mixture.leaves() if "mixture" in wrt else mixture.detach()
-    with _constant([] if "weights" in wrt else search.weights):
-        loss = _loss(search, mixture, batch, norm)
     targets = (search.weights if "weights" in wrt else []) + (mixture.tensors() if "mixture" in wrt else [])
     whole = wrt == {"weights"} if whole is None else whole
-    grads = _grad(_shared(loss.total() if whole else loss.value, batch), targets)
+    losses, grads = [], list[Tensor]()
+    for piece in each_piece(batch, search.pieces, search.batch_dim):
+        with _constant([] if "weights" in wrt else search.weights):
+            loss = _loss(search, mixture, piece, norm)
+        more = _grad(scaled(loss.total() if whole else loss.value, piece), targets)
+        losses.append((piece, loss.detach()))
+        grads = list(torch._foreach_add(grads, more)) if grads else more
     moved = statistics_of(search.norms) if norm == "update" else []
-    loss, grads = whole_of(batch, loss, grads, moved)
+    loss, grads = whole_of(batch, losses, grads, moved)
     split = len(search.weights) if "weights" in wrt else 0
     return Grads(loss, grads[:split], grads[split:])
 
@@ -158,12 +162,6 @@ def hypergradient(
 def _loss(search: Search, mixture: Mixture, batch: Batch, norm: Norm) -> Loss:
     with normalisation(search, norm), search.autocast():
         return loss_of(search.task, lambda inputs: search.supernet(inputs, mixture), batch)
-
-
-def _shared(loss: Tensor, batch: Batch) -> Tensor:
-    """The loss times the share that `batch` has in the whole one."""
-    share = share_of(batch)
-    return loss if share is None else loss * share
 
 
 @contextlib.contextmanager
@@ -272,8 +270,8 @@ def _central_difference(
 def _hessian_product(search: Search, mixture: Mixture, train: Batch, vector: list[Tensor]) -> list[Tensor]:
     """d/dmixture (dL_train/dw . v) by differentiating twice."""
     mixture = mixture.leaves()
-    loss = _shared(_loss(search, mixture, train, "train_frozen_stats").value, train)
+    loss = scaled(_loss(search, mixture, train, "train_frozen_stats").value, train)
     grads = _grad(loss, search.weights, create_graph=True)
     product = torch.stack([(s * v).sum() for s, v in zip(grads, vector, strict=True)]).sum()
     found = _grad(product, mixture.tensors())
-    return found if share_of(train) is None else world().sum(found)
+    return found if train.part is None else world().sum(found)

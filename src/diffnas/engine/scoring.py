@@ -13,7 +13,6 @@ from diffnas.core.batch import Batch, loss_of
 from diffnas.core.mixture import Mixture
 from diffnas.engine.gradients import Norm, normalisation
 from diffnas.engine.search import Search
-from diffnas.engine.whole import share_of
 from diffnas.runtime.distributed import world
 
 
@@ -40,8 +39,8 @@ def score(search: Search, mixture: Mixture, batches: Iterable[Batch], norm: Norm
                 search.task, lambda inputs: search.supernet(inputs, mixture), replace(batch, carry=carry)
             )
             carry = batch_loss.carry
-            shared = shared or share_of(batch) is not None
-            if share_of(batch) == 0.0:
+            shared = shared or batch.part is not None
+            if batch.part is not None and not batch.part.count:
                 continue
             loss = loss + batch_loss.value * batch_loss.count
             correct = correct + batch_loss.correct

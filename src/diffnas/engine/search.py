@@ -69,8 +69,10 @@ class Search:
     `supernet(inputs, mixture)` computes with mixtures, and `arch` holds the architecture's parameters; `weights_optimizer`
     and `arch_optimizer` update them.  `feeds` are the batches: `train`, `valid`, and `score` (the architecture's half,
     unaugmented and in order); `shape` is their shape.  `clip` and `arch_clip` bound the gradient norms (None: no bound),
-    `ahead_clip` those within a lookahead.  Random numbers come from `shared` (architecture draws), from `fork(name)` (side
-    work that must not shift the search) and from torch's global generator (dropout), which is reseeded every epoch.
+    `ahead_clip` those within a lookahead.  A batch is computed in `pieces` along its dimension `batch_dim` of samples.
+
+    Random numbers come from `shared` (architecture draws), from `fork(name)` (side work that must not shift the search) and
+    from torch's global generator (dropout), which is reseeded every epoch.
     """
 
     def __init__(
@@ -91,12 +93,15 @@ class Search:
         feeds: Mapping[str, Feed] | None = None,
         shape: AnyShape | None = None,
         ahead_clip: float | None = None,
+        pieces: int = 1,
+        batch_dim: int = 0,
     ) -> None:
         self.method, self.space, self.task, self.seed = method, space, task, seed
         self.supernet, self.arch = supernet, arch
         self.weights_optimizer, self.arch_optimizer = weights_optimizer, arch_optimizer
         self.clip, self.arch_clip, self.ahead_clip, self.precision = clip, arch_clip, ahead_clip, precision
         self.clock, self.feeds, self.shape = clock or Clock(), dict(feeds or {}), shape or Shape(10)
+        self.pieces, self.batch_dim = pieces, batch_dim
         self.shared = generator(seed, "shared")
         self.weights = [p for p in supernet.parameters() if p.requires_grad]
         self.norms = [m for m in supernet.modules() if isinstance(m, _BatchNorm)]

@@ -114,7 +114,13 @@ def shared(feed: Feed, source: Source, key: str = "") -> Feed:
         return feed
     if key and batch is not None and batch < LEAST * size:
         raise RecipeError(f"{key}: {batch} is too little for {size} processes; each needs {LEAST} or more of a batch")
-    return SharedFeed(feed, getattr(source, "batch_dim", 0))
+    return SharedFeed(feed, batch_dim(source))
+
+
+def batch_dim(source: Source) -> int:
+    """The dimension of a batch along which samples lie: the first, where a source does not say."""
+    dim: int = getattr(source, "batch_dim", 0)
+    return dim
 
 
 def shared_feeds(feeds: Mapping[str, Feed], source: Source) -> dict[str, Feed]:

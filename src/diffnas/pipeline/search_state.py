@@ -15,7 +15,7 @@ from diffnas.engine import Search
 from diffnas.engine.optim import set_learning_rate
 from diffnas.engine.search import Feed
 from diffnas.engine.stage import Clock, Stage
-from diffnas.pipeline.processes import own_carry, whole_carry
+from diffnas.pipeline.processes import batch_dim, own_carry, whole_carry
 from diffnas.pipeline.session import checkpoint_mismatch, require_counts
 from diffnas.pipeline.sources.base import Source, Task
 from diffnas.pipeline.stages import begins, build, inherited, narrowed, span, strongest_ops
@@ -39,7 +39,7 @@ class SearchState:
         self.recipe, self.settings, self.method = recipe, recipe.search, recipe.method
         self.space: Space = recipe.space
         self.shape, self.task, self.feeds, self.device = source.shape, task, feeds, device
-        self.weights = source.search_weights()
+        self.weights, self.batch_dim = source.search_weights(), batch_dim(source)
         self.stages = self.method.stages(self.settings.epochs, recipe.space.size)
         self.seconds, self.decay = 0.0, 1.0
         self.carries: dict[str, Tensor | None] = {}
@@ -106,7 +106,17 @@ class SearchState:
         """The search of a stage with fresh weights and architecture."""
         stage = self.stages[clock.stage]
         self.search = build(
-            self.recipe, space, stage, clock, self.weights, self.decay, self.device, self.feeds, self.shape, self.task
+            self.recipe,
+            space,
+            stage,
+            clock,
+            self.weights,
+            self.decay,
+            self.device,
+            self.feeds,
+            self.shape,
+            self.task,
+            self.batch_dim,
         )
 
     # -- what a checkpoint holds

@@ -14,11 +14,11 @@ from diffnas.core.batch import Batch, Loss, loss_of
 from diffnas.core.genotype import Genotype
 from diffnas.core.seeds import stream_seed
 from diffnas.engine.optim import load_optimizer_state, optimizer_state, set_learning_rate
-from diffnas.engine.whole import share_of, statistics_of, whole_of
+from diffnas.engine.whole import each_piece, scaled, statistics_of, whole_of
 from diffnas.pipeline.begin import Start
 from diffnas.pipeline.epoch_lines import EpochLines
 from diffnas.pipeline.network import build
-from diffnas.pipeline.processes import own_carry, prepared, shared, whole_carry
+from diffnas.pipeline.processes import batch_dim, own_carry, prepared, shared, whole_carry
 from diffnas.pipeline.resources import require_memory
 from diffnas.pipeline.resume import Resumed
 from diffnas.pipeline.session import Session, require_counts
@@ -42,7 +42,7 @@ class Job:
             start.put(network)
         self.network = prepared(place(network, device), recipe)
         self.training = source.training(self.network, device)
-        self.feed = shared(self.training.feed, source, "train.batch")
+        self.feed, self.batch_dim = shared(self.training.feed, source, "train.batch"), batch_dim(source)
 
 
 class Trainer:
@@ -53,7 +53,7 @@ class Trainer:
         assert recipe.train is not None
         self.recipe, self.settings, self.session = recipe, recipe.train, session
         self.genotype, self.network, self.training = job.genotype, job.network, job.training
-        self.feed, self.norms = job.feed, list(job.network.modules())
+        self.feed, self.norms, self.batch_dim = job.feed, list(job.network.modules()), job.batch_dim
         self.weights = [p for p in job.network.parameters() if p.requires_grad]
         self.epoch = self.step = 0
         self.carry: Tensor | None = None
@@ -102,17 +102,15 @@ class Trainer:
 
     def _steps(self, lr: float, started: float) -> None:
         self.network.train()
-        batches, task, optimizer = self.feed.epoch(self.epoch), self.training.task, self.training.optimizer
-        precision, total = PRECISIONS[self.recipe.precision], len(batches)
+        batches, optimizer = self.feed.epoch(self.epoch), self.training.optimizer
+        total = len(batches)
         with self.session.steps(self.epoch + 1, self.settings.epochs, self.step, total) as say:
             for step in range(self.step, total):
                 begun = time.monotonic()
                 batch = replace(batches[step], carry=self.carry)
                 read = time.monotonic()
-                with torch.autocast(self.session.device.type, precision, enabled=precision != torch.float32):
-                    loss = loss_of(task, self.network, batch)
                 optimizer.zero_grad(set_to_none=True)
-                loss = self._differentiated(batch, loss)
+                loss = self._differentiated(batch)
                 if self.settings.clip is not None:
                     torch.nn.utils.clip_grad_norm_(self.weights, self.settings.clip, foreach=True)
                 set_learning_rate(optimizer, lr * batch.scale)
@@ -125,12 +123,17 @@ class Trainer:
                 if self.step < total:
                     self.session.check(self._position, f"step {self.step} of epoch {self.epoch + 1}", self)
 
-    def _differentiated(self, batch: Batch, loss: Loss) -> Loss:
+    def _differentiated(self, batch: Batch) -> Loss:
         """Leaves the gradients of the whole batch in the weights; its loss."""
-        share = share_of(batch)
-        (loss.total() if share is None else loss.total() * share).backward()
+        precision, losses = PRECISIONS[self.recipe.precision], []
+        for piece in each_piece(batch, self.settings.accumulate, self.batch_dim):
+            with torch.autocast(self.session.device.type, precision, enabled=precision != torch.float32):
+                loss = loss_of(self.training.task, self.network, piece)
+            scaled(loss.total(), piece).backward()
+            losses.append((piece, loss.detach()))
         reached = [weight for weight in self.weights if weight.grad is not None]
-        whole, grads = whole_of(batch, loss, [w.grad for w in reached if w.grad is not None], statistics_of(self.norms))
+        grads = [weight.grad for weight in reached if weight.grad is not None]
+        whole, grads = whole_of(batch, losses, grads, statistics_of(self.norms))
         for weight, grad in zip(reached, grads, strict=True):
             weight.grad = grad
         return whole
