@@ -81,15 +81,20 @@ def differentiate(
     mixture = mixture.leaves() if "mixture" in wrt else mixture.detach()
     targets = (search.weights if "weights" in wrt else []) + (mixture.tensors() if "mixture" in wrt else [])
     whole = wrt == {"weights"} if whole is None else whole
-    losses, grads = [], list[Tensor]()
-    for piece in each_piece(batch, search.pieces, search.batch_dim):
-        with _constant([] if "weights" in wrt else search.weights):
-            loss = _loss(search, mixture, piece, norm)
-        more = _grad(scaled(loss.total() if whole else loss.value, piece), targets)
-        losses.append((piece, loss.detach()))
-        grads = list(torch._foreach_add(grads, more)) if grads else more
     moved = statistics_of(search.norms) if norm == "update" else []
-    loss, grads = whole_of(batch, losses, grads, moved)
+
+    def computed(scale: float) -> tuple[Loss, list[Tensor]]:
+        losses, grads = [], list[Tensor]()
+        for piece in each_piece(batch, search.pieces, search.batch_dim):
+            with _constant([] if "weights" in wrt else search.weights):
+                loss = _loss(search, mixture, piece, norm)
+            part = scaled(loss.total() if whole else loss.value, piece)
+            more = _grad(part if scale == 1.0 else part * scale, targets)
+            losses.append((piece, loss.detach()))
+            grads = list(torch._foreach_add(grads, more)) if grads else more
+        return whole_of(batch, losses, grads, moved)
+
+    loss, grads = search.loss_scale.found(computed, search.device)
     split = len(search.weights) if "weights" in wrt else 0
     return Grads(loss, grads[:split], grads[split:])
 

@@ -18,7 +18,7 @@ from diffnas.core.mixture import Mix, Mixture, allowed_mask, softmax_allowed
 from diffnas.core.seeds import generator, stream_seed
 from diffnas.core.space import AnyShape, Shape, Space
 from diffnas.engine.optim import load_optimizer_state, optimizer_state
-from diffnas.engine.precision import full_float32
+from diffnas.engine.precision import LossScale, full_float32
 from diffnas.engine.stage import Clock, Use
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Search:
         self.weights_optimizer, self.arch_optimizer = weights_optimizer, arch_optimizer
         self.clip, self.arch_clip, self.ahead_clip, self.precision = clip, arch_clip, ahead_clip, precision
         self.clock, self.feeds, self.shape = clock or Clock(), dict(feeds or {}), shape or Shape(10)
-        self.pieces, self.batch_dim = pieces, batch_dim
+        self.pieces, self.batch_dim, self.loss_scale = pieces, batch_dim, LossScale(precision)
         self.shared = generator(seed, "shared")
         self.weights = [p for p in supernet.parameters() if p.requires_grad]
         self.norms = [m for m in supernet.modules() if isinstance(m, _BatchNorm)]
@@ -176,6 +176,7 @@ class Search:
             "weights_optimizer": optimizer_state(self.weights_optimizer, self.supernet),
             "arch_optimizer": optimizer_state(self.arch_optimizer, self.arch),
             "shared": self.shared.get_state(),
+            "loss_scale": self.loss_scale.value,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -186,3 +187,4 @@ class Search:
         load_optimizer_state(self.weights_optimizer, self.supernet, state["weights_optimizer"])
         load_optimizer_state(self.arch_optimizer, self.arch, state["arch_optimizer"])
         self.shared.set_state(state["shared"])
+        self.loss_scale.value = float(state.get("loss_scale", self.loss_scale.value))  # once there was none

@@ -14,6 +14,7 @@ from diffnas.core.batch import Batch, Loss, loss_of
 from diffnas.core.genotype import Genotype
 from diffnas.core.seeds import stream_seed
 from diffnas.engine.optim import load_optimizer_state, optimizer_state, set_learning_rate
+from diffnas.engine.precision import LossScale
 from diffnas.engine.whole import each_piece, scaled, statistics_of, whole_of
 from diffnas.pipeline.begin import Start
 from diffnas.pipeline.epoch_lines import EpochLines
@@ -56,6 +57,7 @@ class Trainer:
         self.feed, self.norms, self.batch_dim = job.feed, list(job.network.modules()), job.batch_dim
         self.weights = [p for p in job.network.parameters() if p.requires_grad]
         self.epoch = self.step = 0
+        self.loss_scale = LossScale(PRECISIONS[recipe.precision])
         self.carry: Tensor | None = None
         self.lines = EpochLines("train")
         self.seconds = 0.0  # spent on the current epoch in earlier attempts
@@ -109,7 +111,6 @@ class Trainer:
                 begun = time.monotonic()
                 batch = replace(batches[step], carry=self.carry)
                 read = time.monotonic()
-                optimizer.zero_grad(set_to_none=True)
                 loss = self._differentiated(batch)
                 if self.settings.clip is not None:
                     torch.nn.utils.clip_grad_norm_(self.weights, self.settings.clip, foreach=True)
@@ -125,18 +126,26 @@ class Trainer:
 
     def _differentiated(self, batch: Batch) -> Loss:
         """Leaves the gradients of the whole batch in the weights; its loss."""
-        precision, losses = PRECISIONS[self.recipe.precision], []
-        for piece in each_piece(batch, self.settings.accumulate, self.batch_dim):
-            with torch.autocast(self.session.device.type, precision, enabled=precision != torch.float32):
-                loss = loss_of(self.training.task, self.network, piece)
-            scaled(loss.total(), piece).backward()
-            losses.append((piece, loss.detach()))
-        reached = [weight for weight in self.weights if weight.grad is not None]
-        grads = [weight.grad for weight in reached if weight.grad is not None]
-        whole, grads = whole_of(batch, losses, grads, statistics_of(self.norms))
+        precision, device = PRECISIONS[self.recipe.precision], self.session.device
+        reached: list[Tensor] = []
+
+        def computed(scale: float) -> tuple[Loss, list[Tensor]]:
+            losses = []
+            self.training.optimizer.zero_grad(set_to_none=True)
+            for piece in each_piece(batch, self.settings.accumulate, self.batch_dim):
+                with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                    loss = loss_of(self.training.task, self.network, piece)
+                total = scaled(loss.total(), piece)
+                (total if scale == 1.0 else total * scale).backward()
+                losses.append((piece, loss.detach()))
+            reached[:] = [weight for weight in self.weights if weight.grad is not None]
+            grads = [weight.grad for weight in reached if weight.grad is not None]
+            return whole_of(batch, losses, grads, statistics_of(self.norms))
+
+        loss, grads = self.loss_scale.found(computed, device)
         for weight, grad in zip(reached, grads, strict=True):
             weight.grad = grad
-        return whole
+        return loss
 
     @property
     def _position(self) -> int:
@@ -152,6 +161,7 @@ class Trainer:
             "epoch": self.epoch,
             "step": self.step,
             "seconds": self.seconds,
+            "loss_scale": self.loss_scale.value,
             "carry": whole_carry(self.carry),
         }
 
@@ -165,6 +175,7 @@ class Trainer:
         self.training.load_state_dict(state.get("training", {}))  # checkpoints of images had none once
         load_optimizer_state(self.training.optimizer, self.network, state["optimizer"])
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+        self.loss_scale.value = float(state.get("loss_scale", self.loss_scale.value))  # once there was none
         carry: Tensor | None = state.get("carry")
         self.carry = None if carry is None else own_carry(carry.to(self.session.device))
         require_counts(epoch=self.epoch, step=self.step)

@@ -60,7 +60,7 @@ class Recipe:
     source: str
     seed: int
     device: str
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["float32", "bfloat16", "float16"]
     data: Any
     space: Space | None
     method: Method | None

@@ -62,7 +62,9 @@ class Head:
         pattern=r"^(auto|cpu|cuda(:(0|[1-9]\d?))?)$",
         must="auto, cpu, cuda or cuda:N",
     )
-    precision: Literal["float32", "bfloat16"] = setting("float32", "precision of forward passes")
+    precision: Literal["float32", "bfloat16", "float16"] = setting(
+        "float32", "precision of forward passes; in float16 losses are scaled, so that small gradients are not lost"
+    )
     statistics: Literal["process", "all"] = setting(
         "process",
         "on several processes: what batch normalisation takes its statistics from, a process's samples or all",

@@ -14,7 +14,7 @@ from diffnas.kernels.strided import thin_strided
 from diffnas.runtime.console import log
 from diffnas.runtime.distributed import world
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def pick_device(name: str) -> torch.device:
