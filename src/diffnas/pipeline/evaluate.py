@@ -78,7 +78,7 @@ def evaluate(network: nn.Module, task: Task, feed: Feed, precision: torch.dtype,
             batch_counts = _confusion(batch.targets, best[:, 0], outputs[0].shape[1])
             counts = batch_counts if counts is None else counts + batch_counts
     network.train(training)
-    every = world().all({"sums": sums, "n": n, "counts": counts})
+    every: list[dict[str, Any]] = world().all({"sums": sums, "n": n, "counts": counts})
     sums, n = [row for part in every for row in part["sums"]], sum(part["n"] for part in every)
     if not sums:
         raise DataError("none of the test images can be read")
@@ -109,7 +109,7 @@ def score(network: nn.Module, task: Task, feed: AnyFeed, precision: torch.dtype)
         sums.append(torch.stack([loss.value.double() * loss.count, loss.correct.double()]))
         n += loss.count
     network.train(training)
-    every = world().all({"sums": sums, "n": n})
+    every: list[dict[str, Any]] = world().all({"sums": sums, "n": n})
     sums, n = [row for part in every for row in part["sums"]], sum(part["n"] for part in every)
     value, right = (torch.stack(sums).sum(0) / n).tolist()
     return value, right, n
