@@ -23,7 +23,7 @@ ARROWS = {
     "kernels": set(),
     "runtime": {"kernels"},
     "spaces": {"kernels", "core"},
-    "engine": {"core"},
+    "engine": {"core", "runtime"},
     "methods": {"engine", "runtime", "core"},
     "tasks": {"core"},
     "interop": {"core", "runtime"},

@@ -11,6 +11,7 @@
     │   ├── PluginError      a plug-in that cannot be loaded, or what it registers
     │   └── ResourceError    no room left on disk or in memory
     ├── Diverged             a loss that is no longer finite; exit code 1
+    ├── ProcessLost          one of several processes has died, hangs or cannot be reached; exit code 1
     └── Interrupted          stopped by a signal after a checkpoint was written; exit code 130
 
 A message names the file, the key and the remedy, one line per mistake.
@@ -81,6 +82,10 @@ class ResourceError(UserError):
 
 class Diverged(DiffnasError):  # noqa: N818 (the word for it)
     """A loss is not finite any more; nothing of its epoch was written."""
+
+
+class ProcessLost(DiffnasError):  # noqa: N818 (the word for it)
+    """One of the processes that compute together has ended, hangs or cannot be reached; checkpoints are kept."""
 
 
 class Interrupted(DiffnasError):  # noqa: N818 (it is no error)

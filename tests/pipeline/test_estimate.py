@@ -109,7 +109,9 @@ def test_a_batch_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parent, "_measured", too_large)
     found = diffnas.estimate("darts-digits-tiny", part="train")["train"]
     assert not found["batch_fits"] and found["seconds"] is None and found["largest_batch"] < found["batch"]
-    assert "a batch of 32 does not fit; the largest is about" in list(described({**fake(*[0] * 4), "train": found}))[-1]
+    *_, fits, remedy = described({**fake(*[0] * 4), "train": found})
+    assert "a batch of 32 does not fit; the largest is about" in fits
+    assert all(word in remedy for word in ("train.accumulate=", "precision=bfloat16", "--devices"))
 
 
 def test_a_straight_line() -> None:

@@ -7,6 +7,8 @@ torch is loaded only by commands that compute, so that help and error messages a
 
 from __future__ import annotations
 
+import os
+import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,12 +17,14 @@ import typer
 from diffnas.cli.board import board
 from diffnas.cli.data import data_app
 from diffnas.cli.failures import USAGE, mistyped, refused, unforeseen
+from diffnas.cli.launching import remember
 from diffnas.cli.options import Plugins, json_lines, print_lines
 from diffnas.cli.reading import convert, lookup, predict, show
 from diffnas.cli.reporting import compare, report
 from diffnas.cli.running import estimate, search, test, train
 from diffnas.cli.starting import new
-from diffnas.errors import Diverged, Interrupted, UserError
+from diffnas.errors import Diverged, Interrupted, ProcessLost, UserError
+from diffnas.runtime.launched import place_of
 from diffnas.runtime.terminal import say, steady_streams
 
 if TYPE_CHECKING:
@@ -131,6 +135,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _exit_code(arguments: list[str] | None) -> int:
     try:
+        remember(sys.argv[1:] if arguments is None else arguments)
+        if place_of().rank:  # the first of several processes prints what they found
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (until the process ends)
         code = app(args=arguments, prog_name="diffnas", standalone_mode=False)
         if code == 130:  # what typer makes of Ctrl-C
             raise KeyboardInterrupt
@@ -141,7 +148,7 @@ def _exit_code(arguments: list[str] | None) -> int:
         return mistyped(error)
     except UserError as error:
         return refused(error.shown)
-    except (Diverged, Interrupted) as error:
+    except (Diverged, Interrupted, ProcessLost) as error:
         say(f"diffnas: {error}", error=True)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from diffnas.cli.launching import Devices, Main, NodeRank, Nodes, RankTimeout, launch
 from diffnas.cli.options import (
     DryRun,
     Log,
@@ -37,6 +38,11 @@ def search(
     dry_run: DryRun = False,
     quiet: Quiet = False,
     plugins: Plugins = None,
+    devices: Devices = 1,
+    nodes: Nodes = 1,
+    node_rank: NodeRank = None,
+    main: Main = None,
+    rank_timeout: RankTimeout = None,
 ) -> None:
     """Search for a cell: which operations a network is built of, and how they are joined.
 
@@ -52,6 +58,8 @@ def search(
     from diffnas.runtime.console import start_console
 
     start_console(quiet)
+    if not dry_run:
+        launch(devices, nodes, node_rank, main, rank_timeout)
     if resume is not None:
         only_one(recipe, run, dry_run or None)
         chosen = read_recipe(resumable(resume / "search" / "recipe.yaml", "search"), overrides or ())
@@ -108,6 +116,11 @@ def train(
     dry_run: DryRun = False,
     quiet: Quiet = False,
     plugins: Plugins = None,
+    devices: Devices = 1,
+    nodes: Nodes = 1,
+    node_rank: NodeRank = None,
+    main: Main = None,
+    rank_timeout: RankTimeout = None,
 ) -> None:
     """Train the network of a cell from scratch: the cell of a search, or a published one.
 
@@ -124,6 +137,8 @@ def train(
     from diffnas.runtime.console import start_console
 
     start_console(quiet)
+    if not dry_run:
+        launch(devices, nodes, node_rank, main, rank_timeout)
     if resume is not None:
         only_one(genotype, recipe, run, init, dry_run or None)
         from diffnas.runtime.run_folder import open_run
@@ -190,6 +205,11 @@ def test(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print test.json instead of text.")] = False,
     plugins: Plugins = None,
+    devices: Devices = 1,
+    nodes: Nodes = 1,
+    node_rank: NodeRank = None,
+    main: Main = None,
+    rank_timeout: RankTimeout = None,
 ) -> None:
     """Test a trained network on held-out images or text.
 
@@ -203,6 +223,7 @@ def test(
     from diffnas.runtime.console import start_console
 
     start_console()
+    launch(devices, nodes, node_rank, main, rank_timeout)
     result = tested(run, name, weights, source, genotype, data, tuple(overrides or ()))
     from diffnas.pipeline.test import described
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from diffnas.core.parts import Part, within
 from diffnas.errors import PluginError
 
 
@@ -16,13 +17,30 @@ class Batch:
     """Inputs and targets of one step, on the device, ready for the network.
 
     Images: `inputs` [N, C, H, W] float, `targets` [N] int64; text: tokens [T, N] int64 both.  `scale` multiplies the learning
-    rate of the step that uses the batch; `carry` is the hidden state of a recurrent task, `None` elsewhere.
+    rate of the step that uses the batch; `carry` is the hidden state of a recurrent task, `None` elsewhere.  `part` says
+    which part of a batch this is, where several processes share one (None: it is whole).
     """
 
     inputs: Tensor
     targets: Tensor
     scale: float = 1.0
     carry: Any = None
+    part: Part | None = None
+
+    @property
+    def whole_count(self) -> int:
+        """The number of targets, `len(targets)`, of the whole batch."""
+        return len(self.targets) if self.part is None or self.part.dim else self.part.whole
+
+    def taken(self, part: Part) -> Batch:
+        """Returns the samples of `part`, views along its dimension."""
+        start, stop = part.place
+        if not all(isinstance(each, Tensor) and each.dim() > part.dim for each in (self.inputs, self.targets)):
+            raise PluginError(
+                "a batch whose inputs and targets are not tensors of samples cannot be shared by processes"
+            )
+        inputs, targets = (each.narrow(part.dim, start, stop - start) for each in (self.inputs, self.targets))
+        return replace(self, inputs=inputs, targets=targets, part=part)
 
 
 class LanguageModelOutput(NamedTuple):
@@ -64,7 +82,8 @@ class Loss:
 
 def loss_of(task: Any, net: Callable[[Any], Any], batch: Batch) -> Loss:
     """Returns the loss of `net` on `batch` by `task`; raises `PluginError` where it is not what a `Loss` holds."""
-    loss = task.loss(net, batch)
+    with within(batch.part):
+        loss = task.loss(net, batch)
     wrong = _wrong(loss)
     if wrong is not None:
         raise PluginError(f"task {task.name!r}: loss must return diffnas.Loss(value, correct, count): {wrong}")

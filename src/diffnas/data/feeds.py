@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diffnas.core.batch import Batch
+from diffnas.core.parts import part_of_step
 from diffnas.core.seeds import generator
 from diffnas.data.augment import Augment, Draws
 from diffnas.data.images import Fetch, Images
@@ -21,13 +23,17 @@ Order = Literal["shuffle", "fresh", "cycle", "sequential"]
 
 @dataclass(frozen=True)
 class EpochFeed:
-    """The batches of one epoch of M samples: what fetches them, `labels` [M] in order and their draws, on the device."""
+    """The batches of one epoch of M samples: what fetches them, `labels` [M] in order and their draws, on the device.
+
+    With a `share` (rank, size) they are the parts of a process.
+    """
 
     fetch: Fetch
     labels: Tensor
     draws: Draws | None
     augment: Augment
     batch: int
+    share: tuple[int, int] = (0, 1)
 
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch)
@@ -40,12 +46,12 @@ class EpochFeed:
         """
         if not 0 <= step < len(self):
             raise IndexError(f"step {step} of an epoch of {len(self)} steps")
-        part = slice(step * self.batch, (step + 1) * self.batch)
-        draws, labels = None if self.draws is None else self.draws[part], self.labels[part]
+        part, place = part_of_step(step, self.batch, len(self.labels), *self.share)
+        draws, labels = None if self.draws is None else self.draws[place], self.labels[place]
         pixels, kept = self.fetch(step)
         if kept is not None:
             draws, labels = None if draws is None else draws[kept], labels[kept]
-        return Batch(self.augment.apply(pixels, draws), labels)
+        return Batch(self.augment.apply(pixels, draws), labels, part=part if self.share[1] > 1 else None)
 
     def __iter__(self) -> Iterator[Batch]:
         batches = (self[step] for step in range(len(self)))
@@ -137,7 +143,13 @@ class Feed(Sampler):
         steps: int | None = None,
     ) -> None:
         super().__init__(len(images), indices, batch, seed=seed, name=name, order=order, steps=steps)
-        self.images, self.augment = images, augment
+        self.images, self.augment, self.share = images, augment, (0, 1)
+
+    def shared(self, rank: int, size: int) -> Feed:
+        """Returns the same feed with the part of process `rank` of `size` of every batch."""
+        own = copy(self)
+        own.share = (rank, size)
+        return own
 
     def epoch(self, epoch: int) -> EpochFeed:
         """The batches of `epoch`: all its random numbers are drawn here and moved to the device once."""
@@ -150,4 +162,5 @@ class Feed(Sampler):
             draws = self.augment.draw(len(index), side, stream).to(device) if self.augment.random else None
             views = (self.seed, f"{self.name}.view", epoch)
         labels = self.images.labels.index_select(0, index)
-        return EpochFeed(self.images.fetcher(index, self.batch, views), labels, draws, self.augment, self.batch)
+        fetch = self.images.fetcher(index, self.batch, views, self.share)
+        return EpochFeed(fetch, labels, draws, self.augment, self.batch, self.share)

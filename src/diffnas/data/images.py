@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from diffnas.core.parts import part_of_step
 from diffnas.data import DATA, Listed, Split, cifar, digits, few, folder, imagenet16, svhn
 from diffnas.data.decode import Scale, read_images
 from diffnas.data.imagenet import read_imagenet, read_imagenet_test
@@ -71,10 +72,12 @@ class Images:
         """The device that holds the images."""
         return self.pixels.device
 
-    def fetcher(self, index: Tensor, batch: int, stream: tuple[int, str, int] | None) -> Fetch:
-        """What fetches the batches of images at `index` [M], by step; nothing here is random."""
+    def fetcher(
+        self, index: Tensor, batch: int, stream: tuple[int, str, int] | None, share: tuple[int, int] = (0, 1)
+    ) -> Fetch:
+        """What fetches the batches of images at `index` [M], or a process's `share`, by step; nothing is random."""
         pixels = self.pixels
-        return lambda step: (pixels.index_select(0, index[step * batch : (step + 1) * batch]), None)
+        return lambda step: (pixels.index_select(0, index[part_of_step(step, batch, len(index), *share)[1]]), None)
 
     def subset(self, indices: Tensor) -> Images:
         """The images at `indices` [K] int64, in their order."""

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from diffnas.core.parts import part_of_step
 from diffnas.core.seeds import generator
 from diffnas.data import Place, few
 from diffnas.data.views import View, draw_numbers, name_of, read_view
@@ -32,10 +33,13 @@ FIRST = 10  # broken images that a refusal names
 
 
 class Work(NamedTuple):
-    """A batch to decode: the places of its images, and the name, epoch and step of its random numbers, if it has any."""
+    """A batch to decode, or a part of one: the places of its images, the seed, name, epoch and step of its random numbers, if
+    it has any, and which of those of the whole batch are its own."""
 
     places: list[Place]
     stream: tuple[int, str, int, int] | None
+    whole: int
+    start: int
 
 
 class Decoded(NamedTuple):
@@ -56,7 +60,7 @@ class Decoder(Dataset[Decoded]):
     def __getitem__(self, work: Any) -> Decoded:
         """Decodes one batch."""
         side, count = self.view.side, len(work.places)
-        numbers = None if work.stream is None else draw_numbers(count, generator(*work.stream))
+        numbers = None if work.stream is None else draw_numbers(work.whole, generator(*work.stream))[work.start :]
         pixels = torch.empty(count, side, side, 3, dtype=torch.uint8)
         kept: list[int] = []
         broken: list[tuple[str, str]] = []
@@ -121,12 +125,14 @@ class Streamed:
         """Returns the same images with their labels, and batches from now on, on `device`."""
         return replace(self, labels=self.labels.to(device), device=torch.device(device))
 
-    def fetcher(self, index: Tensor, batch: int, stream: tuple[int, str, int] | None) -> Fetcher:
-        """What fetches the batches of images at `index` [M], by step.
+    def fetcher(
+        self, index: Tensor, batch: int, stream: tuple[int, str, int] | None, share: tuple[int, int] = (0, 1)
+    ) -> Fetcher:
+        """What fetches the batches of images at `index` [M], or a process's `share` of them, by step.
 
         For a training `stream` (seed, name, epoch) names their random numbers; without it they are seen as in a test.
         """
-        return Fetcher(self, index, batch, stream)
+        return Fetcher(self, index, batch, stream, share)
 
 
 _OPEN: weakref.WeakSet[Fetcher] = weakref.WeakSet()
@@ -142,8 +148,15 @@ def _end_workers() -> None:
 class Fetcher:
     """Fetches the batches of one epoch in order, from any step on; called out of order, the workers begin anew."""
 
-    def __init__(self, images: Streamed, index: Tensor, batch: int, stream: tuple[int, str, int] | None) -> None:
-        self.images, self.index, self.batch, self.stream = images, index.cpu(), batch, stream
+    def __init__(
+        self,
+        images: Streamed,
+        index: Tensor,
+        batch: int,
+        stream: tuple[int, str, int] | None,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.images, self.index, self.batch, self.stream, self.share = images, index.cpu(), batch, stream, share
         self.steps = -(-len(index) // batch)
         self.next = 0
         self.decoded: Iterator[Decoded] | None = None
@@ -182,7 +195,7 @@ class Fetcher:
         self.close()
 
     def _works(self, steps: range) -> _Works:
-        return _Works(self.images, self.index, self.batch, self.stream, steps)
+        return _Works(self.images, self.index, self.batch, self.stream, self.share, steps)
 
     def _started(self, step: int) -> Iterator[Decoded]:
         """The batches from `step` on."""
@@ -213,18 +226,25 @@ class _Works:
     """
 
     def __init__(
-        self, images: Streamed, index: Tensor, batch: int, stream: tuple[int, str, int] | None, steps: range
+        self,
+        images: Streamed,
+        index: Tensor,
+        batch: int,
+        stream: tuple[int, str, int] | None,
+        share: tuple[int, int],
+        steps: range,
     ) -> None:
         random = stream is not None and images.view.area is not None
         self.places, self.index, self.batch, self.stream = images.places, index, batch, stream if random else None
-        self.steps, self.ended = steps, False
+        self.share, self.steps, self.ended = share, steps, False
 
     def __iter__(self) -> Iterator[Work]:
         for step in self.steps:
             if self.ended:
                 return
-            part = self.index[step * self.batch : (step + 1) * self.batch].tolist()
-            yield Work([self.places[at] for at in part], None if self.stream is None else (*self.stream, step))
+            part, place = part_of_step(step, self.batch, len(self.index), *self.share)
+            stream = None if self.stream is None else (*self.stream, step)
+            yield Work([self.places[at] for at in self.index[place].tolist()], stream, part.whole, part.place[0])
 
     def __len__(self) -> int:
         return len(self.steps)

@@ -1,7 +1,8 @@
 """The one door for gradients, and the steps that use it.
 
 `differentiate` cuts the graph at the mixture: its entries become leaves, only what is asked for is computed, and what a loss
-does not reach gets a zero gradient, never a missing one.  The gradient of alpha follows from the mixture's:
+does not reach gets a zero gradient, never a missing one.  Where processes share a batch, the loss and the gradients that it
+returns are those of the whole batch.  The gradient of alpha follows from the mixture's:
 
     dL/dalpha = (dL/dmixture) (dmixture/dalpha) + d penalty/dalpha
 
@@ -30,6 +31,8 @@ from torch import Tensor
 from diffnas.core.batch import Batch, Loss, loss_of
 from diffnas.core.mixture import Mixture
 from diffnas.engine.search import Search
+from diffnas.engine.whole import each_piece, scaled, statistics_of, whole_of
+from diffnas.runtime.distributed import world
 
 Norm = Literal["update", "train_frozen_stats", "eval_batch_stats", "running"]
 """How a pass normalises.
@@ -76,13 +79,24 @@ def differentiate(
     The loss is the `whole` one, with the task's `weight_only` part, where the weights' gradient alone is asked for (None).
     """
     mixture = mixture.leaves() if "mixture" in wrt else mixture.detach()
-    with _constant([] if "weights" in wrt else search.weights):
-        loss = _loss(search, mixture, batch, norm)
     targets = (search.weights if "weights" in wrt else []) + (mixture.tensors() if "mixture" in wrt else [])
     whole = wrt == {"weights"} if whole is None else whole
-    grads = _grad(loss.total() if whole else loss.value, targets)
+    moved = statistics_of(search.norms) if norm == "update" else []
+
+    def computed(scale: float) -> tuple[Loss, list[Tensor]]:
+        losses, grads = [], list[Tensor]()
+        for piece in each_piece(batch, search.pieces, search.batch_dim):
+            with _constant([] if "weights" in wrt else search.weights):
+                loss = _loss(search, mixture, piece, norm)
+            part = scaled(loss.total() if whole else loss.value, piece)
+            more = _grad(part if scale == 1.0 else part * scale, targets)
+            losses.append((piece, loss.detach()))
+            grads = list(torch._foreach_add(grads, more)) if grads else more
+        return whole_of(batch, losses, grads, moved)
+
+    loss, grads = search.loss_scale.found(computed, search.device)
     split = len(search.weights) if "weights" in wrt else 0
-    return Grads(loss.detach(), grads[:split], grads[split:])
+    return Grads(loss, grads[:split], grads[split:])
 
 
 def weight_step(search: Search, mixture: Mixture, batch: Batch) -> Loss:
@@ -279,7 +293,8 @@ def _central_difference(
 def _hessian_product(search: Search, mixture: Mixture, train: Batch, vector: list[Tensor]) -> list[Tensor]:
     """d/dmixture (dL_train/dw . v) by differentiating twice."""
     mixture = mixture.leaves()
-    loss = _loss(search, mixture, train, "train_frozen_stats").value
+    loss = scaled(_loss(search, mixture, train, "train_frozen_stats").value, train)
     grads = _grad(loss, search.weights, create_graph=True)
     product = torch.stack([(s * v).sum() for s, v in zip(grads, vector, strict=True)]).sum()
-    return _grad(product, mixture.tensors())
+    found = _grad(product, mixture.tensors())
+    return found if train.part is None else world().sum(found)

@@ -1,11 +1,46 @@
-"""Full float32 where a number is the difference of two passes."""
+"""Full float32 where a number is the difference of two passes, and the scaling of losses in float16."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+class LossScale:
+    """The factor of a loss in float16, whose small gradients would be 0 without: 2^16, halved whenever one is not finite.
+
+    Other precisions have the factor 1.  A batch whose gradients are not finite is computed again, with the same random
+    numbers, so no step is left out.
+    """
+
+    def __init__(self, precision: torch.dtype) -> None:
+        self.value = 2.0**16 if precision == torch.float16 else 1.0
+
+    def found(self, compute: Callable[[float], tuple[T, list[Tensor]]], device: torch.device) -> tuple[T, list[Tensor]]:
+        """What `compute` makes with a loss times its argument, and its gradients divided by that again."""
+        while self.value > 1.0:
+            devices = [device] if device.type == "cuda" else []
+            with torch.random.fork_rng(devices):
+                kept, grads = compute(self.value)
+                state = torch.get_rng_state(), [torch.cuda.get_rng_state(each) for each in devices]
+            if finite(grads):
+                torch.set_rng_state(state[0])
+                for each, moved in zip(devices, state[1], strict=True):
+                    torch.cuda.set_rng_state(moved, each)
+                return kept, list(torch._foreach_div(grads, self.value)) if grads else grads
+            self.value /= 2.0
+        return compute(1.0)
+
+
+def finite(tensors: Sequence[Tensor]) -> bool:
+    """Whether all of `tensors` are finite; read back to the host."""
+    return not tensors or bool(torch.stack([t.isfinite().all() for t in tensors]).all())
 
 
 @contextmanager

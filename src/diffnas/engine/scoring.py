@@ -13,6 +13,7 @@ from diffnas.core.batch import Batch, loss_of
 from diffnas.core.mixture import Mixture
 from diffnas.engine.gradients import Norm, normalisation
 from diffnas.engine.search import Search
+from diffnas.runtime.distributed import world
 
 
 @dataclass(frozen=True)
@@ -30,19 +31,26 @@ def score(search: Search, mixture: Mixture, batches: Iterable[Batch], norm: Norm
 
     A hidden state begins at zero and goes on from batch to batch.
     """
-    loss = torch.zeros((), device=search.device)
-    correct = torch.zeros((), device=search.device)
-    count, carry = 0, None
+    loss = correct = torch.zeros((), device=search.device)
+    count, carry, shared = 0, None, False
     with normalisation(search, norm), search.autocast():
         for batch in batches:
             batch_loss = loss_of(
                 search.task, lambda inputs: search.supernet(inputs, mixture), replace(batch, carry=carry)
             )
             carry = batch_loss.carry
-            loss += batch_loss.value * batch_loss.count
-            correct += batch_loss.correct
+            shared = shared or batch.part is not None
+            if batch.part is not None and not batch.part.count:
+                continue
+            loss = loss + batch_loss.value * batch_loss.count
+            correct = correct + batch_loss.correct
             count += batch_loss.count
-    loss, accuracy = loss / count, correct / count
+    total: Tensor | int = count
+    if shared:
+        loss, correct, total = world().sum(
+            [loss, correct, torch.tensor(count, dtype=torch.float64, device=search.device)]
+        )
+    loss, accuracy = loss / total, correct / total
     return Scores(loss, accuracy, search.task.reward(loss, accuracy))
 
 

@@ -20,7 +20,7 @@ from diffnas.core.seeds import generator, stream_seed
 from diffnas.core.space import AnyShape, Shape, Space
 from diffnas.engine.op_weights import Place, op_weights
 from diffnas.engine.optim import load_optimizer_state, optimizer_state
-from diffnas.engine.precision import full_float32
+from diffnas.engine.precision import LossScale, full_float32
 from diffnas.engine.stage import Clock, Use
 
 if TYPE_CHECKING:
@@ -71,8 +71,10 @@ class Search:
     `supernet(inputs, mixture)` computes with mixtures, and `arch` holds the architecture's parameters; `weights_optimizer`
     and `arch_optimizer` update them.  `feeds` are the batches: `train`, `valid`, and `score` (the architecture's half,
     unaugmented and in order); `shape` is their shape.  `clip` and `arch_clip` bound the gradient norms (None: no bound),
-    `ahead_clip` those within a lookahead.  Random numbers come from `shared` (architecture draws), from `fork(name)` (side
-    work that must not shift the search) and from torch's global generator (dropout), which is reseeded every epoch.
+    `ahead_clip` those within a lookahead.  A batch is computed in `pieces` along its dimension `batch_dim` of samples.
+
+    Random numbers come from `shared` (architecture draws), from `fork(name)` (side work that must not shift the search) and
+    from torch's global generator (dropout), which is reseeded every epoch.
     """
 
     def __init__(
@@ -93,12 +95,15 @@ class Search:
         feeds: Mapping[str, Feed] | None = None,
         shape: AnyShape | None = None,
         ahead_clip: float | None = None,
+        pieces: int = 1,
+        batch_dim: int = 0,
     ) -> None:
         self.method, self.space, self.task, self.seed = method, space, task, seed
         self.supernet, self.arch = supernet, arch
         self.weights_optimizer, self.arch_optimizer = weights_optimizer, arch_optimizer
         self.clip, self.arch_clip, self.ahead_clip, self.precision = clip, arch_clip, ahead_clip, precision
         self.clock, self.feeds, self.shape = clock or Clock(), dict(feeds or {}), shape or Shape(10)
+        self.pieces, self.batch_dim, self.loss_scale = pieces, batch_dim, LossScale(precision)
         self.shared = generator(seed, "shared")
         self.weights = [p for p in supernet.parameters() if p.requires_grad]
         self.norms = [m for m in supernet.modules() if isinstance(m, _BatchNorm)]
@@ -182,6 +187,7 @@ class Search:
             "weights_optimizer": optimizer_state(self.weights_optimizer, self.supernet),
             "arch_optimizer": optimizer_state(self.arch_optimizer, self.arch),
             "shared": self.shared.get_state(),
+            "loss_scale": self.loss_scale.value,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -192,3 +198,4 @@ class Search:
         load_optimizer_state(self.weights_optimizer, self.supernet, state["weights_optimizer"])
         load_optimizer_state(self.arch_optimizer, self.arch, state["arch_optimizer"])
         self.shared.set_state(state["shared"])
+        self.loss_scale.value = float(state.get("loss_scale", self.loss_scale.value))  # once there was none

@@ -126,7 +126,7 @@ class ENAS(Method):
             terms.append(-(reward - baseline) * child.log_prob)  # the baseline knows the reward already, as published
         engine.arch_loss_step(search, torch.stack(terms).mean())
         loss, accuracy = (torch.stack(of).mean() for of in zip(*((s.loss, s.accuracy) for s in scores), strict=True))
-        count = sum(len(batch.targets) for batch in batches)
+        count = sum(batch.whole_count for batch in batches)
         return Loss(loss, accuracy * count, count)
 
     def _select(self, search: Search) -> None:

@@ -21,6 +21,7 @@ from diffnas.kernels import native
 from diffnas.recipe.plugins_used import changed_since
 from diffnas.recipe.recipe import Recipe
 from diffnas.runtime.console import log
+from diffnas.runtime.distributed import world
 from diffnas.runtime.run_folder import Part
 
 NAME = "environment.json"
@@ -41,6 +42,7 @@ def makers(device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
         "kernels": native.form() if device.type == "cpu" else "torch",
+        **({"processes": world().size} if world().size > 1 else {}),
     }
 
 
@@ -136,6 +138,14 @@ def as_begun(part: Part, checkpoint: Mapping[str, Any] | None, device: torch.dev
             text = "%s: the run comes from %s and goes on with %s; its last digits may differ from here on"
             log.warning(text, name, made[name], now[name])
     before, threads = torch.get_num_threads(), made.get("threads")
+    processes = made.get("processes", 1)
+    if processes != world().size:
+        text = (
+            "processes: the run comes from %s and goes on with %d; batches and draws stay the same; where statistics of"
+            " batch normalisation are per process (statistics=process), they are of other samples from here on"
+        )
+        log.warning(text, processes, world().size)
+        threads = before
     if type(threads) is not int or not 1 <= threads <= 4096:
         threads = before
     asked = os.environ.get("OMP_NUM_THREADS", "")

@@ -164,6 +164,16 @@ def _part_lines(part: str, facts: dict[str, Any]) -> Iterator[str]:
     fits = f"a batch of {facts['batch']:,} {'fits' if facts['batch_fits'] else 'does not fit'}"
     largest = "" if facts["largest_batch"] is None else f"; the largest is about {facts['largest_batch']:,}"
     yield f"         {fits}{largest}"
+    if not facts["batch_fits"]:
+        yield f"         to make it fit: {_sparing(part, facts)}"
+
+
+def _sparing(part: str, facts: dict[str, Any]) -> str:
+    """The keys that spare memory, by name."""
+    pieces = -(-facts["batch"] // max(2, facts["largest_batch"] or facts["batch"] // 2))
+    ways = [f"-s {part}.accumulate={max(2, pieces)}", "-s precision=bfloat16"]
+    ways += ["-s search.supernet=plain -s search.recompute=true"] if part == "search" else []
+    return f"{', '.join(ways)}, or more devices (--devices)"
 
 
 def _stage_lines(stages: list[dict[str, Any]]) -> Iterator[str]:

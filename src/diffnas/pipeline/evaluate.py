@@ -14,6 +14,7 @@ from diffnas.data.feeds import Feed
 from diffnas.data.windows import TextFeed
 from diffnas.engine.search import Feed as AnyFeed
 from diffnas.errors import DataError
+from diffnas.runtime.distributed import world
 from diffnas.tasks.base import Task
 from diffnas.tasks.language import LanguageTask, Perplexity, perplexity
 
@@ -55,8 +56,8 @@ def evaluate(network: nn.Module, task: Task, feed: Feed, precision: torch.dtype,
     training = network.training
     network.eval()
     batches = feed.epoch(0)
-    sums, counts, n = None, None, 0
-    for step in range(feed.steps):
+    sums, counts, n = [], None, 0
+    for step in _own_steps(feed.steps):
         batch = batches[step]
         n += len(batch.targets)
         if not len(batch.targets):  # none could be read
@@ -72,15 +73,18 @@ def evaluate(network: nn.Module, task: Task, feed: Feed, precision: torch.dtype,
         best = outputs[0].topk(min(5, outputs[0].shape[1]), dim=1).indices
         top5 = (best == batch.targets[:, None]).any(dim=1).sum()
         batch_sums = torch.stack([loss.value.double() * loss.count, loss.correct.double(), top5.double()])
-        sums = batch_sums if sums is None else sums + batch_sums
+        sums.append(batch_sums)
         if confusion:
             batch_counts = _confusion(batch.targets, best[:, 0], outputs[0].shape[1])
             counts = batch_counts if counts is None else counts + batch_counts
     network.train(training)
-    if sums is None:
+    every: list[dict[str, Any]] = world().all({"sums": sums, "n": n, "counts": counts})
+    sums, n = [row for part in every for row in part["sums"]], sum(part["n"] for part in every)
+    if not sums:
         raise DataError("none of the test images can be read")
-    value, right, among = (sums / n).tolist()
-    matrix = None if counts is None else tuple(map(tuple, counts.tolist()))
+    value, right, among = (sum(sums[1:], sums[0]) / n).tolist()  # in the order of the batches, whoever computed them
+    matrices = [part["counts"] for part in every if part["counts"] is not None]
+    matrix = tuple(map(tuple, sum(matrices[1:], matrices[0]).tolist())) if matrices else None
     return Evaluation(value, right, among, n, matrix)
 
 
@@ -97,15 +101,24 @@ def score(network: nn.Module, task: Task, feed: AnyFeed, precision: torch.dtype)
     """Mean loss, share of right answers and their number over one pass of `feed`, in evaluation mode."""
     training = network.training
     network.eval()
-    sums, n = [], 0
-    for batch in feed.epoch(0):
+    batches, sums, n = feed.epoch(0), [], 0
+    for step in _own_steps(len(batches)):
+        batch = batches[step]
         with torch.autocast(batch.inputs.device.type, precision, enabled=precision != torch.float32):
             loss = loss_of(task, network, batch)
         sums.append(torch.stack([loss.value.double() * loss.count, loss.correct.double()]))
         n += loss.count
     network.train(training)
+    every: list[dict[str, Any]] = world().all({"sums": sums, "n": n})
+    sums, n = [row for part in every for row in part["sums"]], sum(part["n"] for part in every)
     value, right = (torch.stack(sums).sum(0) / n).tolist()
     return value, right, n
+
+
+def _own_steps(steps: int) -> range:
+    """The batches that this process evaluates: each is evaluated once, by one process."""
+    rank, size = world().rank, world().size
+    return range(steps * rank // size, steps * (rank + 1) // size)
 
 
 def _confusion(targets: torch.Tensor, answers: torch.Tensor, classes: int) -> torch.Tensor:
@@ -116,7 +129,12 @@ def _confusion(targets: torch.Tensor, answers: torch.Tensor, classes: int) -> to
 @torch.no_grad()
 def perplexity_of(network: nn.Module, feed: TextFeed, precision: torch.dtype) -> Perplexity:
     """The perplexity of the network over one pass of `feed`, in evaluation mode, the hidden state going on from the first
-    window to the last."""
+    window to the last; of several processes the first computes it, since each window follows the one before."""
+    return perplexity(*world().of_first(lambda: _windows(network, feed, precision)))
+
+
+def _windows(network: nn.Module, feed: TextFeed, precision: torch.dtype) -> tuple[list[float], list[int]]:
+    """The mean loss of each window, and its tokens."""
     training = network.training
     network.eval()
     task, carry = LanguageTask(0.0, 0.0), None
@@ -128,4 +146,4 @@ def perplexity_of(network: nn.Module, feed: TextFeed, precision: torch.dtype) ->
         losses.append(loss.value)
         counts.append(loss.count)
     network.train(training)
-    return perplexity(torch.stack(losses).double().tolist(), counts)
+    return torch.stack(losses).double().tolist(), counts

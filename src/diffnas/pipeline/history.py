@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from diffnas.runtime.checkpoint import checkpoint_path, read_checkpoint
+from diffnas.runtime.distributed import world
 from diffnas.runtime.files import write_bytes
 from diffnas.runtime.run_folder import Part
 
@@ -29,7 +30,7 @@ class History:
 
     def read(self, epoch: int) -> dict[str, Any]:
         """The checkpoint written after `epoch`."""
-        return read_checkpoint(self.part.path / "history" / _name(epoch))
+        return world().of_first(lambda: read_checkpoint(self.part.path / "history" / _name(epoch)))
 
 
 def _name(epoch: int) -> str:

@@ -15,6 +15,7 @@ from diffnas.recipe.recipe import Recipe
 from diffnas.reports.page import NAME, write_report
 from diffnas.runtime.console import log
 from diffnas.runtime.device import peak_memory
+from diffnas.runtime.distributed import world
 from diffnas.runtime.files import sweep_file
 from diffnas.runtime.run_folder import Part, Run
 
@@ -41,7 +42,8 @@ def sweep_report(run: Run) -> None:
 
 def leave_report(run: Run) -> None:
     """Writes report.html into `run`; warns where that fails, for the run itself is done."""
-    _try(f"{run.path / NAME}", lambda: log.info("report: %s", write_report([run.path])))
+    if world().first:
+        _try(f"{run.path / NAME}", lambda: log.info("report: %s", write_report([run.path])))
 
 
 def _try(what: str, write: Callable[[], object]) -> None:

@@ -28,6 +28,7 @@ from diffnas.core.genotype import Genotype, parse_genotype
 from diffnas.core.published_genotypes import published
 from diffnas.engine.optim import set_learning_rate
 from diffnas.engine.scoring import score
+from diffnas.engine.whole import each_piece, scaled
 from diffnas.errors import UserError
 from diffnas.pipeline.environment import record_attempt
 from diffnas.pipeline.leave_report import leave_report
@@ -223,15 +224,18 @@ def _train(
 
     def step(k: int) -> None:
         batch = replace(batches[k % len(batches)], carry=carry[0])
-        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-            loss: Loss = training.task.loss(job.network, batch)
         training.optimizer.zero_grad(set_to_none=True)
-        loss.total().backward()
+        carries = []
+        for piece in each_piece(batch, settings.accumulate, job.batch_dim):
+            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                loss: Loss = training.task.loss(job.network, piece)
+            scaled(loss.total(), piece).backward()
+            carries.append(loss.carry)
         if settings.clip is not None:
             torch.nn.utils.clip_grad_norm_(weights, settings.clip, foreach=True)
         set_learning_rate(training.optimizer, 1e-6)
         training.optimizer.step()
-        carry[0] = loss.carry
+        carry[0] = carries[0] if len(carries) == 1 or carries[0] is None else torch.cat(carries, dim=1)
 
     mean = _timed(step, device, seconds)
     evaluation = _evaluating(job, device, seconds) if seconds else 0.0

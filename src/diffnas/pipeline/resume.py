@@ -14,6 +14,7 @@ from diffnas.pipeline.environment import changed_plugins, has_diverged
 from diffnas.recipe.recipe import Recipe, flat_values, is_limit, leaves, read_recipe, said_origins
 from diffnas.runtime.checkpoint import load_checkpoint
 from diffnas.runtime.console import log
+from diffnas.runtime.distributed import world
 from diffnas.runtime.files import is_file
 from diffnas.runtime.run_folder import Part, Run
 from diffnas.runtime.yaml_text import parse_yaml
@@ -56,7 +57,7 @@ def resumed(part: Part, recipe: Recipe | None) -> Resumed:
     """
     earlier, diverged = read_recipe(part.recipe), has_diverged(part)
     recipe = recipe or earlier
-    checkpoint = load_checkpoint(part.checkpoints)
+    checkpoint = world().of_first(lambda: load_checkpoint(part.checkpoints))
     _require_same_plugins(part, recipe, checkpoint is not None)
     results = part.weights.is_file() or len(part.metrics()) > 1  # the first row comes just before the first checkpoint
     if checkpoint is None and results:

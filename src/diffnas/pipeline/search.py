@@ -17,6 +17,7 @@ from diffnas.pipeline.environment import as_begun, record_divergence, record_not
 from diffnas.pipeline.finished import epochs_done, has_finished, unmark_finished
 from diffnas.pipeline.leave_report import leave_report, record_memory, record_sizes, sweep_report
 from diffnas.pipeline.origin import readable, warn_unless_found
+from diffnas.pipeline.processes import require_fit, shared_feeds, together
 from diffnas.pipeline.resources import explained
 from diffnas.pipeline.resume import Resumed, require_recipe, require_run, resumed
 from diffnas.pipeline.search_loop import SearchLoop
@@ -28,6 +29,7 @@ from diffnas.recipe.plugins_used import require_named
 from diffnas.recipe.recipe import Recipe
 from diffnas.runtime.console import log
 from diffnas.runtime.device import pick_device
+from diffnas.runtime.distributed import world
 from diffnas.runtime.files import sweep
 from diffnas.runtime.lock import Held, only_one
 from diffnas.runtime.run_folder import Run, claim, new_run, require_empty, unclaim
@@ -51,14 +53,20 @@ def search(
     used, `Interrupted` after a signal, with a checkpoint written, and `Diverged` where a number is no longer finite.
     """
     require_sinks(sinks)
-    if resume:
-        return _resume(run, recipe, note, sinks)
+    with together(run) as own:
+        sinks = sinks if world().first else ()
+        done = _resume(own, recipe, note, sinks) if resume else _begun(own, recipe, note, sinks)
+        return Run(Path(world().of_first(lambda: str(done.path))))
+
+
+def _begun(run: str | Path | None, recipe: Recipe | None, note: str | None, sinks: Sequence[str]) -> Run:
+    """Begins a search in the folder `run`, or in a new one."""
     recipe = _require_search(recipe)
     device = pick_device(recipe.device)
     where = new_run(run, recipe.name)
     with explained(where.search, recipe, "search", _go_on(where)):
         source = load_source(recipe)
-        feeds = source.search_feeds(device)
+        feeds = shared_feeds(source.search_feeds(device), source)
     claim(where.search, "search")
     with only_one(where.search.path) as held:
         require_empty(where.search, "search")
@@ -95,7 +103,8 @@ def _resume(run: str | Path | None, recipe: Recipe | None, note: str | None, sin
         device = pick_device(recipe.device)
         with as_begun(part, resumption.checkpoint, device):
             source = resumed_source(recipe, part, resumption.checkpoint)
-            _run(where, held, resumption, source, source.search_feeds(device), device, sinks)
+            feeds = shared_feeds(source.search_feeds(device), source)
+            _run(where, held, resumption, source, feeds, device, sinks)
     return where
 
 
@@ -172,4 +181,5 @@ def _require_search(recipe: Recipe | None) -> Recipe:
     if recipe is None or recipe.search is None:
         raise RecipeError("the recipe has no search section; name one that has (diffnas list recipes)")
     require_named(recipe)
+    require_fit(recipe)
     return recipe

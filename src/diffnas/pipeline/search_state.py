@@ -15,6 +15,7 @@ from diffnas.engine import Search
 from diffnas.engine.optim import set_learning_rate
 from diffnas.engine.search import Feed
 from diffnas.engine.stage import Clock, Stage
+from diffnas.pipeline.processes import batch_dim, own_carry, whole_carry
 from diffnas.pipeline.session import checkpoint_mismatch, require_counts
 from diffnas.pipeline.sources.base import Source
 from diffnas.pipeline.stages import begins, build, inherited, narrowed, span, strongest_ops
@@ -39,10 +40,10 @@ class SearchState:
         self.recipe, self.settings, self.method = recipe, recipe.search, recipe.method
         self.space: Space = recipe.space
         self.shape, self.task, self.feeds, self.device = source.shape, task, feeds, device
-        self.weights = source.search_weights()
+        self.weights, self.batch_dim = source.search_weights(), batch_dim(source)
         self.stages = self.method.stages(self.settings.epochs, recipe.space.size)
         self.seconds, self.decay = 0.0, 1.0
-        self.carries: dict[str, Tensor] = {}
+        self.carries: dict[str, Tensor | None] = {}
 
     @property
     def epochs(self) -> int:
@@ -106,7 +107,17 @@ class SearchState:
         """The search of a stage with fresh weights and architecture."""
         stage = self.stages[clock.stage]
         self.search = build(
-            self.recipe, space, stage, clock, self.weights, self.decay, self.device, self.feeds, self.shape, self.task
+            self.recipe,
+            space,
+            stage,
+            clock,
+            self.weights,
+            self.decay,
+            self.device,
+            self.feeds,
+            self.shape,
+            self.task,
+            self.batch_dim,
         )
 
     # -- what a checkpoint holds
@@ -121,7 +132,8 @@ class SearchState:
         """The search and the ops its cells still allow."""
         allowed = {kind: [list(row) for row in cell.allowed] for kind, cell in self.search.space.cells.items()}
         state = {"search": self.search.state_dict(), "allowed": allowed}
-        return {**state, "seconds": self.seconds, "decay": self.decay, "carries": self.carries}
+        carries = {name: whole_carry(carry) for name, carry in self.carries.items()}
+        return {**state, "seconds": self.seconds, "decay": self.decay, "carries": carries}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores `state`; the supernet must already be that of its stage."""
@@ -130,7 +142,7 @@ class SearchState:
         set_learning_rate(self.search.arch_optimizer, self.settings.arch.lr)  # it may be lowered after a divergence
         self.seconds = state["seconds"]
         self.set_decay(float(state.get("decay", 1.0)))
-        self.carries = {name: carry.to(self.device) for name, carry in state.get("carries", {}).items()}
+        self.carries = {name: own_carry(carry.to(self.device)) for name, carry in state.get("carries", {}).items()}
 
     def quantities(self) -> dict[str, Sequence[Tensor]]:
         """The weights, what the method learns, and what it remembers, where infinity may stand for nothing yet."""

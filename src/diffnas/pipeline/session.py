@@ -24,6 +24,7 @@ from diffnas.recipe.plugins_used import record_of as recorded_plugins
 from diffnas.recipe.recipe import Recipe, flat_values
 from diffnas.runtime.checkpoint import save_checkpoint
 from diffnas.runtime.console import log, progress
+from diffnas.runtime.distributed import world
 from diffnas.runtime.lock import Held
 from diffnas.runtime.room import lack_of_room
 from diffnas.runtime.run_folder import Part
@@ -168,7 +169,7 @@ class Session:
     def steps(self, epoch: int, epochs: int, done: int, total: int) -> Iterator[Callable[[int], None]]:
         """Shows the steps of `epoch` (from 1) from the one after `done` on; yields what is told how many are done."""
         title = f"{self.part.command} {epoch}/{epochs}"
-        with progress(title, total, self.recipe.log.every) as draw:
+        with world().hurried(), progress(title, total, self.recipe.log.every) as draw:
             self.following.begin(epoch, epochs, done, total)
 
             def say(step: int) -> None:
@@ -190,13 +191,18 @@ class Session:
     def save(self, position: int, state: Stateful) -> None:
         """Writes a checkpoint of `state`, the sums, torch's own generators, and by which recipe and where it was made."""
         self.held.require()
+        if not world().first:
+            state.state_dict()  # to which each process gives its part
+            self.stop.saved()
+            return
         content = {"state": state.state_dict(), "meter": self.meter.state_dict(), "rng": torch.get_rng_state()}
         inputs = self.source.inputs
         content |= {"names": _digest(inputs.names), "inputs": inputs_to_plain(inputs)}
         content |= {"recipe": flat_values(self.recipe), "makers": makers(self.device)}
         if self.device.type == "cuda":
             content["cuda_rng"] = torch.cuda.get_rng_state(self.device)
-        save_checkpoint(self.part.checkpoints, position, content)
+        with world().hurried(False):
+            save_checkpoint(self.part.checkpoints, position, content)
         self.stop.saved()
 
     def begin(self, at: str, epoch: int, facts: Mapping[str, Any]) -> None:
@@ -247,7 +253,8 @@ class Session:
 
     def check(self, position: int, done: str, state: Stateful) -> None:
         """Writes a checkpoint if one is due after a step is `done`, and stops if a signal requested it."""
-        if self.stop.due():
+        due = self.stop.due() and (world().first or self.stop.requested is not None)
+        if any(world().numbers(int(due))):
             self._require_sound(done, state)
             self.save(position, state)
             self.leave()
@@ -270,7 +277,9 @@ class Session:
 
     def leave(self) -> None:
         """Raises `Interrupted` where a signal asked to stop; the checkpoint is written."""
-        if self.stop.requested is not None:
+        asked = world().numbers(int(self.stop.requested is not None))
+        if any(asked):
+            self.stop.requested = self.stop.requested or f"a signal to process {asked.index(1)}"
             raise Interrupted(
                 f"stopped by {self.stop.requested}; a checkpoint is written; go on with: {self.resume_with}"
             )

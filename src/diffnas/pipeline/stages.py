@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from diffnas.core.seeds import generator, stream_seed
 from diffnas.core.space import AnyShape, Space
 from diffnas.engine import Search
+from diffnas.engine.recompute import recompute_cells
 from diffnas.engine.search import Feed, Task
 from diffnas.engine.stage import Clock, Stage
 from diffnas.engine.tf_adam import TFAdam
+from diffnas.errors import RecipeError
+from diffnas.pipeline.processes import prepared
 from diffnas.pipeline.resources import require_memory
 from diffnas.pipeline.supernet_weights import SupernetWeights
 from diffnas.recipe.recipe import Recipe
@@ -46,6 +49,7 @@ def build(
     feeds: Mapping[str, Feed],
     shape: AnyShape,
     task: Task,
+    batch_dim: int = 0,
 ) -> Search:
     """The search of `stage` with fresh weights and architecture; `decay` multiplies the recipe's weight decay."""
     method, settings, seed = recipe.method, recipe.search, recipe.seed
@@ -56,9 +60,13 @@ def build(
 
     require_memory(supernet_of_stage, recipe, "search", device)
     torch.manual_seed(stream_seed(seed, "weights", clock.stage))
-    supernet = place(supernet_of_stage(), device)
+    supernet = prepared(place(supernet_of_stage(), device), recipe)
     if settings.compile == "on":
         supernet = compiled(supernet)
+    if settings.recompute and not recompute_cells(supernet):
+        raise RecipeError(
+            f"search.recompute: space {space.name} has no cells that can be computed again; set it to false"
+        )
     arch = method.arch(space, generator(seed, "arch", clock.stage)).to(device)
     return Search(
         method=method,
@@ -76,6 +84,8 @@ def build(
         clock=clock,
         feeds=feeds,
         shape=shape,
+        pieces=settings.accumulate,
+        batch_dim=batch_dim,
     )
 
 

@@ -8,10 +8,12 @@ from typing import Any
 
 from diffnas.core.count import RULE, count
 from diffnas.pipeline.leave_report import leave_report
+from diffnas.pipeline.processes import together
 from diffnas.pipeline.sources.load import load_test_set
 from diffnas.pipeline.weights import read_weights, require_names, trained_recipe
 from diffnas.recipe.recipe import Recipe, read_recipe
 from diffnas.runtime.device import pick_device, place
+from diffnas.runtime.distributed import world
 from diffnas.runtime.run_folder import Run, open_run
 
 
@@ -22,6 +24,11 @@ def test(run: str | Path | Run, name: str | None = None, overrides: tuple[str, .
     or the device ("data.path=..."): elsewhere a folder of classes alone is tested as a whole.  Raises `UserError` where the
     training has not finished or its files are damaged.
     """
+    with together():
+        return _tested(run, name, overrides)
+
+
+def _tested(run: str | Path | Run, name: str | None, overrides: tuple[str, ...]) -> dict[str, Any]:
     opened = run if isinstance(run, Run) else open_run(run)
     part = opened.training(name)
     recipe = trained_recipe(part, overrides, "a test may change data.path and device only")
@@ -42,8 +49,9 @@ def test(run: str | Path | Run, name: str | None = None, overrides: tuple[str, .
         "auxiliary_params": sizes.auxiliary,
         "counting_rule": RULE,
     }
-    part.write_json("test.json", result)
-    leave_report(opened)
+    if world().first:
+        part.write_json("test.json", result)
+        leave_report(opened)
     return result
 
 

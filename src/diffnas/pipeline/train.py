@@ -16,6 +16,7 @@ from diffnas.pipeline.environment import as_begun, record, record_divergence, re
 from diffnas.pipeline.leave_report import leave_report, record_memory, record_sizes, sweep_report
 from diffnas.pipeline.network import require_reads
 from diffnas.pipeline.origin import folder_of, origin_of
+from diffnas.pipeline.processes import together
 from diffnas.pipeline.resources import explained
 from diffnas.pipeline.resume import Resumed, require_recipe, require_run, resumed
 from diffnas.pipeline.session import Session, resumed_source
@@ -26,6 +27,7 @@ from diffnas.recipe.recipe import Recipe
 from diffnas.recipe.schema import ImageTrain, TextTrain
 from diffnas.runtime.console import log
 from diffnas.runtime.device import pick_device
+from diffnas.runtime.distributed import world
 from diffnas.runtime.files import sweep, write_text
 from diffnas.runtime.lock import Held, only_one
 from diffnas.runtime.run_folder import Part, Run, claim, new_run, require_empty, unclaim
@@ -55,15 +57,35 @@ def train(
     `Interrupted` after a signal, with a checkpoint written, and `Diverged` where a number is no longer finite.
     """
     require_sinks(sinks)
-    if resume:
-        return _resume(run, recipe, name, note, sinks)
+    with together(run) as own:
+        sinks = sinks if world().first else ()
+        if resume:
+            done = _resume(own, recipe, name, note, sinks)
+        else:
+            folders = [Path(path) for path in (folder_of(origin), run) if path is not None]
+            done = _begin(genotype, recipe, own, name, origin, facts, init, folders, note, sinks)
+        return Run(Path(world().of_first(lambda: str(done.path))))
+
+
+def _begin(
+    genotype: Genotype | None,
+    recipe: Recipe | None,
+    run: str | Path | None,
+    name: str | None,
+    origin: Genotype | Run | str | Path | None,
+    facts: Mapping[str, Any] | None,
+    init: str | Path | None,
+    folders: list[Path],
+    note: str | None,
+    sinks: Sequence[str],
+) -> Run:
+    """Begins a training in the folder `run`; `init` may name the search in one of `folders`."""
     _require_train(recipe)
     assert recipe is not None
     if genotype is None:
         raise RunError("nothing to train: give a genotype")
     device = pick_device(recipe.device)
     require_reads(genotype, recipe)
-    folders = [Path(path) for path in (folder_of(origin), run) if path is not None]
     start = start_of(init, genotype, folders)
     where = Run(Path(run)) if run is not None else new_run(None, recipe.name)
     part = where.train(name or f"{recipe.name}-seed{recipe.seed}")

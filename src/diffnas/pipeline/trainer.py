@@ -10,13 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffnas.core.batch import loss_of
+from diffnas.core.batch import Batch, Loss, loss_of
 from diffnas.core.genotype import Genotype
 from diffnas.core.seeds import stream_seed
 from diffnas.engine.optim import load_optimizer_state, optimizer_state, set_learning_rate
+from diffnas.engine.precision import LossScale
+from diffnas.engine.whole import each_piece, scaled, statistics_of, whole_of
 from diffnas.pipeline.begin import Start
 from diffnas.pipeline.epoch_lines import EpochLines
 from diffnas.pipeline.network import build
+from diffnas.pipeline.processes import batch_dim, own_carry, prepared, shared, whole_carry
 from diffnas.pipeline.resources import require_memory
 from diffnas.pipeline.resume import Resumed
 from diffnas.pipeline.session import Session, require_counts
@@ -38,8 +41,9 @@ class Job:
         network = build(genotype, recipe, source.shape, stream_seed(recipe.seed, "weights"))
         if start is not None:
             start.put(network)
-        self.network = place(network, device)
+        self.network = prepared(place(network, device), recipe)
         self.training = source.training(self.network, device)
+        self.feed, self.batch_dim = shared(self.training.feed, source, "train.batch"), batch_dim(source)
 
 
 class Trainer:
@@ -50,8 +54,10 @@ class Trainer:
         assert recipe.train is not None
         self.recipe, self.settings, self.session = recipe, recipe.train, session
         self.genotype, self.network, self.training = job.genotype, job.network, job.training
+        self.feed, self.norms, self.batch_dim = job.feed, list(job.network.modules()), job.batch_dim
         self.weights = [p for p in job.network.parameters() if p.requires_grad]
         self.epoch = self.step = 0
+        self.loss_scale = LossScale(PRECISIONS[recipe.precision])
         self.carry: Tensor | None = None
         self.lines = EpochLines("train")
         self.seconds = 0.0  # spent on the current epoch in earlier attempts
@@ -98,17 +104,14 @@ class Trainer:
 
     def _steps(self, lr: float, started: float) -> None:
         self.network.train()
-        batches, task, optimizer = self.training.feed.epoch(self.epoch), self.training.task, self.training.optimizer
-        precision, total = PRECISIONS[self.recipe.precision], len(batches)
+        batches, optimizer = self.feed.epoch(self.epoch), self.training.optimizer
+        total = len(batches)
         with self.session.steps(self.epoch + 1, self.settings.epochs, self.step, total) as say:
             for step in range(self.step, total):
                 begun = time.monotonic()
                 batch = replace(batches[step], carry=self.carry)
                 read = time.monotonic()
-                with torch.autocast(self.session.device.type, precision, enabled=precision != torch.float32):
-                    loss = loss_of(task, self.network, batch)
-                optimizer.zero_grad(set_to_none=True)
-                loss.total().backward()
+                loss = self._differentiated(batch)
                 if self.settings.clip is not None:
                     torch.nn.utils.clip_grad_norm_(self.weights, self.settings.clip, foreach=True)
                 set_learning_rate(optimizer, lr * batch.scale)
@@ -120,6 +123,29 @@ class Trainer:
                 self.seconds = time.monotonic() - started
                 if self.step < total:
                     self.session.check(self._position, f"step {self.step} of epoch {self.epoch + 1}", self)
+
+    def _differentiated(self, batch: Batch) -> Loss:
+        """Leaves the gradients of the whole batch in the weights; its loss."""
+        precision, device = PRECISIONS[self.recipe.precision], self.session.device
+        reached: list[Tensor] = []
+
+        def computed(scale: float) -> tuple[Loss, list[Tensor]]:
+            losses = []
+            self.training.optimizer.zero_grad(set_to_none=True)
+            for piece in each_piece(batch, self.settings.accumulate, self.batch_dim):
+                with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                    loss = loss_of(self.training.task, self.network, piece)
+                total = scaled(loss.total(), piece)
+                (total if scale == 1.0 else total * scale).backward()
+                losses.append((piece, loss.detach()))
+            reached[:] = [weight for weight in self.weights if weight.grad is not None]
+            grads = [weight.grad for weight in reached if weight.grad is not None]
+            return whole_of(batch, losses, grads, statistics_of(self.norms))
+
+        loss, grads = self.loss_scale.found(computed, device)
+        for weight, grad in zip(reached, grads, strict=True):
+            weight.grad = grad
+        return loss
 
     @property
     def _position(self) -> int:
@@ -135,7 +161,8 @@ class Trainer:
             "epoch": self.epoch,
             "step": self.step,
             "seconds": self.seconds,
-            "carry": self.carry,
+            "loss_scale": self.loss_scale.value,
+            "carry": whole_carry(self.carry),
         }
 
     def quantities(self) -> dict[str, Sequence[Tensor]]:
@@ -148,8 +175,9 @@ class Trainer:
         self.training.load_state_dict(state.get("training", {}))  # checkpoints of images had none once
         load_optimizer_state(self.training.optimizer, self.network, state["optimizer"])
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+        self.loss_scale.value = float(state.get("loss_scale", self.loss_scale.value))  # once there was none
         carry: Tensor | None = state.get("carry")
-        self.carry = None if carry is None else carry.to(self.session.device)
+        self.carry = None if carry is None else own_carry(carry.to(self.session.device))
         require_counts(epoch=self.epoch, step=self.step)
 
 

@@ -60,7 +60,7 @@ class Recipe:
     source: str
     seed: int
     device: str
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["float32", "bfloat16", "float16"]
     data: Any
     space: Space | None
     method: Method | None
@@ -68,6 +68,7 @@ class Recipe:
     train: Any
     log: schema.Log
     task: Task | None = None
+    statistics: Literal["process", "all"] = "process"
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def values(self) -> dict[str, Any]:

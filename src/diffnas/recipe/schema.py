@@ -39,6 +39,9 @@ RATES = ("dropout", "dropouth", "dropoutx", "dropouti", "dropoute")
 """The dropouts of a language model, by the names of its authors."""
 
 
+ACCUMULATE = "pieces that a batch is computed in, one after another: less memory, the same gradients but for statistics"
+
+
 @dataclass(frozen=True)
 class Head:
     """The keys above the sections."""
@@ -59,7 +62,13 @@ class Head:
         pattern=r"^(auto|cpu|cuda(:(0|[1-9]\d?))?)$",
         must="auto, cpu, cuda or cuda:N",
     )
-    precision: Literal["float32", "bfloat16"] = setting("float32", "precision of forward passes")
+    precision: Literal["float32", "bfloat16", "float16"] = setting(
+        "float32", "precision of forward passes; in float16 losses are scaled, so that small gradients are not lost"
+    )
+    statistics: Literal["process", "all"] = setting(
+        "process",
+        "on several processes: what batch normalisation takes its statistics from, a process's samples or all",
+    )
 
 
 @dataclass(frozen=True)
@@ -236,6 +245,10 @@ class Search:
     )
     validate_every: int = setting(1, "epochs between evaluations on the architecture data (0: never)", ge=0)
     checkpoint_every: float = setting(10.0, "minutes between checkpoints within an epoch", gt=0)
+    accumulate: int = setting(1, ACCUMULATE, ge=1, le=4096)
+    recompute: bool = setting(
+        False, "with supernet plain: cells are computed again on the way back, with the same numbers: less memory"
+    )
 
 
 @dataclass(frozen=True)
@@ -281,6 +294,7 @@ class Train:
     """Training a genotype's network from scratch, whatever it reads."""
 
     checkpoint_every: float = setting(10.0, "minutes between checkpoints within an epoch", gt=0)
+    accumulate: int = setting(1, ACCUMULATE, ge=1, le=4096)
 
     sizes: ClassVar[tuple[str, ...]] = ()
     """The keys that a space's `network` is given."""

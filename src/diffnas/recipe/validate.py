@@ -245,7 +245,7 @@ def contradictions(parts: Mapping[str, Any], named: list[str], modality: Modalit
     if search is not None and method is not None and method.needs_double_backward and search.supernet != "plain":
         problems.append(("search.supernet", f"must be plain: method {method.name} as set here differentiates twice"))
     if search is not None:
-        problems += _betas(search.arch.betas)
+        problems += _betas(search.arch.betas) + _sparing(search, method)
     if task is not None and not _fits(task, data, modality):
         problems.append(("task.name", _unfit(task, modality)))
     problems += modality.check({"data": data, "search": search, "train": train}, method)
@@ -312,6 +312,19 @@ def _searched(search: schema.Search, data: schema.Data, shape: AnyShape, space: 
             )
         elif method.uses_score_feed:
             problems.append(("data.split", f"must be below 1: method {method.name} measures the supernet on the rest"))
+    return problems
+
+
+def _sparing(search: schema.Search, method: Any) -> Problems:
+    """Returns what contradicts the keys that spare memory."""
+    problems = []
+    if search.recompute and search.supernet != "plain":
+        problems.append(("search.supernet", "must be plain where cells are computed again (search.recompute)"))
+    if search.recompute and search.compile == "on":
+        problems.append(("search.compile", "must be off where cells are computed again (search.recompute)"))
+    if method is not None and method.needs_double_backward and (search.recompute or search.accumulate > 1):
+        key = "recompute" if search.recompute else "accumulate"
+        problems.append((f"search.{key}", f"cannot be: method {method.name} as set here differentiates twice"))
     return problems
 
 

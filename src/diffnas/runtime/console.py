@@ -16,6 +16,7 @@ from rich.logging import RichHandler
 
 from diffnas.errors import UserError
 from diffnas.runtime.displays import Bar, Display, Lines, Notebook, Say, Silent, duration
+from diffnas.runtime.launched import place_of
 from diffnas.runtime.progress import Progress
 from diffnas.runtime.terminal import printable
 
@@ -42,6 +43,9 @@ def start_console(quiet: bool = False) -> None:
     """Sends the logger's lines to standard error: rich on a terminal, plain where it is a file or a pipe."""
     global _display, _started
     _started = True
+    if place_of().rank:  # the first of several processes speaks for all
+        _display, log.handlers, log.propagate = Silent(), [logging.NullHandler()], False
+        return
     console = Console(stderr=True) if sys.stderr.isatty() and not quiet else None
     _display = Lines() if console is None else Bar(console)
     handler: logging.Handler = logging.StreamHandler()

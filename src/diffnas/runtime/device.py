@@ -12,15 +12,23 @@ from torch import nn
 from diffnas.errors import RecipeError
 from diffnas.kernels.strided import thin_strided
 from diffnas.runtime.console import log
+from diffnas.runtime.distributed import world
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def pick_device(name: str) -> torch.device:
     """The device a recipe names (`auto`: a GPU where there is one); raises `RecipeError` where this machine lacks it."""
+    processes = world()
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
+    if processes.size > 1 and device.type == "cuda":
+        if device.index is not None:
+            raise RecipeError(
+                f"device: {name} is one GPU, and each of {processes.size} processes takes its own; set cuda"
+            )
+        device, name = torch.device("cuda", processes.local), f"cuda:{processes.local}"
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise RecipeError(f"device: {name} is not on this machine ({torch.cuda.device_count()} CUDA devices); use cpu")
     return device

@@ -31,6 +31,8 @@ from diffnas.tasks.base import Task
 class TextSource:
     """The text of a recipe."""
 
+    batch_dim = 1  # a batch is [T, N]: its columns can be shared
+
     def __init__(self, recipe: Recipe, stored: TextInputs | None = None) -> None:
         data = recipe.data
         assert isinstance(data, Text)

@@ -12,6 +12,7 @@ from diffnas.core.cell import Cell
 from diffnas.core.count import Resources, Unit, count, resources
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.mixture import Mix, by_cell
+from diffnas.core.parts import drawn
 from diffnas.core.space import AnyShape, Size
 from diffnas.spaces.cells.layout import INPUTS, CellParts
 
@@ -152,7 +153,7 @@ class GenotypeCell(nn.Module):
 
 def _thinned(x: Tensor, keep: Tensor) -> Tensor:
     """Samples of `x` [N, ...] kept with probability `keep` [], scaled up; the others zero (Larsson et al., 2017)."""
-    mask = torch.bernoulli(keep.expand(len(x), *(1,) * (x.dim() - 1)))
+    mask = drawn(lambda shape: torch.bernoulli(keep.expand(shape)), (len(x), *(1,) * (x.dim() - 1)))
     return x * (mask / keep).to(x.dtype)
 
 

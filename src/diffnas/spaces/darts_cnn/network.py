@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from diffnas.core.genotype import Genotype, Nodes
+from diffnas.core.parts import drawn
 from diffnas.core.space import Shape
 from diffnas.errors import GenotypeError
 from diffnas.spaces.darts_cnn.head import AuxiliaryHead
@@ -19,7 +20,7 @@ CONCAT_KINDS = ("normal", "reduce")
 def drop_path(x: Tensor, probability: Tensor) -> Tensor:
     """Zeroes whole samples of `x` [N, C, H, W] with `probability` [] and scales up the rest (Larsson et al., 2017)."""
     keep = 1.0 - probability
-    mask = torch.bernoulli(keep.expand(x.shape[0], 1, 1, 1))
+    mask = drawn(lambda shape: torch.bernoulli(keep.expand(shape)), (len(x), 1, 1, 1))
     return x * (mask / keep).to(x.dtype)
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from diffnas.core.parts import drawn
 from diffnas.kernels.strided import thin_strided
 from diffnas.spaces.darts_cnn.layout import CellPlan
 
@@ -77,7 +78,12 @@ class Noise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H/stride, W/stride], from torch's global generator."""
-        return torch.randn_like(x[:, :, :: self.stride, :: self.stride])
+        seen = torch.empty_like(x[:, :, :: self.stride, :: self.stride])
+
+        def noise(shape: tuple[int, ...]) -> Tensor:  # numbers follow one another as in memory
+            return torch.randn_like(seen.new_empty_strided(shape, seen.stride()))
+
+        return drawn(noise, tuple(seen.shape))
 
 
 class SkipDropout(nn.Module):
@@ -90,7 +96,7 @@ class SkipDropout(nn.Module):
         if self.rate is None or not self.training:
             return x
         keep = (1.0 - self.rate).to(x.dtype)
-        return x * torch.bernoulli(keep.expand_as(x)) / keep
+        return x * drawn(lambda shape: torch.bernoulli(keep.expand(shape)), tuple(x.shape)) / keep
 
 
 def _depthwise(channels: int, kernel: int, stride: int, dilation: int, affine: bool) -> list[nn.Module]:

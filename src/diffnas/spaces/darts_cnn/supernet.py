@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from diffnas.core.cell import Cell
 from diffnas.core.mixture import Mix, by_cell
+from diffnas.core.parts import drawn, dropout
 from diffnas.core.space import Shape, Size
 from diffnas.spaces.channels import interleave
 from diffnas.spaces.darts_cnn.head import AuxiliaryHead
@@ -184,7 +185,7 @@ class Supernet(nn.Module):
                 extra = self.auxiliary(history[-1])
         features = self.pool(history[-1]).flatten(1)
         if self.extras.dropout:
-            features = nn.functional.dropout(features, self.extras.dropout, self.training)
+            features = dropout(features, self.extras.dropout, self.training)
         logits = self.classifier(features)
         return logits if extra is None else (logits, extra)
 
@@ -202,4 +203,4 @@ class Supernet(nn.Module):
         keep = torch.full_like(weight[0, 0], 1.0 - self.extras.drop_path)
         if self.extras.grows:
             keep = 1.0 - self.extras.drop_path * self.get_buffer("progress").to(weight)
-        return torch.bernoulli(keep.expand(edges, images)) / keep
+        return drawn(lambda shape: torch.bernoulli(keep.expand(shape)), (edges, images), 1) / keep

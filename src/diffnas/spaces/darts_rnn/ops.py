@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffnas.core.batch import LanguageModelOutput
+from diffnas.core.parts import drawn
 from diffnas.spaces.darts_rnn.layout import Dropouts
 
 RANGE = 0.04  # weights begin uniform within it
@@ -25,11 +26,18 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 """The ops by name; `none` is no flow at all."""
 
 
-def drop_mask(probability: float, *shape: int, like: Tensor) -> Tensor | None:
-    """`shape`, 0 with `probability` and else 1 / (1 - probability), from torch's global generator; None for no drops."""
+def drop_mask(probability: float, *shape: int, like: Tensor, dim: int | None = None) -> Tensor | None:
+    """`shape`, 0 with `probability` and else 1 / (1 - probability), from torch's global generator; None for no drops.
+
+    `dim` counts the sequences of a batch (None: it holds for all of them).
+    """
     if not probability:
         return None
-    return torch.empty(shape, dtype=like.dtype, device=like.device).bernoulli_(1.0 - probability) / (1.0 - probability)
+
+    def kept(sizes: tuple[int, ...]) -> Tensor:
+        return torch.empty(sizes, dtype=like.dtype, device=like.device).bernoulli_(1.0 - probability)
+
+    return (kept(shape) if dim is None else drawn(kept, shape, dim)) / (1.0 - probability)
 
 
 def masked(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -75,10 +83,10 @@ class LanguageModel(nn.Module):
         units, rates = weight.shape[1], self.dropouts if self.training else Dropouts(0.0, 0.0, 0.0, 0.0, 0.0)
         words = drop_mask(rates.dropoute, len(weight), 1, like=weight)
         x = masked(F.embedding(tokens, weight), None if words is None else F.embedding(tokens, words))
-        x = masked(x, drop_mask(rates.dropouti, 1, batch, units, like=weight))
-        x = masked(x, drop_mask(rates.dropoutx, batch, units, like=weight))
+        x = masked(x, drop_mask(rates.dropouti, 1, batch, units, like=weight, dim=1))
+        x = masked(x, drop_mask(rates.dropoutx, batch, units, like=weight, dim=0))
         hidden = weight.new_zeros(batch, units) if carry is None else carry[0]
-        states = recur(x, hidden, drop_mask(rates.dropouth, batch, units, like=weight))
-        dropped = masked(states, drop_mask(rates.dropout, 1, batch, units, like=weight))
+        states = recur(x, hidden, drop_mask(rates.dropouth, batch, units, like=weight, dim=0))
+        dropped = masked(states, drop_mask(rates.dropout, 1, batch, units, like=weight, dim=1))
         log_probs = F.log_softmax(F.linear(dropped, weight, self.bias), dim=-1)
         return LanguageModelOutput(log_probs, states[-1:], states, dropped)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from diffnas.core.parts import Dropout
 from diffnas.core.space import Shape
 from diffnas.spaces.shufflenet_blocks.layout import Layout, stem_stride
 
@@ -27,7 +28,7 @@ def head(layout: Layout, shape: Shape, eps: float) -> nn.Sequential:
         nn.ReLU(),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Dropout(layout.dropout),
+        Dropout(layout.dropout),
         nn.Linear(layout.last, shape.classes, bias=False),
     )
 
