@@ -103,7 +103,7 @@ def measure(recipe: Recipe, part: str, genotype: Genotype | None, seconds: float
         say({"peak_memory": expected, "extrapolated": True, "free_memory": free})
         return
     _clear(device)
-    timed = batch if device.type == "cuda" or not weighed else timed_batch(batch, spent, 2 * few)
+    timed = batch if device.type == "cuda" or not weighed else timed_batch(batch, spent, min(batch, 4 * few))
     stages = list(one(_sized(recipe, part, source, timed, seconds / kinds), device, genotype))
     peak = peak_memory(device).get("bytes", 0)
     if timed < batch:
