@@ -33,7 +33,7 @@ _PLAIN_DTYPE = re.compile(
     r"[|<>=]?(b1|[ui][1248]|f[248]|c(8|16)|[SU]\d{1,4})"
 )  # read as little-endian unless the state says otherwise
 LARGEST_TUPLE = 100_000
-"""So many values a tuple may hold with all that is within it: one that holds another twice, and so on, takes for ever to hash."""
+"""So many values a tuple may hold, all within it counted: one that holds another twice, and so on, takes for ever to hash."""
 _BROKEN = (
     pickle.UnpicklingError,
     ArithmeticError,

@@ -124,7 +124,7 @@ def timed_batch(batch: int, seconds: float, least: int) -> int:
 
 def _sized(recipe: Recipe, part: str, source: Source, batch: int, seconds: float) -> Sized:
     """The recipe and its data, which are read already, at another batch."""
-    whole = (recipe.search if part == "search" else recipe.train).batch  # type: ignore[union-attr]
+    whole = (recipe.search if part == "search" else recipe.train).batch
     sized = recipe if batch == whole else _with_batch(recipe, part, batch)
     data: Any = copy.copy(source)
     data.recipe = sized
