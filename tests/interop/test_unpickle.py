@@ -243,6 +243,31 @@ def test_a_claimed_size_takes_no_memory(data: bytes) -> None:
         tracemalloc.stop()
 
 
+def pairs_of_pairs(depth: int) -> bytes:
+    """Instructions that leave a tuple which holds another twice, and so on: 2 ** `depth` values in few bytes."""
+    parts = [b"K\x01q\x00" + b"0"]
+    parts += [b"h%ch%c\x86q%c0" % (level, level, level + 1) for level in range(depth)]
+    return b"".join([*parts, b"h%c" % depth])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x80\x02}" + pairs_of_pairs(60) + b"K\x01s.",  # the key of a dictionary
+        b"\x80\x04\x8f(" + pairs_of_pairs(60) + b"\x90.",  # within a set
+        b"\x80\x02cbuiltins\ntuple\n](" + pairs_of_pairs(3) + b"e\x85R.",  # made by a call
+    ],
+)
+def test_a_tuple_that_would_take_for_ever_to_hash_is_refused(data: bytes) -> None:
+    assert "a tuple" in refusal(data)
+
+
+def test_tuples_of_tuples_come_through() -> None:
+    value = {(1, (2, (3,))): tuple((n, (n, n)) for n in range(5000))}
+    for protocol in PROTOCOLS:
+        assert load(pickle.dumps(value, protocol)) == value
+
+
 def test_bytes_are_written_as_latin1_and_by_no_other_codec() -> None:
     assert load(b"\x80\x02c_codecs\nencode\nX\x03\x00\x00\x00abcX\x06\x00\x00\x00latin1\x86R.") == b"abc"
     text = refusal(b"\x80\x02c_codecs\nencode\nX\x03\x00\x00\x00abcX\x03\x00\x00\x00hex\x86R.")

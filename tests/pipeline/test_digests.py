@@ -249,3 +249,12 @@ def test_a_whole_training_on_images_of_16_bits(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "set", tmp_path / "moved")
     result = diffnas.test(run, overrides=[f"data.path={tmp_path / 'moved'}"])
     assert result["n"] == 4 and result["trained_on"]["images"] == 12
+
+
+def test_a_test_on_streamed_images_says_that_nothing_was_left_out_by_digests() -> None:
+    counts = {"accuracy": 1.0, "interval": [0.0, 2.0], "n": 3, "loss": 1.0, "top5": 1.0, "weights": "last epoch"}
+    streamed = {**counts, "params": 1, "macs": 1, "trained_on": None, "broken": {"images": 0, "first": []}}
+    said = "not checked:   whether some of these images were trained on"
+    assert any(line.startswith(said) for line in described(streamed))
+    assert not any(said in line for line in described({**streamed, "source": "darts"}))
+    assert not any(said in line for line in described({**streamed, "trained_on": {"images": 0, "first": []}}))

@@ -16,9 +16,10 @@ from diffnas.core.space import Shape
 from diffnas.errors import RecipeError, ResourceError, UserError
 from diffnas.pipeline import estimate as parent
 from diffnas.pipeline.estimate import described
-from diffnas.pipeline.measure import extrapolated, measure
+from diffnas.pipeline.measure import extrapolated, measure, timed_batch
 from diffnas.pipeline.measure import main as measure_main
 from diffnas.recipe.recipe import read_recipe
+from diffnas.tasks.classification import Classification
 
 TINY = ["device=cpu", "space.channels=2", "space.layers=2", "search.batch=32", "data.train_limit=200"]
 TINY += ["train.channels=2", "train.layers=2", "train.batch=32"]
@@ -59,6 +60,36 @@ def test_a_training() -> None:
     network = diffnas.build_network("darts-v1", channels=2, layers=2, in_channels=1, side=8)
     assert (stage["epochs"], stage["steps"]) == (7, 7)
     assert stage["weights"] == sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize("part", ["search", "train"])
+def test_small_batches_are_weighed_first(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    loss = Classification.loss
+
+    def watched(self: Any, network: Any, batch: Any, *rest: Any) -> Any:
+        seen.append(len(batch.targets))
+        return loss(self, network, batch, *rest)
+
+    monkeypatch.setattr(Classification, "loss", watched)
+    monkeypatch.setattr("diffnas.pipeline.measure.LONGEST", 1e9)
+    learnt = measured("darts-digits-tiny", [*TINY, "train.batch=48", "search.batch=48"], part, "darts-v1")
+    assert list(dict.fromkeys(size for size in seen if size in (3, 6, 48))) == [3, 6, 48]
+    assert list(learnt["weighed"]) == [3, 6] and learnt["timed_batch"] == 48
+
+
+@pytest.mark.parametrize("part", ["search", "train"])
+def test_where_a_step_takes_long_a_part_of_the_batch_is_timed(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert timed_batch(768, 12.0, 32) == 768 and timed_batch(768, 12.1, 32) == 384
+    assert timed_batch(768, 1e6, 32) == 32 and timed_batch(97, 30.0, 8) == 33
+    settings = [*TINY, "train.batch=48", "search.batch=48"]
+    monkeypatch.setattr("diffnas.pipeline.measure.LONGEST", 1e9)
+    (whole,) = measured("darts-digits-tiny", settings, part, "darts-v1")["stages"]
+    monkeypatch.setattr("diffnas.pipeline.measure.LONGEST", 0.0001)
+    learnt = measured("darts-digits-tiny", settings, part, "darts-v1")
+    (stage,) = learnt["stages"]
+    assert learnt["timed_batch"] == 12 and stage["steps"] == whole["steps"]
+    assert learnt["peak_memory"] >= max(learnt["weighed"].values())
 
 
 @pytest.mark.parametrize("part", ["search", "train"])

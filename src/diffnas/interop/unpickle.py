@@ -32,6 +32,8 @@ MAX_BYTES = 2**30
 _PLAIN_DTYPE = re.compile(
     r"[|<>=]?(b1|[ui][1248]|f[248]|c(8|16)|[SU]\d{1,4})"
 )  # read as little-endian unless the state says otherwise
+LARGEST_TUPLE = 100_000
+"""So many values a tuple may hold, all within it counted: one that holds another twice, and so on, takes for ever to hash."""
 _BROKEN = (
     pickle.UnpicklingError,
     ArithmeticError,
@@ -131,7 +133,24 @@ def _load_bytearray8(unpickler: Any) -> None:
     unpickler.append(bytearray(unpickler.read(length)))  # the library's own makes room for the length first
 
 
+def _bounded(instruction: Callable[..., None]) -> Callable[..., None]:
+    """The instruction that makes a tuple, refused where the tuple is too large with all that is within it."""
+
+    def load(unpickler: Any) -> None:
+        instruction(unpickler)
+        made = unpickler.stack[-1]
+        within = [unpickler.tuples.get(id(item), (None, 1 + len(item)))[1] for item in made if isinstance(item, tuple)]
+        if within:  # kept, so that no other object gets its number
+            unpickler.tuples[id(made)] = (made, len(made) + sum(within))
+            if unpickler.tuples[id(made)][1] > LARGEST_TUPLE:
+                raise ValueError("a tuple of tuples without end")
+
+    return load
+
+
 _INSTRUCTIONS: dict[int, Callable[..., None]] = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: _load_bytearray8}
+for _code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
+    _INSTRUCTIONS[_code[0]] = _bounded(_INSTRUCTIONS[_code[0]])
 for _code in (pickle.EXT1, pickle.EXT2, pickle.EXT4):  # names by number, from a registry of the process
     del _INSTRUCTIONS[_code[0]]
 
@@ -144,6 +163,7 @@ class PlainUnpickler(pickle._Unpickler):
     def __init__(self, file: BinaryIO, where: str, encoding: str) -> None:
         super().__init__(file, encoding=encoding)
         self.where = where
+        self.tuples: dict[int, tuple[object, int]] = {}
 
     def find_class(self, module: str, name: str) -> object:
         """The stand-in for `module.name`; `DataError` for every name that is not data."""
@@ -294,6 +314,17 @@ class _MakeByteArray(_MakeBytes):
         return bytearray(super().__call__(data, *rest))
 
 
+class _MakeTuple(StandIn):
+    """`tuple` of values that are no tuples, as instructions make those without a call."""
+
+    __slots__ = ()
+
+    def __call__(self, items: object = (), *_: object) -> tuple[object, ...]:
+        if not isinstance(items, (list, tuple)) or any(isinstance(item, tuple) for item in items):
+            raise ValueError("a tuple that is made of neither a list nor values")
+        return tuple(items)
+
+
 class Omitted(StandIn):
     """A tensor that was not read."""
 
@@ -319,7 +350,7 @@ _CONTAINERS: dict[str, object] = {
     "frozenset": frozenset,
     "list": list,
     "dict": dict,
-    "tuple": tuple,
+    "tuple": _MakeTuple(),
     "complex": complex,
     "bytes": _MakeBytes(),
     "bytearray": _MakeByteArray(),

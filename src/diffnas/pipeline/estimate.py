@@ -27,7 +27,7 @@ EXAMPLES = {
     "shufflenet-blocks": "dsnas",
 }
 """The published cell whose training is estimated where a recipe searches for its own."""
-SECONDS = 10.0  # that steps of a kind are timed for
+SECONDS = 10.0  # that the steps of a part are timed for
 ROOM = 0.9  # share of the free memory that a batch may take
 
 
@@ -38,9 +38,9 @@ def estimate(
 
     `{"recipe", "data", "device", "threads", "search": {...}, "train": {...}}`; a part has `weights`, `steps` (an epoch),
     `epochs`, `step_seconds`, `epoch_seconds`, `seconds` (in all), `peak_memory` and `free_memory` in bytes, `batch`,
-    `batch_fits` and `largest_batch` (None: unknown).  Nothing is written.  Times are None where the batch does not fit.
-    `genotype` is what is trained (None: a published cell of the space); steps of each kind are timed for `seconds`.  Raises
-    `UserError` as the commands do.
+    `timed_batch` (a smaller one, where a step takes long: times and memory are scaled from it), `batch_fits` and
+    `largest_batch` (None: unknown).  Nothing is written.  Times are None where the batch does not fit.  `genotype` is what is
+    trained (None: a published cell of the space); steps are timed for `seconds`.  Raises `UserError` as the commands do.
     """
     has: list[Part] = [part for part in ("search", "train") if getattr(recipe, part) is not None]
     missing = " or ".join([part for part in parts or ("search", "train") if part not in has])
@@ -110,6 +110,7 @@ def _facts(recipe: Recipe, part: Part, learnt: dict[str, Any]) -> dict[str, Any]
     stages = learnt.get("stages")
     facts: dict[str, Any] = {"batch": batch, "peak_memory": peak, "free_memory": free}
     facts |= {"batch_fits": not learnt["extrapolated"], "largest_batch": _largest(weighed, batch, peak, free)}
+    facts["timed_batch"] = learnt.get("timed_batch")
     facts |= dict.fromkeys(("weights", "epochs", "steps", "step_seconds", "epoch_seconds", "seconds"))
     facts["stages"] = stages or []
     if stages:
@@ -156,10 +157,12 @@ def _part_lines(part: str, facts: dict[str, Any]) -> Iterator[str]:
         yield f"{head}{facts['weights']:,} weights{cell}; {facts['epochs']} epochs of {facts['steps']:,} steps"
         step, epoch, whole = (facts[key] for key in ("step_seconds", "epoch_seconds", "seconds"))
         yield f"         a step takes {step:.3g} s, an epoch {duration(epoch)}, all of it {duration(whole)}"
+        if facts["timed_batch"] not in (None, facts["batch"]):
+            yield f"         timed at a batch of {facts['timed_batch']:,}; times and memory are scaled from that"
         if len(facts["stages"]) > 1:
             yield from _stage_lines(facts["stages"])
     free = "" if facts["free_memory"] is None else f" of {in_words(facts['free_memory'])} that are free"
-    about = "" if facts["batch_fits"] else "about "
+    about = "" if facts["batch_fits"] and facts["timed_batch"] in (None, facts["batch"]) else "about "
     yield f"{head if facts['seconds'] is None else ' ' * 9}memory: {about}{in_words(facts['peak_memory'])} at most{free}"
     fits = f"a batch of {facts['batch']:,} {'fits' if facts['batch_fits'] else 'does not fit'}"
     largest = "" if facts["largest_batch"] is None else f"; the largest is about {facts['largest_batch']:,}"

@@ -9,9 +9,11 @@ its own has a peak of memory of its own, and may be ended where there is too lit
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
 import io
 import json
+import math
 import sys
 import tempfile
 import time
@@ -43,7 +45,7 @@ from diffnas.runtime.room import free_memory, lack_of_room
 from diffnas.runtime.run_folder import Run
 from diffnas.runtime.sharing import fitted_threads
 
-FEWEST = 3  # timed steps of a kind
+LONGEST = 24.0  # seconds that two steps of all kinds may be expected to take on a CPU
 LARGEST_PROBE = 16  # images, or columns of text, of the first batch that is weighed
 ROOM = 0.9  # share of the free memory that a batch may be expected to take
 Say = Callable[[dict[str, Any]], None]
@@ -60,6 +62,23 @@ class Stage:
     weights: int
 
 
+@dataclass(frozen=True)
+class Sized:
+    """A recipe at a batch of its own, and its data; `share` is this batch as a part of the one that is asked about.
+
+    Steps of a kind are timed for `seconds`; of 0 seconds there is one, and no evaluation of a network.
+    """
+
+    recipe: Recipe
+    source: Source
+    seconds: float
+    share: float = 1.0
+
+    def steps(self, count: int) -> int:
+        """The steps of an epoch at the batch that is asked about, of `count` at this one."""
+        return math.ceil(count * self.share)
+
+
 def measure(recipe: Recipe, part: str, genotype: Genotype | None, seconds: float, say: Say) -> None:
     """Measures `part` ("search" or "train") of `recipe` and says what it learns; timed steps take `seconds` or few more."""
     device, started = pick_device(recipe.device), time.monotonic()
@@ -72,21 +91,45 @@ def measure(recipe: Recipe, part: str, genotype: Genotype | None, seconds: float
     say({"data": about, "reading_seconds": reading, "device": str(device), "threads": torch.get_num_threads()})
     one = _search if part == "search" else _train
     weighed: dict[int, int] = {}
-    batch, few = section.batch, min(LARGEST_PROBE, max(2, section.batch // 32))
+    spent, kinds = 0.0, 1
+    batch, few = section.batch, min(LARGEST_PROBE, max(2, section.batch // 16))
     for small in (few, 2 * few) if 2 * few < batch else ():
         _clear(device)
-        for _ in one(_with_batch(recipe, part, small), source, device, genotype, 0.0):
-            pass
+        tried = list(one(_sized(recipe, part, source, small, 0.0), device, genotype))
         weighed[small] = peak_memory(device).get("bytes", 0)
+        spent, kinds = sum(stage.step for stage in tried) * batch / small, len(tried)
     say({"weighed": weighed})
     expected, free = extrapolated(weighed, batch), _free(device)
     if free is not None and expected is not None and expected > ROOM * (free + min(weighed.values())):
         say({"peak_memory": expected, "extrapolated": True, "free_memory": free})
         return
     _clear(device)
-    stages = list(one(recipe, source, device, genotype, seconds))
-    say({"stages": [vars(stage) for stage in stages], "peak_memory": peak_memory(device).get("bytes", 0)})
+    timed = batch if device.type == "cuda" or not weighed else timed_batch(batch, spent, min(batch, 4 * few))
+    stages = list(one(_sized(recipe, part, source, timed, seconds / kinds), device, genotype))
+    peak = peak_memory(device).get("bytes", 0)
+    if timed < batch:
+        peak = extrapolated({**weighed, timed: peak}, batch) or peak
+    say({"stages": [vars(stage) for stage in stages], "peak_memory": peak, "timed_batch": timed})
     say({"free_memory": free, "extrapolated": False})
+
+
+def timed_batch(batch: int, seconds: float, least: int) -> int:
+    """The batch whose steps are timed: `batch`, or a part of it, not below `least`, where its steps take too long.
+
+    `seconds` is what a step of each kind is expected to take in all.  Times may be scaled then, since what a long step on a
+    CPU takes is in proportion to the batch.
+    """
+    parts = math.ceil(2 * seconds / LONGEST)
+    return batch if parts < 2 else max(least, -(-batch // parts))
+
+
+def _sized(recipe: Recipe, part: str, source: Source, batch: int, seconds: float) -> Sized:
+    """The recipe and its data, which are read already, at another batch."""
+    whole = (recipe.search if part == "search" else recipe.train).batch
+    sized = recipe if batch == whole else _with_batch(recipe, part, batch)
+    data: Any = copy.copy(source)
+    data.recipe = sized
+    return Sized(sized, data, seconds, batch / whole)
 
 
 def _load_the_rest(recipe: Recipe, genotype: Genotype | None, device: torch.device) -> None:
@@ -127,13 +170,13 @@ def _free(device: torch.device) -> int | None:
 
 
 def _timed(step: Callable[[int], object], device: torch.device, seconds: float) -> float:
-    """The mean time of a step; the first is not timed.  Of 0 seconds there is that one alone."""
+    """The mean time of steps after the first, at least one, for `seconds`."""
     step(0)
     done, started = 0, _now(device)
-    while seconds and (done < FEWEST or _now(device) - started < seconds):
+    while not done or _now(device) - started < seconds:
         step(done + 1)
         done += 1
-    return (_now(device) - started) / max(1, done)
+    return (_now(device) - started) / done
 
 
 def _now(device: torch.device) -> float:
@@ -145,11 +188,10 @@ def _now(device: torch.device) -> float:
 # -- a search
 
 
-def _search(
-    recipe: Recipe, source: Source, device: torch.device, genotype: Genotype | None, seconds: float
-) -> Iterator[Stage]:
+def _search(sized: Sized, device: torch.device, genotype: Genotype | None) -> Iterator[Stage]:
     """Every stage of the search: its epochs of weights alone, then the others."""
-    state = SearchState(recipe, source, source.search_task(), source.search_feeds(device), device)
+    source = sized.source
+    state = SearchState(sized.recipe, source, source.search_task(), source.search_feeds(device), device)
     state.begin(None, None)  # type: ignore[arg-type]  # there is no checkpoint
     for index, stage in enumerate(state.stages):
         if index:
@@ -158,10 +200,10 @@ def _search(
         for epochs, begin in ((warm, 0), (stage.epochs - warm, warm)):
             if epochs and stage.phases:
                 state.search.advance(stage_epoch=begin)
-                yield _stretch(state, epochs, begin < stage.warmup, device, seconds)
+                yield _stretch(state, epochs, begin < stage.warmup, device, sized)
 
 
-def _stretch(state: SearchState, epochs: int, warm: bool, device: torch.device, seconds: float) -> Stage:
+def _stretch(state: SearchState, epochs: int, warm: bool, device: torch.device, sized: Sized) -> Stage:
     """Epochs of one kind: their phases, one after another, and the evaluation."""
     search, settings = state.search, state.settings
     set_learning_rate(search.weights_optimizer, 1e-6)  # so that nothing diverges
@@ -186,11 +228,11 @@ def _stretch(state: SearchState, epochs: int, warm: bool, device: torch.device, 
             for name, loss in state.method.step(search, batches).items():
                 carries[name] = loss.carry
 
-        count = phase.steps or len(feeds["train"])
-        mean = _timed(step, device, seconds / len(state.stage.phases))
+        count = phase.steps or sized.steps(len(feeds["train"]))
+        mean = _timed(step, device, sized.seconds / len(state.stage.phases)) / sized.share
         steps, spent = steps + count, spent + count * mean
     every = settings.validate_every if "score" in search.feeds else 0
-    evaluation = _scoring(state, device, seconds) / every if every else 0.0
+    evaluation = _scoring(state, device, sized.seconds) / every if every else 0.0
     weights = sum(p.numel() for p in search.supernet.parameters())
     return Stage(epochs, steps, spent / max(1, steps), evaluation, weights)
 
@@ -210,12 +252,11 @@ def _scoring(state: SearchState, device: torch.device, seconds: float) -> float:
 # -- a training
 
 
-def _train(
-    recipe: Recipe, source: Source, device: torch.device, genotype: Genotype | None, seconds: float
-) -> Iterator[Stage]:
+def _train(sized: Sized, device: torch.device, genotype: Genotype | None) -> Iterator[Stage]:
     """The epochs of the training of `genotype`."""
+    recipe = sized.recipe
     assert genotype is not None and recipe.train is not None
-    job = Job(genotype, recipe, source, device)
+    job = Job(genotype, recipe, sized.source, device)
     training, settings, precision = job.training, recipe.train, PRECISIONS[recipe.precision]
     set_learning_rate(training.optimizer, training.begin(0))
     job.network.train()
@@ -237,11 +278,12 @@ def _train(
         training.optimizer.step()
         carry[0] = carries[0] if len(carries) == 1 or carries[0] is None else torch.cat(carries, dim=1)
 
-    mean = _timed(step, device, seconds)
-    evaluation = _evaluating(job, device, seconds) if seconds else 0.0
+    mean = _timed(step, device, sized.seconds) / sized.share
+    evaluation = _evaluating(job, device, sized.seconds) if sized.seconds else 0.0
     every = getattr(settings, "test_every", 1)
     share = 1 / every if every else 1 / settings.epochs
-    yield Stage(settings.epochs, len(batches), mean, evaluation * share, sum(p.numel() for p in weights))
+    steps = sized.steps(len(batches))
+    yield Stage(settings.epochs, steps, mean, evaluation * share, sum(p.numel() for p in weights))
 
 
 def _evaluating(job: Job, device: torch.device, seconds: float) -> float:

@@ -72,6 +72,8 @@ def described(result: dict[str, Any]) -> Iterator[str]:
     trained_on = result.get("trained_on")
     if trained_on and trained_on["images"]:
         yield f"left out:      {trained_on['images']:,} images that it was trained on: {', '.join(trained_on['first'])}"
+    if trained_on is None and "broken" in result and "source" not in result:  # streamed images of a run
+        yield "not checked:   whether some of these images were trained on; trainings on streamed images keep no record"
     if "mean" in result:
         mean, std = (" ".join(f"{value:.4f}" for value in result[key]) for key in ("mean", "std"))
         yield f"inputs:        mean {mean}, deviation {std}"
