@@ -12,13 +12,18 @@ from torch import Tensor, nn
 from diffnas.core.seeds import generator, stream_seed
 from diffnas.core.space import AnyShape, Space
 from diffnas.engine import Search
+from diffnas.engine.method import Method
+from diffnas.engine.replay import captured
 from diffnas.engine.search import Feed, Task
 from diffnas.engine.stage import Clock, Stage
+from diffnas.engine.steady import SteadyAdam, SteadySGD
 from diffnas.engine.tf_adam import TFAdam
 from diffnas.pipeline.resources import require_memory
 from diffnas.pipeline.supernet_weights import SupernetWeights
 from diffnas.recipe.recipe import Recipe
 from diffnas.recipe.schema import Arch
+from diffnas.recipe.schema import Search as SearchSettings
+from diffnas.runtime.console import log
 from diffnas.runtime.device import PRECISIONS, compiled, place
 from diffnas.spaces.widen import channel_copies, widened
 
@@ -60,13 +65,14 @@ def build(
     if settings.compile == "on":
         supernet = compiled(supernet)
     arch = method.arch(space, generator(seed, "arch", clock.stage)).to(device)
+    steady = replays(method, settings, device)
     return Search(
         method=method,
         space=space,
         supernet=supernet,
         arch=arch,
-        weights_optimizer=weights.optimizer(supernet.parameters(), weights.decay * decay),
-        arch_optimizer=arch_optimizer(arch, settings.arch),
+        weights_optimizer=weights.optimizer(supernet.parameters(), weights.decay * decay, steady),
+        arch_optimizer=arch_optimizer(arch, settings.arch, steady),
         task=task,
         seed=seed,
         clip=weights.clip,
@@ -79,9 +85,22 @@ def build(
     )
 
 
-def arch_optimizer(arch: nn.Module, settings: Arch) -> torch.optim.Optimizer:
-    """Builds the optimizer of the parameters of `arch` by `settings`."""
+def replays(method: Method, settings: SearchSettings, device: torch.device) -> bool:
+    """Whether steps are replayed as CUDA graphs; a line says so where that was asked for and cannot be."""
+    can = device.type == "cuda" and captured(method) != "never"
+    if settings.graph == "on" and not can:
+        why = f"method {method.name} reads or draws on the host" if device.type == "cuda" else "there is no CUDA device"
+        log.warning("search.graph: steps are not captured: %s", why)
+    return can and settings.graph != "off"
+
+
+def arch_optimizer(arch: nn.Module, settings: Arch, steady: bool = False) -> torch.optim.Optimizer:
+    """Builds the optimizer of the parameters of `arch` by `settings`; a `steady` one can be replayed."""
     group = [{"params": list(arch.parameters())}]  # which may be none
+    if steady and settings.optimizer == "sgd":
+        return SteadySGD(group, settings.lr, 0.0, settings.decay)
+    if steady and settings.optimizer == "adam":
+        return SteadyAdam(group, settings.lr, settings.betas, settings.epsilon, settings.decay)
     if settings.optimizer == "sgd":
         return torch.optim.SGD(group, settings.lr, weight_decay=settings.decay)
     if settings.optimizer == "tf-adam":
