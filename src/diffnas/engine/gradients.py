@@ -30,6 +30,7 @@ from torch import Tensor
 
 from diffnas.core.batch import Batch, Loss, loss_of
 from diffnas.core.mixture import Mixture
+from diffnas.engine.optim import learning_rate, scaled_rate
 from diffnas.engine.search import Search
 from diffnas.engine.whole import each_piece, scaled, statistics_of, whole_of
 from diffnas.runtime.distributed import world
@@ -158,7 +159,7 @@ def hypergradient(
     search: Search, mixture: Mixture, train: Batch, valid: Batch, exact: bool = False, clip: float | None = None
 ) -> tuple[Loss, list[Tensor]]:
     """The validation loss at the look-ahead weights and its second-order gradient in the mixture's tensors."""
-    eta = search.weights_optimizer.param_groups[0]["lr"] * train.scale
+    eta = learning_rate(search.weights_optimizer) * train.scale
     saved = [weight.detach().clone() for weight in search.weights]
     grads = differentiate(search, mixture, train, {"weights"}, "train_frozen_stats", whole=False).weights
     train_grads, kappa = _clipped(_with_weight_penalty(search, mixture, grads), clip)
@@ -211,12 +212,8 @@ def _apply(
         target.grad = grad
     if clip is not None:
         torch.nn.utils.clip_grad_norm_(targets, clip, foreach=True)
-    rates = [group["lr"] for group in optimizer.param_groups]
-    for group in optimizer.param_groups:
-        group["lr"] *= scale
-    optimizer.step()
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate
+    with scaled_rate(optimizer, scale):
+        optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 
 
@@ -280,14 +277,23 @@ def _central_difference(
     """(dL_train(w + eps v) - dL_train(w - eps v)) / (2 eps) in the mixture's tensors, eps = 0.01 / |v|."""
     norm = torch.nn.utils.get_total_norm(vector)
     eps = 0.01 / norm.clamp_min(torch.finfo(norm.dtype).tiny)  # no direction, no difference: 0, not nan
-    devices = [search.device] if search.device.type == "cuda" else []
     with search.differencing():
-        with torch.random.fork_rng(devices):  # both passes draw the same dropout noise
+        with _same_noise(search.device):  # both passes draw the same dropout
             _write(search.weights, base, vector, eps)
             plus = differentiate(search, mixture, train, {"mixture"}, "train_frozen_stats").mixture
         _write(search.weights, base, vector, -eps)
         minus = differentiate(search, mixture, train, {"mixture"}, "train_frozen_stats").mixture
     return [(p - m) / (2.0 * eps) for p, m in zip(plus, minus, strict=True)]
+
+
+@contextlib.contextmanager
+def _same_noise(device: torch.device) -> Iterator[None]:
+    """Runs a block after which torch's global generators stand where they stood; not in a CUDA graph, which may not draw."""
+    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        yield
+        return
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
 
 
 def _hessian_product(search: Search, mixture: Mixture, train: Batch, vector: list[Tensor]) -> list[Tensor]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +23,17 @@ from diffnas.engine.gradients import arch_step, weight_step
 from diffnas.engine.search import Alphas, Search
 from diffnas.engine.stage import Clock, Stage, Transition, Use
 
+Capture = Literal["throughout", "epoch", "never"]
+
 
 @dataclass(frozen=True)
 class Method:
     """The hooks of a method; the defaults are first-order DARTS."""
 
     name: ClassVar[str] = "method"
+    capture: ClassVar[Capture] = "never"
+    """Whether a CUDA graph may repeat a step (see `engine.replay`): throughout, within an epoch where its numbers depend on
+    the clock, or never, where it reads the device or draws on the host.  It is not inherited: each class says its own."""
 
     def check_settings(self) -> list[tuple[str, str]]:
         """Returns hyper-parameters that contradict each other, as (setting, reason) pairs."""

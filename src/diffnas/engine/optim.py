@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from diffnas.engine.steady import SteadyAdam
 
 COUNTERS = {"step", "eta", "mu"}
 """The slots that hold one number for a parameter; others have its shape."""
@@ -25,20 +28,46 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module, st
     Raises `TypeError` or `ValueError` for what no optimizer keeps.
     """
     parameters = dict(module.named_parameters())
-    on_host = isinstance(optimizer, torch.optim.Adam)  # keeps its step counters there
+    on_host = isinstance(optimizer, torch.optim.Adam) and not isinstance(optimizer, SteadyAdam)  # its step counters
     optimizer.state.clear()
     for name, slots in state["slots"].items():
         if name in parameters:
             parameter = parameters[name]
             optimizer.state[parameter] = {slot: _place(slot, v, parameter, on_host) for slot, v in slots.items()}
     for group, lr in zip(optimizer.param_groups, state["lr"], strict=True):
-        group["lr"] = lr
+        _set_rate(group, lr)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Sets the learning rate of every group."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        _set_rate(group, lr)
+
+
+def learning_rate(optimizer: torch.optim.Optimizer) -> float | Tensor:
+    """The rate of the first group; of a steady optimizer, the number on the device."""
+    group = optimizer.param_groups[0]
+    found: float | Tensor = group.get("rate", group["lr"])
+    return found
+
+
+@contextlib.contextmanager
+def scaled_rate(optimizer: torch.optim.Optimizer, scale: float) -> Iterator[None]:
+    """Runs a block in which all rates are multiplied by `scale`."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["scale" if "rate" in group else "lr"] *= scale
+    yield
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+        if "rate" in group:
+            group["scale"] = 1.0
+
+
+def _set_rate(group: dict[str, Any], lr: float) -> None:
+    group["lr"] = lr
+    if "rate" in group:
+        group["rate"].fill_(lr)
 
 
 def _place(slot: str, value: Any, parameter: Tensor, on_host: bool) -> Any:

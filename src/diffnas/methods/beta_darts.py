@@ -17,7 +17,7 @@ from diffnas import engine
 from diffnas.core.constants import constant
 from diffnas.core.mixture import Mixture
 from diffnas.core.settings import setting
-from diffnas.engine.method import Method
+from diffnas.engine.method import Capture, Method
 from diffnas.engine.search import Search
 
 
@@ -26,6 +26,7 @@ class BetaDARTS(Method):
     """DARTS with a penalty on the logsumexp of every edge's alphas that grows through the search."""
 
     name: ClassVar[str] = "beta-darts"
+    capture: ClassVar[Capture] = "epoch"
 
     weight: float = setting(50.0, "weight of the penalty after the last epoch; it grows linearly from 0", ge=0)
 

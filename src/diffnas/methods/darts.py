@@ -16,7 +16,7 @@ from typing_extensions import override
 from diffnas import engine
 from diffnas.core.batch import Batch, Loss
 from diffnas.core.settings import setting
-from diffnas.engine.method import Method
+from diffnas.engine.method import Capture, Method
 from diffnas.engine.search import Search
 
 
@@ -25,6 +25,7 @@ class DARTS(Method):
     """Alternate architecture and weight steps; keep the two strongest edges of each node, `none` left out."""
 
     name: ClassVar[str] = "darts"
+    capture: ClassVar[Capture] = "throughout"
 
     unrolled: bool = setting(False, "second order: look one weight step ahead (about three times the work of a step)")
     exact: bool = setting(

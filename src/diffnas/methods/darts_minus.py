@@ -19,7 +19,7 @@ from diffnas.core.constants import constant
 from diffnas.core.mixture import Mix, Mixture, softmax_allowed
 from diffnas.core.settings import setting
 from diffnas.core.space import Space
-from diffnas.engine.method import Method
+from diffnas.engine.method import Capture, Method
 from diffnas.engine.search import Search
 from diffnas.engine.stage import Use
 
@@ -31,6 +31,7 @@ class DARTSMinus(Method):
     """DARTS with an auxiliary skip connection on every edge, whose share falls from `beta` to 0."""
 
     name: ClassVar[str] = "darts-minus"
+    capture: ClassVar[Capture] = "epoch"
 
     beta: float = setting(1.0, "share of the auxiliary skip at the first epoch; it falls linearly to 0", ge=0)
 

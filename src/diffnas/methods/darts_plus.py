@@ -13,6 +13,7 @@ from typing_extensions import override
 from diffnas.core.collapse import skips
 from diffnas.core.settings import setting
 from diffnas.core.space import Space
+from diffnas.engine.method import Capture
 from diffnas.engine.search import Search
 from diffnas.engine.stage import Transition
 from diffnas.methods.wrapper import Wrapper
@@ -23,6 +24,7 @@ class DARTSPlus(Wrapper):
     """Stop another method's search once the derived normal cell has two skip connections."""
 
     name: ClassVar[str] = "darts-plus"
+    capture: ClassVar[Capture] = "throughout"
 
     skips: int = setting(2, "skip connections of a cell, other than the reduction cell, that end the search", ge=1)
 

@@ -21,7 +21,7 @@ from diffnas.core.genotype import Genotype
 from diffnas.core.mixture import Mix, Mixture
 from diffnas.core.settings import setting
 from diffnas.core.space import Space
-from diffnas.engine.method import Method
+from diffnas.engine.method import Capture, Method
 from diffnas.engine.search import Search
 from diffnas.engine.stage import Use
 
@@ -31,6 +31,7 @@ class FairDARTS(Method):
     """Give every op a share of its own, sigmoid(alpha); derive those that pass a threshold, at most two edges a node."""
 
     name: ClassVar[str] = "fairdarts"
+    capture: ClassVar[Capture] = "throughout"
 
     weight: float = setting(10.0, "w: how much the zero-one loss, -MSE(sigmoid(alpha), 1/2), counts", ge=0)
     threshold: float = setting(

@@ -17,6 +17,7 @@ from typing_extensions import override
 from diffnas import engine
 from diffnas.core.genotype import Genotype
 from diffnas.core.space import Space
+from diffnas.engine.method import Capture
 from diffnas.engine.search import Search
 from diffnas.methods.darts import DARTS
 from diffnas.methods.pcdarts import EdgeAlphas
@@ -27,6 +28,7 @@ class MMRazorDARTS(DARTS):
     """DARTS with a learned share for every edge; edges are chosen by it, and ops by theirs, `none` included."""
 
     name: ClassVar[str] = "mmrazor-darts"
+    capture: ClassVar[Capture] = "throughout"
 
     @override
     def arch(self, space: Space, generator: torch.Generator) -> EdgeAlphas:

@@ -20,7 +20,7 @@ from diffnas.core.cell import Cell
 from diffnas.core.mixture import Mix, Mixture
 from diffnas.core.settings import setting
 from diffnas.core.space import Size, Space
-from diffnas.engine.method import Method
+from diffnas.engine.method import Capture, Method
 from diffnas.engine.search import Alphas, Search
 from diffnas.engine.stage import Stage
 
@@ -30,6 +30,7 @@ class PCDARTS(Method):
     """Search on a part of the channels, with a learned share for every edge (space.partial says which part)."""
 
     name: ClassVar[str] = "pcdarts"
+    capture: ClassVar[Capture] = "throughout"
 
     warmup: int = setting(15, "first epochs that train only weights (CIFAR-10: 15 of 50; ImageNet: 35 of 50)", ge=0)
 

@@ -20,7 +20,7 @@ from diffnas.core.cell import Cell
 from diffnas.core.genotype import Genotype, Nodes
 from diffnas.core.settings import setting
 from diffnas.core.space import Size, Space
-from diffnas.engine.method import Method
+from diffnas.engine.method import Capture, Method
 from diffnas.engine.search import Search
 from diffnas.engine.stage import Clock, Stage
 
@@ -33,6 +33,7 @@ class PDARTS(Method):
     """Three searches, each deeper and on fewer ops, with dropout on skip connections and a limit to their number."""
 
     name: ClassVar[str] = "pdarts"
+    capture: ClassVar[Capture] = "throughout"
 
     warmup: int = setting(10, "first epochs of each stage that train only weights (10 of 25)", ge=0)
     added_layers: tuple[int, int] = setting((6, 12), "cells that stages 2 and 3 have more than stage 1 (5, 11, 17)")

@@ -19,6 +19,7 @@ from typing_extensions import override
 from diffnas import engine
 from diffnas.core.settings import setting
 from diffnas.core.space import Space
+from diffnas.engine.method import Capture
 from diffnas.engine.scoring import score_batches
 from diffnas.engine.search import Search
 from diffnas.engine.stage import Transition
@@ -30,6 +31,7 @@ class RobustDARTS(Wrapper):
     """Stop another method (DARTS), or go back, when the largest eigenvalue of the Hessian in the architecture grows."""
 
     name: ClassVar[str] = "robust-darts"
+    capture: ClassVar[Capture] = "throughout"
 
     every: int = setting(2, "epochs from one eigenvalue to the next; the first is taken after the first epoch", ge=1)
     window: int = setting(5, "eigenvalues in a local average, which is centred: an odd number", ge=1)

@@ -170,7 +170,7 @@ class SearchLoop:
                     for k in range(phase.each)
                 }
                 read = time.monotonic()
-                for name, loss in state.method.step(search, batches).items():
+                for name, loss in state.step(batches).items():
                     meter.add(name, loss)
                     if loss.carry is not None:
                         state.carries[name] = loss.carry

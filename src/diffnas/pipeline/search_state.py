@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from diffnas.core.batch import Batch, Loss
 from diffnas.core.space import Space
 from diffnas.engine import Search
 from diffnas.engine.optim import set_learning_rate
+from diffnas.engine.replay import CudaRecorder, Replay
 from diffnas.engine.search import Feed
 from diffnas.engine.stage import Clock, Stage
 from diffnas.pipeline.processes import batch_dim, own_carry, whole_carry
 from diffnas.pipeline.session import checkpoint_mismatch, require_counts
 from diffnas.pipeline.sources.base import Source
-from diffnas.pipeline.stages import begins, build, inherited, narrowed, span, strongest_ops
+from diffnas.pipeline.stages import begins, build, inherited, narrowed, replays, span, strongest_ops
 from diffnas.recipe.recipe import Recipe
 from diffnas.runtime.run_folder import Part
 from diffnas.tasks.base import Task
+
+Step = Callable[[Mapping[str, Batch]], dict[str, Loss]]
 
 
 class SearchState:
@@ -90,6 +95,7 @@ class SearchState:
         self._build(space, clock)
         if not stage.fresh:
             self.search.load_state_dict(inherited(before, self.search, stage.restart))
+            self._begin_steps()
             self.search.clock = clock
 
     def timed(self, clock: Clock) -> Clock:
@@ -119,6 +125,13 @@ class SearchState:
             self.task,
             self.batch_dim,
         )
+        self._begin_steps()
+
+    def _begin_steps(self) -> None:
+        """Has steps captured anew: what was captured belongs to memory that is not used any more."""
+        self.step: Step = partial(self.method.step, self.search)
+        if replays(self.recipe, self.device):
+            self.step = Replay(self.search, CudaRecorder()).step
 
     # -- what a checkpoint holds
 
@@ -138,6 +151,7 @@ class SearchState:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores `state`; the supernet must already be that of its stage."""
         self.search.load_state_dict(state["search"])
+        self._begin_steps()
         self.search.clock = self.timed(self.search.clock)
         set_learning_rate(self.search.arch_optimizer, self.settings.arch.lr)  # it may be lowered after a divergence
         self.seconds = state["seconds"]

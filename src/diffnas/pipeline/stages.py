@@ -13,8 +13,10 @@ from diffnas.core.seeds import generator, stream_seed
 from diffnas.core.space import AnyShape, Space
 from diffnas.engine import Search
 from diffnas.engine.recompute import recompute_cells
+from diffnas.engine.replay import captured
 from diffnas.engine.search import Feed, Task
 from diffnas.engine.stage import Clock, Stage
+from diffnas.engine.steady import SteadyAdam, SteadySGD
 from diffnas.engine.tf_adam import TFAdam
 from diffnas.errors import RecipeError
 from diffnas.pipeline.processes import prepared
@@ -22,7 +24,9 @@ from diffnas.pipeline.resources import require_memory
 from diffnas.pipeline.supernet_weights import SupernetWeights
 from diffnas.recipe.recipe import Recipe
 from diffnas.recipe.schema import Arch
+from diffnas.runtime.console import log
 from diffnas.runtime.device import PRECISIONS, compiled, place
+from diffnas.runtime.distributed import world
 from diffnas.spaces.widen import channel_copies, widened
 
 
@@ -68,13 +72,14 @@ def build(
             f"search.recompute: space {space.name} has no cells that can be computed again; set it to false"
         )
     arch = method.arch(space, generator(seed, "arch", clock.stage)).to(device)
+    steady = replays(recipe, device)
     return Search(
         method=method,
         space=space,
         supernet=supernet,
         arch=arch,
-        weights_optimizer=weights.optimizer(supernet.parameters(), weights.decay * decay),
-        arch_optimizer=arch_optimizer(arch, settings.arch),
+        weights_optimizer=weights.optimizer(supernet.parameters(), weights.decay * decay, steady),
+        arch_optimizer=arch_optimizer(arch, settings.arch, steady),
         task=task,
         seed=seed,
         clip=weights.clip,
@@ -89,9 +94,29 @@ def build(
     )
 
 
-def arch_optimizer(arch: nn.Module, settings: Arch) -> torch.optim.Optimizer:
-    """Builds the optimizer of the parameters of `arch` by `settings`."""
+def replays(recipe: Recipe, device: torch.device) -> bool:
+    """Whether steps are replayed as CUDA graphs; a line says why not where that was asked for."""
+    settings, method = recipe.search, recipe.method
+    assert settings is not None and method is not None
+    why = ""
+    if device.type != "cuda":
+        why = "there is no CUDA device"
+    elif captured(method) == "never":
+        why = f"method {method.name} reads or draws on the host"
+    elif recipe.precision == "float16" or settings.recompute or world().size > 1:
+        why = "not with float16, search.recompute or several processes"
+    if why and settings.graph == "on":
+        log.warning("search.graph: steps are not captured: %s", why)
+    return not why and settings.graph != "off"
+
+
+def arch_optimizer(arch: nn.Module, settings: Arch, steady: bool = False) -> torch.optim.Optimizer:
+    """Builds the optimizer of the parameters of `arch` by `settings`; a `steady` one can be replayed."""
     group = [{"params": list(arch.parameters())}]  # which may be none
+    if steady and settings.optimizer == "sgd":
+        return SteadySGD(group, settings.lr, 0.0, settings.decay)
+    if steady and settings.optimizer == "adam":
+        return SteadyAdam(group, settings.lr, settings.betas, settings.epsilon, settings.decay)
     if settings.optimizer == "sgd":
         return torch.optim.SGD(group, settings.lr, weight_decay=settings.decay)
     if settings.optimizer == "tf-adam":

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from diffnas.core.schedules import cosine, restarted, warm
 from diffnas.engine.stage import Clock, Stage
+from diffnas.engine.steady import SteadySGD
 from diffnas.recipe.schema import TextWeights, Weights
 
 
@@ -27,8 +28,10 @@ class SupernetWeights(ABC):
         self.decay, self.clip = decay, clip
 
     @abstractmethod
-    def optimizer(self, parameters: Iterable[nn.Parameter], decay: float) -> torch.optim.Optimizer:
-        """An optimizer of fresh weights, with that decay."""
+    def optimizer(
+        self, parameters: Iterable[nn.Parameter], decay: float, steady: bool = False
+    ) -> torch.optim.Optimizer:
+        """An optimizer of fresh weights, with that decay; a `steady` one can be replayed by a CUDA graph."""
 
     @abstractmethod
     def rate(self, stage: Stage, clock: Clock, done: float = 0.0) -> float:
@@ -43,9 +46,13 @@ class CosineSGD(SupernetWeights):
         self.settings, self.by_steps = settings, settings.rate_per == "step"
 
     @override
-    def optimizer(self, parameters: Iterable[nn.Parameter], decay: float) -> torch.optim.Optimizer:
+    def optimizer(
+        self, parameters: Iterable[nn.Parameter], decay: float, steady: bool = False
+    ) -> torch.optim.Optimizer:
         """Builds SGD with the recipe's momentum."""
         settings = self.settings
+        if steady:
+            return SteadySGD(parameters, settings.lr, settings.momentum, decay, settings.nesterov)
         return torch.optim.SGD(
             parameters,
             settings.lr,
@@ -87,8 +94,12 @@ class ConstantSGD(SupernetWeights):
         self.settings, self.ahead_clip = settings, settings.clip  # as published for recurrent cells
 
     @override
-    def optimizer(self, parameters: Iterable[nn.Parameter], decay: float) -> torch.optim.Optimizer:
+    def optimizer(
+        self, parameters: Iterable[nn.Parameter], decay: float, steady: bool = False
+    ) -> torch.optim.Optimizer:
         """Builds SGD without momentum."""
+        if steady:
+            return SteadySGD(parameters, self.settings.lr, 0.0, decay)
         return torch.optim.SGD(parameters, self.settings.lr, weight_decay=decay, foreach=True)
 
     @override

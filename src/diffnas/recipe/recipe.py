@@ -39,6 +39,7 @@ LIMITS = {
     "train.checkpoint_every",
     "search.supernet",
     "search.compile",
+    "search.graph",
     "data.path",
     "data.workers",
     "data.broken_limit",

@@ -240,6 +240,9 @@ class Search:
     compile: Literal["off", "on"] = setting(
         "off", "compile what torch.compile can of the supernet; eager, with a warning, where there is no compiler"
     )
+    graph: Literal["auto", "on", "off"] = setting(
+        "auto", "repeat steps as CUDA graphs where the method allows it; auto: on a GPU (never tried on one)"
+    )
     eigenvalue_every: int = setting(
         0, "epochs between records of the largest Hessian eigenvalue in the architecture (0: never)", ge=0
     )

@@ -1,0 +1,299 @@
+"""Steps that are recorded once and repeated on the same memory are the steps that would have been taken.
+
+A tape stands for a CUDA graph: it records what torch computes and does it again with the same tensors and numbers, so that
+what a graph would fix (a rate, a choice, an address) is fixed here too; what a graph refuses is refused.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from diffnas.core.batch import Batch
+from diffnas.core.seeds import generator
+from diffnas.core.space import Shape, TextShape
+from diffnas.engine import Search
+from diffnas.engine.optim import load_optimizer_state, optimizer_state, set_learning_rate
+from diffnas.engine.replay import WARM, Losses, Replay, captured
+from diffnas.engine.stage import Clock
+from diffnas.engine.steady import SteadyAdam, SteadySGD
+from diffnas.methods.darts import DARTS
+from diffnas.registry import METHODS, choice_class
+from diffnas.spaces.darts_cnn.space import DartsCNN
+from diffnas.spaces.darts_rnn.space import DartsRNN
+from diffnas.spaces.nasbench201.space import NASBench201
+from diffnas.tasks.classification import Classification
+from diffnas.tasks.language import LanguageTask
+
+CAPTURED = [name for name in METHODS if captured(choice_class("method", name)()) != "never"]
+NEEDS: dict[str, dict[str, Any]] = {
+    "pdarts": {"skip_dropout": True},
+    "pcdarts": {"partial": 2},
+    "fairdarts": {"ops": ("skip_connect", "sep_conv_3x3")},
+    "darts-minus": {"ops": ("none", "sep_conv_3x3", "auxiliary_skip"), "excluded": ("none", "auxiliary_skip")},
+}
+
+
+class Tape(TorchDispatchMode):
+    """Records calls; `again` does them once more, and writes what was new to where it first stood."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, Any, Any, list[Tensor], list[bool]]] = []
+
+    def record(self, work: Callable[[], Losses]) -> tuple[Losses, Callable[[], None]]:
+        self.calls = []
+        with self:
+            losses = work()
+        calls = self.calls
+
+        @torch.no_grad()
+        def again() -> None:
+            for function, args, kwargs, outs, fresh in calls:
+                found = [t for t in tree_leaves(function(*args, **kwargs)) if isinstance(t, Tensor)]
+                for out, new, is_fresh in zip(outs, found, fresh, strict=True):
+                    if is_fresh:
+                        out.copy_(new)
+
+        return losses, again
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if function is torch.ops.aten._local_scalar_dense.default:
+            raise RuntimeError("the step reads a number")
+        if any(isinstance(leaf, torch.Generator) for leaf in tree_leaves((args, kwargs))):
+            raise RuntimeError("the step draws on the host")
+        # aliases with the axes of now: an op in place may turn a tensor's axes later
+        own_args, own_kwargs = tree_map(lambda x: x.detach() if isinstance(x, Tensor) else x, (args, kwargs))
+        out = function(*args, **kwargs)
+        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        outs = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
+        fresh = [t.untyped_storage()._cdata not in given for t in outs]
+        if any(fresh) or (function._schema.is_mutable and "squeeze_" not in str(function)):
+            self.calls.append((function, own_args, own_kwargs, [t.detach() for t in outs], fresh))
+        return out
+
+
+class Watched(TorchDispatchMode):
+    """Changes nothing; torch takes a few ops (a normalisation's mean) apart under any mode, which rounds otherwise."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return function(*args, **(kwargs or {}))
+
+
+def search_of(method: Any, space: Any = None, shape: Any = None, task: Any = None, form: str = "fast") -> Search:
+    """A small search in float64 with optimizers that can be replayed."""
+    torch.manual_seed(0)
+    shape = shape or Shape(4, 3, 8)
+    if space is None:
+        needs = NEEDS.get(method.name, {})
+        space = DartsCNN(
+            **{"channels": 4, "layers": 2, "nodes": 2, "ops": ("none", "skip_connect", "sep_conv_3x3"), **needs}
+        )
+    net = space.supernet(shape, space.size, form=form).double()
+    arch = method.arch(space, generator(0, "arch")).double()
+    momentum = 0.0 if task is not None else 0.9
+    return Search(
+        method=method,
+        space=space,
+        supernet=net,
+        arch=arch,
+        weights_optimizer=SteadySGD(net.parameters(), 0.1, momentum, 3e-4),
+        arch_optimizer=SteadyAdam(arch.parameters(), 3e-3, (0.5, 0.999), 1e-8, 1e-3),
+        task=task or Classification(),
+        clip=5.0,
+        clock=Clock(epochs=4),
+        shape=shape,
+    )
+
+
+def batches(step: int, size: int = 3) -> dict[str, Batch]:
+    draw = torch.Generator().manual_seed(step)
+    return {
+        name: Batch(
+            torch.randn(size, 3, 8, 8, generator=draw, dtype=torch.float64), torch.randint(4, (size,), generator=draw)
+        )
+        for name in ("train", "valid")
+    }
+
+
+def pair(make: Callable[[], Search]) -> tuple[Search, Replay]:
+    """A search that is stepped eagerly, and one that is replayed, from the same beginning."""
+    eager, other = make(), make()
+    other.supernet.load_state_dict(eager.supernet.state_dict())
+    other.arch.load_state_dict(eager.arch.state_dict())
+    return eager, Replay(other, Tape())
+
+
+def require_same(eager: Search, replay: Replay, steps: int, feed: Callable[[int], dict[str, Batch]]) -> None:
+    """Takes steps of both at falling rates, the last of them in the next epoch."""
+    for step in range(steps):
+        for search in (eager, replay.search):
+            set_learning_rate(search.weights_optimizer, 0.1 / (step + 1))
+            search.advance(epoch=int(step == steps - 1))
+        torch.manual_seed(step)
+        with Watched():
+            expected = eager.method.step(eager, feed(step))
+        torch.manual_seed(step)
+        with Watched():
+            found = replay.step(feed(step))
+        assert replay.off is None
+        for name, loss in expected.items():
+            assert torch.equal(found[name].value, loss.value) and torch.equal(found[name].correct, loss.correct)
+    for mine, theirs in zip(
+        (*replay.search.supernet.state_dict().values(), *replay.search.arch.state_dict().values()),
+        (*eager.supernet.state_dict().values(), *eager.arch.state_dict().values()),
+        strict=True,
+    ):
+        assert torch.equal(mine, theirs)
+
+
+def test_which_methods_are_captured() -> None:
+    assert sorted(CAPTURED) == [
+        "beta-darts", "darts", "darts-minus", "darts-plus", "fairdarts", "mmrazor-darts", "pcdarts", "pdarts", "robust-darts",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CAPTURED)
+def test_a_replayed_step_is_the_eager_one_bit_for_bit(name: str) -> None:
+    eager, replay = pair(lambda: search_of(choice_class("method", name)()))
+    require_same(eager, replay, WARM + 5, batches)
+    assert replay.recorded or captured(eager.method) == "epoch"
+
+
+@pytest.mark.parametrize("form", ["fast", "plain"])
+def test_second_order(form: str) -> None:
+    require_same(*pair(lambda: search_of(DARTS(unrolled=True), form=form)), WARM + 4, batches)
+
+
+def test_nas_bench_201() -> None:
+    require_same(*pair(lambda: search_of(DARTS(), NASBench201(channels=4, layers=1))), WARM + 4, batches)
+
+
+def test_text_with_carried_states_and_windows_of_two_lengths() -> None:
+    space, shape = DartsRNN(units=6, steps=2), TextShape(20)
+
+    def windows(step: int) -> dict[str, Batch]:
+        draw, length = torch.Generator().manual_seed(step), 4 + step % 2
+        return {
+            name: Batch(*torch.randint(20, (2, length, 3), generator=draw), scale=length / 4, carry=carries.get(name))
+            for name in ("train", "valid")
+        }
+
+    carries: dict[str, Tensor] = {}
+    eager, replay = pair(lambda: search_of(DARTS(), space, shape, LanguageTask()))
+    for step in range(2 * WARM + 7):
+        torch.manual_seed(step)
+        with Watched():
+            expected = eager.method.step(eager, windows(step))
+        torch.manual_seed(step)
+        with Watched():
+            found = replay.step(windows(step))
+        assert all(torch.equal(found[name].value, loss.value) for name, loss in expected.items()), step
+        carries |= {name: loss.carry for name, loss in expected.items()}
+    assert len(replay.recorded) == 2
+
+
+def test_the_rate_of_a_step_is_that_of_its_moment() -> None:
+    """A rate that is a number of Python would stay what it was when the step was recorded."""
+    _, replay = pair(lambda: search_of(DARTS()))
+    for step in range(WARM + 1):
+        replay.step(batches(step))
+    before = copy.deepcopy(replay.search.weights)
+    for search in (replay.search,):
+        set_learning_rate(search.weights_optimizer, 0.0)
+    replay.step(batches(9))
+    assert all(torch.equal(mine, old) for mine, old in zip(replay.search.weights, before, strict=True))
+
+
+class Broken(Tape):
+    """Records what cannot be repeated, or repeats something else."""
+
+    def __init__(self, error: bool) -> None:
+        super().__init__()
+        self.error = error
+
+    def record(self, work: Callable[[], Losses]) -> tuple[Losses, Callable[[], None]]:
+        if self.error:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        losses, _ = super().record(work)
+        return losses, lambda: None
+
+
+@pytest.mark.parametrize("error", [True, False])
+def test_what_cannot_be_replayed_goes_on_eagerly(error: bool, caplog: pytest.LogCaptureFixture) -> None:
+    eager, other = search_of(DARTS()), search_of(DARTS())
+    replay = Replay(other, Broken(error))
+    for step in range(WARM + 4):
+        expected = eager.method.step(eager, batches(step))
+        found = replay.step(batches(step))
+        assert all(torch.equal(found[name].value, loss.value) for name, loss in expected.items())
+    assert replay.off is not None and not replay.recorded
+    said = (
+        "operation not permitted when stream is capturing" if error else "the graph's step lies 100% from the eager one"
+    )
+    assert [line for line in caplog.messages if "search.graph" in line] == [
+        f"search.graph: steps are not captured: {said}"
+    ]
+
+
+def test_a_look_ahead_with_dropout_is_not_captured() -> None:
+    space = DartsCNN(channels=4, layers=2, nodes=2, ops=("none", "skip_connect", "sep_conv_3x3"), dropout=0.5)
+    replay = Replay(search_of(DARTS(unrolled=True), space), Tape())
+    for step in range(WARM + 1):
+        replay.step(batches(step))
+    assert replay.off == "the passes of a look-ahead must draw the same noise"
+
+
+def test_a_class_says_for_itself_whether_it_is_captured() -> None:
+    class Mine(DARTS):
+        """Overrides nothing that is seen from outside."""
+
+    assert captured(DARTS()) == "throughout" and captured(Mine()) == "never"
+
+
+def test_other_shapes_and_steps_without_the_architecture_are_of_their_own_kind() -> None:
+    replay = Replay(search_of(DARTS()), Tape())
+    feeds = [batches(0), {"train": batches(0)["train"]}, batches(0, 2)]
+    for step in range(3 * (WARM + 2)):
+        replay.step(feeds[step % 3])
+    assert len(replay.recorded) == 3
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_steady_sgd_is_torchs(nesterov: bool) -> None:
+    mine, theirs = ([torch.nn.Parameter(torch.ones(3, 2, dtype=torch.float64))] for _ in range(2))
+    steady = SteadySGD(mine, 0.1, 0.9, 1e-3, nesterov)
+    usual = torch.optim.SGD(theirs, 0.1, 0.9, weight_decay=1e-3, nesterov=nesterov)
+    require_alike(steady, usual, mine[0], theirs[0])
+
+
+def test_steady_adam_is_torchs() -> None:
+    mine, theirs = ([torch.nn.Parameter(torch.ones(3, 2, dtype=torch.float64))] for _ in range(2))
+    settings = (3e-3, (0.5, 0.999), 1e-8, 1e-3)
+    require_alike(SteadyAdam(mine, *settings), torch.optim.Adam(theirs, *settings), mine[0], theirs[0])
+
+
+def require_alike(
+    steady: torch.optim.Optimizer, usual: torch.optim.Optimizer, mine: torch.nn.Parameter, theirs: torch.nn.Parameter
+) -> None:
+    """Ten steps, halfway the state of each goes to the other."""
+    first, second = (torch.nn.ParameterDict({"p": p}) for p in (mine, theirs))
+    for step in range(10):
+        if step == 5:
+            of_steady, of_usual = optimizer_state(steady, first), optimizer_state(usual, second)
+            load_optimizer_state(steady, first, copy.deepcopy(of_usual))
+            load_optimizer_state(usual, second, copy.deepcopy(of_steady))
+        gradient = torch.randn(3, 2, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
+        for optimizer, parameter in ((steady, mine), (usual, theirs)):
+            set_learning_rate(optimizer, 0.1 / (step + 1))
+            parameter.grad = gradient.clone()
+            optimizer.step()
+        assert torch.allclose(mine, theirs, rtol=1e-12, atol=1e-12)
