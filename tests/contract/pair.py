@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 sys.path.insert(0, str(Path(__file__).parent))
-from test_contract import EPOCHS, NEEDS, SMALL, Own  # type: ignore[import-not-found]
+from test_contract import NEEDS, SMALL, Own  # type: ignore[import-not-found]
 
 from diffnas import engine
 from diffnas.core.batch import Batch
@@ -35,6 +35,7 @@ from diffnas.registry import METHODS, choice_class
 from diffnas.runtime.distributed import World, joined, world
 from diffnas.tasks.classification import Classification
 from diffnas.tasks.language import LanguageTask
+from diffnas.testing.cases import EPOCHS
 
 IMAGES, COLUMNS = 7, 5  # which two processes cannot share equally
 NOISY: dict[str, dict[str, Any]] = {
