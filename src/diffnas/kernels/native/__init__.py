@@ -12,15 +12,13 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
-
-from diffnas.kernels.native.terms import DenseEdge, Term
-
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from diffnas.kernels.native.dense_table import DenseLayout
     from diffnas.kernels.native.table import Layout
+    from diffnas.kernels.native.terms import DenseEdge, Term
 
 
 def usable() -> bool:
