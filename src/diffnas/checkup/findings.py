@@ -30,7 +30,7 @@ NEEDED = {
     "numpy": "1.26",
     "pydantic": "2.11",
     "PyYAML": "6",
-    "typer": "0.15",
+    "typer": "0.20",
     "rich": "13.7",
     "matplotlib": "3.9",
     "safetensors": "0.5",
