@@ -207,8 +207,7 @@ def test_the_rate_of_a_step_is_that_of_its_moment() -> None:
     for step in range(WARM + 1):
         replay.step(batches(step))
     before = copy.deepcopy(replay.search.weights)
-    for search in (replay.search,):
-        set_learning_rate(search.weights_optimizer, 0.0)
+    set_learning_rate(replay.search.weights_optimizer, 0.0)
     replay.step(batches(9))
     assert all(torch.equal(mine, old) for mine, old in zip(replay.search.weights, before, strict=True))
 

@@ -406,3 +406,9 @@ def test_the_learning_rate_warms_up(tmp_path: Path) -> None:
     plain = diffnas.search(tiny("search.epochs=4"), tmp_path / "plain")
     factors = [a["lr"] / b["lr"] for a, b in zip(run.search.metrics(), plain.search.metrics(), strict=True)]
     assert factors == pytest.approx([0.5, 1.0, 1.0, 1.0])
+
+
+def test_graphs_that_cannot_be_are_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    diffnas.search(tiny("search.graph=on", "search.epochs=1", "device=cpu"), tmp_path / "run")
+    lines = [line for line in caplog.messages if "search.graph" in line]
+    assert lines == ["search.graph: steps are not captured: there is no CUDA device"]

@@ -82,7 +82,7 @@ def differentiate(
     mixture = mixture.leaves() if "mixture" in wrt else mixture.detach()
     targets = (search.weights if "weights" in wrt else []) + (mixture.tensors() if "mixture" in wrt else [])
     whole = wrt == {"weights"} if whole is None else whole
-    moved = statistics_of(search.norms) if norm == "update" else []
+    moved = statistics_of(search.norms) if norm == "update" and batch.part is not None else []
 
     def computed(scale: float) -> tuple[Loss, list[Tensor]]:
         losses, grads = [], list[Tensor]()

@@ -9,6 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from diffnas.engine.noise import noise_of, set_noise
+
 T = TypeVar("T")
 
 
@@ -25,15 +27,11 @@ class LossScale:
     def found(self, compute: Callable[[float], tuple[T, list[Tensor]]], device: torch.device) -> tuple[T, list[Tensor]]:
         """What `compute` makes with a loss times its argument, and its gradients divided by that again."""
         while self.value > 1.0:
-            devices = [device] if device.type == "cuda" else []
-            with torch.random.fork_rng(devices):
-                kept, grads = compute(self.value)
-                state = torch.get_rng_state(), [torch.cuda.get_rng_state(each) for each in devices]
+            noise = noise_of(device)
+            kept, grads = compute(self.value)
             if finite(grads):
-                torch.set_rng_state(state[0])
-                for each, moved in zip(devices, state[1], strict=True):
-                    torch.cuda.set_rng_state(moved, each)
                 return kept, list(torch._foreach_div(grads, self.value)) if grads else grads
+            set_noise(device, noise)
             self.value /= 2.0
         return compute(1.0)
 

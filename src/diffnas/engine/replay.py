@@ -20,6 +20,7 @@ from torch import Tensor
 
 from diffnas.core.batch import Batch, Loss
 from diffnas.engine.method import Capture, Method
+from diffnas.engine.noise import Noise, noise_of, set_noise
 from diffnas.engine.search import Search
 
 Losses = dict[str, Loss]
@@ -105,11 +106,11 @@ class Replay:
     def _record(self, kind: Any, batches: Mapping[str, Batch]) -> Losses:
         """Takes a step eagerly and by a graph from the same state, and keeps the graph where both agree."""
         search = self.search
-        before, noise = _copied(search), _noise(search.device)
+        before, noise = _copied(search), noise_of(search.device)
         losses = _kept(search.method.step(search, batches))
         after = _copied(search)
-        drawn = _noise(search.device)
-        draws = not torch.equal(drawn, noise)
+        drawn = noise_of(search.device)
+        draws = any(not torch.equal(now, then) for now, then in zip(drawn, noise, strict=True))
         if draws and search.method.uses_lookahead:
             self._stop("the passes of a look-ahead must draw the same noise")
             return losses
@@ -130,9 +131,9 @@ class Replay:
         self.recorded[kind] = Recorded(inputs, found, again)
         return _kept(found)
 
-    def _back(self, state: list[Tensor], noise: Tensor) -> None:
+    def _back(self, state: list[Tensor], noise: Noise) -> None:
         _write(self.search, state)
-        _set_noise(self.search.device, noise)
+        set_noise(self.search.device, noise)
 
     def _again(self, recorded: Recorded, batches: Mapping[str, Batch]) -> Losses:
         for name, batch in batches.items():
@@ -185,18 +186,6 @@ def _apart(search: Search, before: list[Tensor], after: list[Tensor]) -> float:
             error = torch.stack([(t - a).float().norm() for t, _, a in rows]).norm()
             shares.append(float(torch.where(error == 0, error, error / way.clamp_min(1e-30))))
     return max(share if share == share else 1.0 for share in shares)
-
-
-def _noise(device: torch.device) -> Tensor:
-    """The state of torch's global generator of the device."""
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-
-
-def _set_noise(device: torch.device, state: Tensor) -> None:
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state, device)
-    else:
-        torch.set_rng_state(state)
 
 
 def _own(batch: Batch) -> Batch:

@@ -82,9 +82,8 @@ class SteadyAdam(torch.optim.Adam):
 def hold_rates(optimizer: torch.optim.Optimizer) -> None:
     """Puts a copy of each group's rate on the device, under "rate"; "lr" stays what is recorded."""
     for group in optimizer.param_groups:
-        device = group["params"][0].device if group["params"] else None
-        dtype = group["params"][0].dtype if group["params"] else None
-        group["rate"], group["scale"] = torch.tensor(group["lr"], dtype=dtype, device=device), 1.0
+        like = group["params"][0] if group["params"] else torch.empty(())  # an architecture may have none
+        group["rate"], group["scale"] = torch.full((), group["lr"], dtype=like.dtype, device=like.device), 1.0
 
 
 def _with_grads(group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:

@@ -18,10 +18,11 @@ from diffnas.engine.optim import set_learning_rate
 from diffnas.engine.replay import CudaRecorder, Replay
 from diffnas.engine.search import Feed
 from diffnas.engine.stage import Clock, Stage
+from diffnas.engine.steady import SteadySGD
 from diffnas.pipeline.processes import batch_dim, own_carry, whole_carry
 from diffnas.pipeline.session import checkpoint_mismatch, require_counts
 from diffnas.pipeline.sources.base import Source
-from diffnas.pipeline.stages import begins, build, inherited, narrowed, replays, span, strongest_ops
+from diffnas.pipeline.stages import begins, build, inherited, narrowed, span, strongest_ops
 from diffnas.recipe.recipe import Recipe
 from diffnas.runtime.run_folder import Part
 from diffnas.tasks.base import Task
@@ -130,7 +131,7 @@ class SearchState:
     def _begin_steps(self) -> None:
         """Has steps captured anew: what was captured belongs to memory that is not used any more."""
         self.step: Step = partial(self.method.step, self.search)
-        if replays(self.recipe, self.device):
+        if isinstance(self.search.weights_optimizer, SteadySGD):
             self.step = Replay(self.search, CudaRecorder()).step
 
     # -- what a checkpoint holds

@@ -102,9 +102,9 @@ def replays(recipe: Recipe, device: torch.device) -> bool:
     if device.type != "cuda":
         why = "there is no CUDA device"
     elif captured(method) == "never":
-        why = f"method {method.name} reads or draws on the host"
-    elif recipe.precision == "float16" or settings.recompute or world().size > 1:
-        why = "not with float16, search.recompute or several processes"
+        why = f"those of method {method.name} cannot be"
+    elif recipe.precision == "float16" or settings.recompute or settings.accumulate > 1 or world().size > 1:
+        why = "not with float16, search.recompute, search.accumulate or several processes"
     if why and settings.graph == "on":
         log.warning("search.graph: steps are not captured: %s", why)
     return not why and settings.graph != "off"

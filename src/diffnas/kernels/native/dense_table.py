@@ -182,7 +182,7 @@ class DenseBackward:
             WEIGHT_SLOPES: self.to_points, FORWARD: self.work, BACKWARD: self.work,
         }  # fmt: skip
         self.table = layout.begun(given, (r, z, self.dz), slopes)
-        self.table[places.TO_STATE], self.table[places.TO_WEIGHTS] = to_state, to_weights
+        self.table[places.TO_WEIGHTS] = to_weights
         layout.run(self.table, "dense_weigh", "dense_pull")
         if self.dz is not None:
             layout.run(self.table, "dense_to_conv")
