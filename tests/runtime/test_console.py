@@ -58,6 +58,15 @@ def test_lines_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.out == "" and shown.err == "said\nwarned 3\nwarned again\n"
 
 
+@pytest.mark.parametrize(("limit", "said"), [(None, False), (2**31, True), (2**34, False)])
+def test_a_process_that_may_take_little_memory(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, limit: int | None, said: bool
+) -> None:
+    monkeypatch.setattr(console, "memory_limit", lambda: limit)
+    start_console()
+    assert ("may take 2.0 GiB of memory (ulimit -v)" in capsys.readouterr().err) is said
+
+
 def test_progress_in_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("diffnas.runtime.displays.time.monotonic", lambda: now)

@@ -44,7 +44,8 @@ def test_in_words(error: Exception, said: str | None) -> None:
     lack = lack_of_room(error)
     assert (None if lack is None else lack.said) == said
     if lack is not None:
-        assert lack.remedy == ("close other programs" if "memory" in lack.said else "free some space")
+        remedies = {"memory": "close other programs", "disk": "free some space"}
+        assert lack.remedy == ("raise the limit of files (ulimit -f)" if "large" in lack.said else remedies[lack.of])
 
 
 def said(error: Exception) -> str:
@@ -92,10 +93,12 @@ def test_free_memory_of_a_container(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 def test_errors_that_libraries_lose_for_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     resource, error = pytest.importorskip("resource"), SystemError("error return without exception set")
-    for limit, said in ((resource.RLIM_INFINITY, None), (2**30, "the memory is full")):
+    limited = "the memory is full: this process may take 1.0 GiB (ulimit -v)"
+    for limit, said in ((resource.RLIM_INFINITY, None), (2**30, limited)):
         monkeypatch.setattr(resource, "getrlimit", lambda which, limit=limit: (limit, limit))
         lack = lack_of_room(error)
         assert (None if lack is None else lack.said) == said
+        assert lack is None or lack.remedy == "raise that limit"
 
 
 def test_what_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,4 +113,4 @@ def test_what_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "read_text", broken)
     assert free_memory() is None and room._container() == []
     monkeypatch.setitem(sys.modules, "resource", None)
-    assert not room._limited()
+    assert room.memory_limit() is None

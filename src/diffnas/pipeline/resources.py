@@ -37,9 +37,9 @@ def explained(part: Part, recipe: Recipe, command: Command, go_on: str) -> Itera
         kept = any(part.checkpoints.glob("*.pt"))
         again = f"go on with: {go_on} (a checkpoint is kept)" if kept else "start again"
         remedy = f"{lack.remedy} and {again}"
-        if lack.remedy == "close other programs" and kept:
+        if lack.of == "memory" and kept:
             remedy += f", or start another run with a lower {_sizes(recipe, command)}"
-        elif lack.remedy == "close other programs":
+        elif lack.of == "memory":
             remedy = f"lower {_sizes(recipe, command)}, or {lack.remedy}, and {again}"
         raise ResourceError(f"{lack.said}; {remedy}") from error
 

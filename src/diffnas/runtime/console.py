@@ -18,6 +18,7 @@ from diffnas.errors import UserError
 from diffnas.runtime.displays import Bar, Display, Lines, Notebook, Say, Silent, duration
 from diffnas.runtime.launched import place_of
 from diffnas.runtime.progress import Progress
+from diffnas.runtime.room import in_words, memory_limit
 from diffnas.runtime.terminal import printable
 
 __all__ = ["Listener", "duration", "listener", "log", "progress", "showing", "start_console"]
@@ -25,6 +26,8 @@ log = logging.getLogger("diffnas")
 log.addHandler(logging.NullHandler())
 Listener = Callable[[Progress], object]
 """A function of the caller's that is told of progress."""
+LOADED = 4 * 2**30
+"""Bytes of addresses that torch with its libraries for GPUs takes before anything is computed."""
 
 _display: Display = Lines()
 _started = False  # whether the command line has chosen the display
@@ -57,6 +60,9 @@ def start_console(quiet: bool = False) -> None:
     log.handlers = [handler]
     log.setLevel(logging.WARNING if quiet else logging.INFO)
     log.propagate = False
+    limit = memory_limit()
+    if limit and limit < LOADED:  # libraries may end the process without a word of ours
+        log.warning("this process may take %s of memory (ulimit -v), and torch alone may need more", in_words(limit))
 
 
 @contextmanager

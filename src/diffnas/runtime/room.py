@@ -24,29 +24,39 @@ class Lack:
     """The resource that is full, in words, and a remedy."""
 
     said: str
-    remedy: Literal["free some space", "close other programs"]
+    remedy: str
+    of: Literal["disk", "memory"]
 
 
 def lack_of_room(error: BaseException, where: str = "the disk") -> Lack | None:
     """Returns the resource that was full, at `where` if the error names no path; None for other errors."""
     if isinstance(error, OSError) and error.errno in DISK:
-        return Lack(f"{error.filename or where}: {error.strerror}", "free some space")
-    if isinstance(error, MemoryError) or MEMORY.search(str(error)) or (isinstance(error, SystemError) and _limited()):
+        remedy = "raise the limit of files (ulimit -f)" if error.errno == errno.EFBIG else "free some space"
+        return Lack(f"{error.filename or where}: {error.strerror}", remedy, "disk")
+    limit = memory_limit()
+    if isinstance(error, MemoryError) or MEMORY.search(str(error)) or (limit and isinstance(error, SystemError)):
         place = "of the GPU " if "CUDA" in str(error) else ""
         asked = ASKED.search(str(error))
         more = f" ({_size(asked)} more were asked for)" if asked else ""
-        return Lack(f"the memory {place}is full{more}", "close other programs")
+        if limit and not place:
+            limited = f"this process may take {in_words(limit)} (ulimit -v)"
+            return Lack(f"the memory is full{more}: {limited}", "raise that limit", "memory")
+        return Lack(f"the memory {place}is full{more}", "close other programs", "memory")
     before = error.__cause__ or error.__context__  # what goes wrong when something has just gone wrong for want of room
     return None if before is None else lack_of_room(before, where)
 
 
-def _limited() -> bool:
-    """Whether this process may take less memory than there is: libraries then lose their own errors (`SystemError`)."""
+def memory_limit() -> int | None:
+    """Returns the bytes of addresses that this process may take (`ulimit -v`); None if there is no such limit.
+
+    A limited library may lose its own errors (`SystemError`).
+    """
     try:
         import resource
     except ImportError:  # Windows
-        return False
-    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def _size(asked: re.Match[str]) -> str:
