@@ -45,6 +45,8 @@ from diffnas.runtime.room import free_memory, lack_of_room
 from diffnas.runtime.run_folder import Run
 from diffnas.runtime.sharing import fitted_threads
 
+SHORTEST = 2.0  # seconds after which so many steps of a kind are enough:
+ENOUGH = 20
 LONGEST = 24.0  # seconds that two steps of all kinds may be expected to take on a CPU
 LARGEST_PROBE = 16  # images, or columns of text, of the first batch that is weighed
 ROOM = 0.9  # share of the free memory that a batch may be expected to take
@@ -170,13 +172,14 @@ def _free(device: torch.device) -> int | None:
 
 
 def _timed(step: Callable[[int], object], device: torch.device, seconds: float) -> float:
-    """The mean time of steps after the first, at least one, for `seconds`."""
+    """The mean time of steps after the first, at least one, for `seconds`, or less where many take no longer."""
     step(0)
-    done, started = 0, _now(device)
-    while not done or _now(device) - started < seconds:
+    done, started, spent = 0, _now(device), 0.0
+    while not done or spent < (seconds if done < ENOUGH else min(seconds, SHORTEST)):
         step(done + 1)
         done += 1
-    return (_now(device) - started) / done
+        spent = _now(device) - started
+    return spent / done
 
 
 def _now(device: torch.device) -> float:

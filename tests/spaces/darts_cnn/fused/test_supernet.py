@@ -371,6 +371,21 @@ def test_supernets(name: str, active: str) -> None:
     assert not disagreement(found, expected, 1e-9)
 
 
+@pytest.mark.skipif(native.lack() is not None, reason=str(native.lack()))
+def test_kernels_evaluate_few_images_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values of pieces of two, two and one image are those of the whole; batches' statistics are never those of pieces."""
+    monkeypatch.setenv("DIFFNAS_KERNELS", "numba")
+    monkeypatch.setattr(fused, "EVALUATED", 2 * 4 * 8 * 8)
+    plain, quick = supernets(TINY, torch.float64)
+    mixture, x = mixture_and_images(torch.float64)[0], torch.randn(5, 3, 8, 8, dtype=torch.float64)
+    unsettle(plain)
+    for training in (True, False):
+        quick.load_state_dict(plain.state_dict())
+        with torch.no_grad():
+            found, expected = (form.train(training)(x, mixture) for form in (quick, plain))
+        assert float((found - expected).abs().max()) < 1e-9
+
+
 # With these sizes plain float32 itself agrees with plain float64 (asserted): no ReLU flips.
 @pytest.mark.parametrize(("partial", "edge"), [(1, False), (2, True)])
 def test_supernets_in_float32(partial: int, edge: bool) -> None:

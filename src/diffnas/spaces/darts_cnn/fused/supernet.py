@@ -5,7 +5,7 @@ It overrides only how a cell is computed: state by state (see `outflow`) instead
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from diffnas.spaces.darts_cnn.supernet import Extras, MixedCell, Supernet, thinn
 
 CHANNELS = 16  # what a CPU's convolutions take at a time: fewer cost as much
 CACHE = 2**18  # numbers that a CPU's cache holds: smaller images are computed together
+EVALUATED = 2**19  # numbers of a state that kernels take at a time where no gradient is wanted
 
 
 class FusedCell(MixedCell):
@@ -97,7 +98,7 @@ class FusedCell(MixedCell):
         x = x.contiguous(memory_format=torch.channels_last)
         plan = self._plan(state, width, mix, self.known[state] and native.fits(x, self.terms[state]))
         with torch.autocast(x.device.type, enabled=False):
-            flows = FusedEdges.apply(plan, shares_EO, x, *plan.weights) if plan.terms else [None] * len(edges)
+            flows = self._sums(plan, shares_EO, x) if plan.terms else [None] * len(edges)
         found = []
         for place, (e, flow) in enumerate(zip(edges, flows, strict=True)):
             edge, foreign = self.edge(e), self.foreign[e]
@@ -106,6 +107,14 @@ class FusedCell(MixedCell):
             parts += [] if flow is None else [flow]
             found.append(sum(parts[1:], parts[0]) if parts else x[:, :, :: edge.stride, :: edge.stride] * 0.0)
         return found
+
+    def _sums(self, plan: Plan, shares_EO: Tensor, x: Tensor) -> Sequence[Tensor | None]:
+        """What the terms of `plan` add up to on each edge; kernels evaluate few images at a time, as they need much memory."""
+        each = max(1, EVALUATED // x[0].numel())
+        if not plan.native or self.training or torch.is_grad_enabled() or len(x) <= each:
+            return FusedEdges.apply(plan, shares_EO, x, *plan.weights)  # type: ignore[no-any-return]
+        pieces = [FusedEdges.apply(plan, shares_EO, piece, *plan.weights) for piece in x.split(each)]
+        return [torch.cat(flows) for flows in zip(*pieces, strict=True)]
 
     def _plan(self, state: int, width: int, mix: Mix, native: bool) -> Plan:
         """The terms of `state` that are live; the plan of a mixture in which all are is made once."""
