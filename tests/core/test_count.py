@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import diffnas
-from diffnas.core.count import Counts, count, mmrazor_flops
+from diffnas.core.count import Counts, count, in_millions, mmrazor_flops
 from diffnas.core.space import Shape, TextShape
 from diffnas.errors import UserError
 from diffnas.pipeline.sizes import size_facts, size_lines
@@ -103,3 +103,8 @@ def test_the_figures_that_openmmlab_prints(cell: str, printed: str, params: int,
 def test_without_an_auxiliary_head_there_is_our_count_alone() -> None:
     lines = list(size_lines(diffnas.load_genotype("darts-v2"), "darts-digits-tiny", Shape(10, 3, 8)))
     assert len(lines) == 2 and "openmmlab" not in size_facts(diffnas.load_genotype("darts-rnn-v2"))["sizes"][0]
+
+
+@pytest.mark.parametrize(("macs", "said"), [(0, "0"), (31_234, "31,234"), (100_000, "0.1M"), (574_300_000, "574.3M")])
+def test_numbers_for_people(macs: int, said: str) -> None:
+    assert in_millions(macs) == said

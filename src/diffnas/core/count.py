@@ -45,6 +45,11 @@ class Counts:
     auxiliary: int
 
 
+def in_millions(macs: int) -> str:
+    """Returns `574.3M`, or all digits of a number below 100,000."""
+    return f"{macs / 1e6:.1f}M" if macs >= 100_000 else f"{macs:,}"
+
+
 def count(network: nn.Module, shape: AnyShape | Sequence[int]) -> Counts:
     """Counts parameters and multiply-adds of `network` for one input of `shape`, [C, H, W] or [1, C, H, W].
 

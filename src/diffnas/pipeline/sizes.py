@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from diffnas.core.count import MMRAZOR_RULE, RULE, count, mmrazor_flops
+from diffnas.core.count import MMRAZOR_RULE, RULE, count, in_millions, mmrazor_flops
 from diffnas.core.genotype import Genotype
 from diffnas.core.space import AnyShape, Shape, TensorShape, TextShape
 from diffnas.errors import WeightsError
@@ -33,7 +33,7 @@ def size_lines(genotype: Genotype, recipe: str | Recipe | None = None, shape: An
     rows = _sizes(genotype, recipe, shape)
     for row in rows:
         head = f", auxiliary head {row['auxiliary_params']:,} besides" if row["auxiliary_params"] else ""
-        yield f"size ({row['size']}): {row['params']:,} parameters{head}, {row['macs'] / 1e6:.1f}M multiply-adds"
+        yield f"size ({row['size']}): {row['params']:,} parameters{head}, {in_millions(row['macs'])} multiply-adds"
         if "openmmlab" in row:
             params, flops = row["openmmlab"]["params"], row["openmmlab"]["flops"]
             yield f"  as OpenMMLab counts: {params / 1e6:.2f}M parameters, {flops / 1e9:.2f}G FLOPs"

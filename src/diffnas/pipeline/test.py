@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from diffnas.core.count import RULE, count
+from diffnas.core.count import RULE, count, in_millions
 from diffnas.pipeline.leave_report import leave_report
 from diffnas.pipeline.processes import together
 from diffnas.pipeline.sources.load import load_test_set
@@ -77,7 +77,7 @@ def described(result: dict[str, Any]) -> Iterator[str]:
     if "mean" in result:
         mean, std = (" ".join(f"{value:.4f}" for value in result[key]) for key in ("mean", "std"))
         yield f"inputs:        mean {mean}, deviation {std}"
-    yield f"size:          {result['params']:,} parameters, {result['macs'] / 1e6:.1f}M multiply-adds"
+    yield f"size:          {result['params']:,} parameters, {in_millions(result['macs'])} multiply-adds"
 
 
 def _of_task(result: dict[str, Any]) -> Iterator[str]:
