@@ -26,6 +26,7 @@ from diffnas.core.published_genotypes import published
 from diffnas.pipeline.estimate import Part, estimate
 from diffnas.recipe.recipe import read_recipe
 
+PTB = ["data.path={}/ptb", "data.train_limit=20000", "data.test_limit=5000"]
 CIFAR = ["data.path={}/cifar10", "data.train_limit=1280", "data.test_limit=256"]
 LEAST = ["data.path={}/imagenet-sample", "data.test_limit=10"]
 
@@ -45,7 +46,7 @@ CASES = {
     "cifar10": Case("search", "darts-cifar10", [*CIFAR, "search.epochs=2"]),
     "drnas": Case("search", "nb201-drnas", [*CIFAR, "search.epochs=3", "search.batch=64"]),
     "network": Case("train", "cifar10-train", [*CIFAR, "data.train_limit=384", "train.epochs=2"], "darts-v2"),
-    "ptb": Case("train", "darts-ptb", ["data.path={}/ptb", "data.train_limit=60000", "train.epochs=2"], "darts-rnn-v2"),
+    "ptb": Case("train", "darts-ptb", [*PTB, "train.epochs=2"], "darts-rnn-v2"),
     "imagenet": Case("train", "imagenet-train-drnas", [*LEAST, "train.epochs=2", "train.batch=48"], "drnas-imagenet"),
 }
 
