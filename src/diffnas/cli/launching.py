@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -22,7 +23,8 @@ from typing import IO, Annotated
 import typer
 
 from diffnas.errors import UserError
-from diffnas.runtime.launched import FOLDER, LAUNCHER, LOST, TIMEOUT, TORCHRUN, place_of
+from diffnas.runtime.launched import FOLDER, LAUNCHER, LOST, OPTIONS, TIMEOUT, TORCHRUN, place_of
+from diffnas.runtime.scratch import scratch
 from diffnas.runtime.terminal import say
 
 Devices = Annotated[
@@ -63,7 +65,8 @@ def launch(devices: int, nodes: int, node_rank: int | None, main: str | None, ti
     if devices * nodes == 1 or all(name in os.environ for name in TORCHRUN) or place_of().size > 1:
         return
     first, host, port = _meeting(nodes, node_rank, main)
-    raise SystemExit(Launch(devices, nodes * devices, first * devices, host, port).wait())
+    options = _options(devices, nodes, node_rank, main, timeout)
+    raise SystemExit(Launch(devices, nodes * devices, first * devices, host, port, options).wait())
 
 
 def _meeting(nodes: int, node_rank: int | None, main: str | None) -> tuple[int, str, int]:
@@ -79,6 +82,16 @@ def _meeting(nodes: int, node_rank: int | None, main: str | None) -> tuple[int, 
     return node_rank, host, int(port)
 
 
+def _options(devices: int, nodes: int, node_rank: int | None, main: str | None, timeout: float | None) -> str:
+    """What was typed of these processes, for the line that says how to go on."""
+    words = ["--devices", str(devices)]
+    if nodes > 1:
+        words += ["--nodes", str(nodes), "--node-rank", str(node_rank), "--main", str(main)]
+    if timeout is not None:
+        words += ["--rank-timeout", f"{timeout:g}"]
+    return shlex.join(words)
+
+
 def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -89,10 +102,11 @@ def _free_port() -> int:
 class Launch:
     """The processes of this machine: `devices` of `size`, the first of which has the rank `first`."""
 
-    def __init__(self, devices: int, size: int, first: int, host: str, port: int) -> None:
+    def __init__(self, devices: int, size: int, first: int, host: str, port: int, options: str) -> None:
         self.said: list[IO[bytes]] = []
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.first, self.folder = first, tempfile.mkdtemp(prefix="diffnas-processes-")
+        self.first = first
+        self.folder, self.holds = scratch("processes")
         threads = max(1, len(os.sched_getaffinity(0)) // devices) if hasattr(os, "sched_getaffinity") else 1
         shared = {
             "OMP_NUM_THREADS": str(threads),
@@ -103,7 +117,8 @@ class Launch:
             "MASTER_ADDR": host,
             "MASTER_PORT": str(port),
             LAUNCHER: str(os.getpid()),
-            FOLDER: self.folder,
+            FOLDER: str(self.folder),
+            OPTIONS: options,
         }
         for local in range(devices):
             self._start({**shared, "RANK": str(first + local), "LOCAL_RANK": str(local)}, speaks=first + local == 0)
@@ -120,6 +135,7 @@ class Launch:
                 stdout=None if speaks else subprocess.DEVNULL,
                 stderr=None if speaks else kept,
                 process_group=0,
+                pass_fds=self.holds,  # so that the folder is held until the last of them has ended
             )
         )
 

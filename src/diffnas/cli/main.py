@@ -24,7 +24,7 @@ from diffnas.cli.reporting import compare, report
 from diffnas.cli.running import estimate, search, test, train
 from diffnas.cli.starting import new
 from diffnas.errors import Diverged, Interrupted, ProcessLost, UserError
-from diffnas.runtime.launched import place_of
+from diffnas.runtime.launched import LAUNCHER, LOST, place_of
 from diffnas.runtime.terminal import say, steady_streams
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _exit_code(arguments: list[str] | None) -> int:
         return refused(error.shown)
     except (Diverged, Interrupted, ProcessLost) as error:
         say(f"diffnas: {error}", error=True)
-        return error.exit_code
+        return LOST if isinstance(error, ProcessLost) and LAUNCHER in os.environ else error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         say("diffnas: stopped", error=True)
         return Interrupted.exit_code

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from diffnas.errors import ProcessLost, RunError
 from diffnas.runtime.launched import Place, place_of, seconds
+from diffnas.runtime.network import choose_network
 from diffnas.runtime.watch import Watch, quoted
 
 T = TypeVar("T")
@@ -55,8 +56,11 @@ class World:
 
     @contextmanager
     def hurried(self, hurried: bool = True) -> Iterator[None]:
-        """Runs a block in which the others give this process up when it is late, or else wait as long as it lives."""
+        """Runs a block in which the others give this process up when it is late, or else wait much longer for it."""
         yield
+
+    def go_on_with(self, command: str) -> None:
+        """Notes the command that goes on with what is computed, which is said where a process is lost."""
 
 
 class Joined(World):
@@ -115,12 +119,16 @@ class Joined(World):
 
     @contextmanager
     def hurried(self, hurried: bool = True) -> Iterator[None]:
-        """Runs a block in which the others give this process up when it is late, or else wait as long as it lives."""
+        """Runs a block in which the others give this process up when it is late, or else wait much longer for it."""
         before, self.watch.hurried = self.watch.hurried, hurried
         try:
             yield
         finally:
             self.watch.hurried = before
+
+    def go_on_with(self, command: str) -> None:
+        """Notes the command that goes on with what is computed, which is said where a process is lost."""
+        self.watch.go_on = command
 
     def _reduce(self, tensor: Tensor) -> None:
         with self.watch.waiting():
@@ -159,9 +167,11 @@ def joined(cleared: Callable[[], object] = lambda: None) -> Iterator[World]:
     if place.size == 1 or _world.size > 1:
         yield _world
         return
-    watch = _join(place, cleared)
+    watch = _met(place, cleared)
     _world = Joined(place, watch)
     try:
+        with _world.hurried(), watch.waiting():
+            _connect(place, watch)
         yield _world
         with watch.waiting():
             torch.distributed.barrier()
@@ -178,8 +188,8 @@ def joined(cleared: Callable[[], object] = lambda: None) -> Iterator[World]:
         _world = World()
 
 
-def _join(place: Place, cleared: Callable[[], object]) -> Watch:
-    """Meets the other processes; sums of tensors on GPUs go by NCCL, all others by gloo."""
+def _met(place: Place, cleared: Callable[[], object]) -> Watch:
+    """Meets the other processes, and begins to watch over them."""
     import torch.distributed as dist
 
     patience = max(seconds(), 60.0)
@@ -199,10 +209,17 @@ def _join(place: Place, cleared: Callable[[], object]) -> Watch:
             f"{len(met)} of {place.size} processes came to {place.host}:{place.port} within {patience:.0f} s;"
             f" missing: {missing}"
         )
+    watch.start()
+    return watch
+
+
+def _connect(place: Place, watch: Watch) -> None:
+    """Connects all processes; sums of tensors on GPUs go by NCCL, all others by gloo."""
+    import torch.distributed as dist
+
+    watch.machines = choose_network(watch.shared, place)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(place.local % torch.cuda.device_count())
-    group = dist.PrefixStore("group", store)  # type: ignore[attr-defined]
+    group = dist.PrefixStore("group", watch.shared)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=group, rank=place.rank, world_size=place.size, timeout=FOREVER)
-    watch.start()
-    return watch

@@ -15,6 +15,7 @@ from diffnas.errors import RunError
 TIMEOUT = "DIFFNAS_RANK_TIMEOUT"
 LAUNCHER = "DIFFNAS_LAUNCHER"  # the process id of our own launcher
 LOST = 75  # the exit code by which our launcher is told that another process is lost; its own is 1
+OPTIONS = "DIFFNAS_LAUNCH"  # the options by which it was told how many there are
 FOLDER = "DIFFNAS_SCRATCH"  # where its processes may write; it is removed in the end
 SECONDS = 60.0  # after which a process that does not answer is given up
 TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -68,6 +69,11 @@ def seconds(given: Mapping[str, str] = os.environ) -> float:
     if not 5.0 <= asked <= 86_400.0:
         raise RunError(f"{TIMEOUT}: must be from 5 to 86400 seconds; got {given[TIMEOUT]!r:.40}")
     return asked
+
+
+def whole_command(command: str, given: Mapping[str, str] = os.environ) -> str:
+    """`command` with the options by which our own launcher was told of these processes."""
+    return " ".join(filter(None, [command, given.get(OPTIONS, "")]))
 
 
 def first_host(nodes: str) -> str:
