@@ -10,6 +10,8 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
+from itertools import count
 from typing import Any, TypeVar
 
 import torch
@@ -148,6 +150,7 @@ def _unpacked(message: Tensor) -> Any:
 
 
 _world = World()
+_times = count()  # how often the processes were joined: what was written before must not be read again
 
 
 def world() -> World:
@@ -194,10 +197,8 @@ def _met(place: Place, cleared: Callable[[], object]) -> Watch:
 
     patience = max(seconds(), 60.0)
     try:
-        served = dist.TCPStore(  # type: ignore[attr-defined]
-            place.host, place.port, place.size, place.serves and place.rank == 0, timedelta(seconds=patience), False
-        )
-        store = dist.PrefixStore(f"diffnas/{place.attempt}", served)  # type: ignore[attr-defined]
+        name = f"diffnas/{place.attempt}/{next(_times)}"
+        store = dist.PrefixStore(name, _served(place, patience))  # type: ignore[attr-defined]
         watch = Watch(store, place, seconds(), cleared)
         met = watch.meet(patience)
     except (RuntimeError, ValueError, OSError) as error:
@@ -209,8 +210,17 @@ def _met(place: Place, cleared: Callable[[], object]) -> Watch:
             f"{len(met)} of {place.size} processes came to {place.host}:{place.port} within {patience:.0f} s;"
             f" missing: {missing}"
         )
-    watch.start()
+    watch.start(name)
     return watch
+
+
+@cache
+def _served(place: Place, patience: float) -> Any:
+    """What all processes can write to and read; it is kept, for a script may join them several times."""
+    serves = place.serves and place.rank == 0
+    return torch.distributed.TCPStore(  # type: ignore[attr-defined]
+        place.host, place.port, place.size, serves, timedelta(seconds=patience), False
+    )
 
 
 def _connect(place: Place, watch: Watch) -> None:

@@ -80,13 +80,13 @@ class Watch:
                 return met
             time.sleep(0.1)
 
-    def start(self) -> None:
-        """Begins to watch, by a connection of its own."""
+    def start(self, name: str) -> None:
+        """Begins to watch, by a connection of its own to what is written under `name`."""
         import torch.distributed as dist
 
         host, port = self.place.host, self.place.port
         own = dist.TCPStore(host, port, None, False, timedelta(seconds=self.allowed), False)  # type: ignore[attr-defined]
-        self.store = dist.PrefixStore(f"diffnas/{self.place.attempt}", own)  # type: ignore[attr-defined]
+        self.store = dist.PrefixStore(name, own)  # type: ignore[attr-defined]
         now = time.monotonic()
         self.answered = now
         for other in self.others.values():
