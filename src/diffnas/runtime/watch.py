@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import Any
 
 from diffnas.errors import ProcessLost
-from diffnas.runtime.launched import LAUNCHER, LOST, Place
+from diffnas.runtime.launched import LAUNCHER, LOST, Place, noted
 from diffnas.runtime.terminal import say
 
 BEAT = 1.0  # seconds from one sign of life to the next
@@ -209,7 +209,8 @@ class Watch:
             if found is not None and not self.over.is_set():
                 self.over.set()
                 self._leave_to_first(found[0])
-                say(f"diffnas: {self._line(*found)}", error=True)
+                if not noted("ProcessLost", [self._line(*found)]):
+                    say(f"diffnas: {self._line(*found)}", error=True)
                 sys.stderr.flush()
                 self._leave()
 
