@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from diffnas.errors import ProcessLost, RunError
 from diffnas.runtime.launched import Place, place_of, seconds
@@ -74,10 +75,11 @@ class Joined(World):
     def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Returns the sums of `tensors` over all processes: one flat message in their widest precision."""
         wide = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
-        flat = torch.cat([t.detach().reshape(-1).to(wide) for t in tensors])
-        self._reduce(flat)
-        pieces = flat.split([t.numel() for t in tensors])
-        return [piece.view(t.shape).to(t.dtype) for piece, t in zip(pieces, tensors, strict=True)]
+        with torch.no_grad():
+            flat = _flatten_dense_tensors([t if t.dtype == wide else t.to(wide) for t in tensors])
+            self._reduce(flat)
+            pieces = _unflatten_dense_tensors(flat, tensors)
+            return [piece if t.dtype == wide else piece.to(t.dtype) for piece, t in zip(pieces, tensors, strict=True)]
 
     def add(self, tensor: Tensor) -> Tensor:
         """Returns the sum of one tensor over all processes."""
