@@ -1,6 +1,8 @@
 """What each of the processes of `test_processes.py` runs: every method, on its part of every batch, against one process.
 
-Usage: pair.py RESULT [CASES].  With CASES only those are walked that have this in their names.  The processes compute the reference, the whole batch by one process, of every other case each.
+Usage: pair.py RESULT [CASES]; with CASES only those are walked that have this in their names.
+
+The processes compute the reference, the whole batch by one process, of every other case each.
 """
 
 from __future__ import annotations

@@ -43,6 +43,8 @@ def address_of(host: str) -> str:
 
 def address_towards(address: str, port: int) -> str:
     """This machine's own address on the network that leads to `address`; empty where none does.  Nothing is sent."""
+    if not address:  # an empty one would stand for this machine
+        return ""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect((address, port))
