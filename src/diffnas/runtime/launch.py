@@ -111,7 +111,13 @@ class Launch:
             shutil.rmtree(self.folder, ignore_errors=True)
             for name, handler in before.items():
                 signal.signal(getattr(signal, name), handler)
-        return self._code()
+        try:
+            return self._code()
+        finally:
+            for kept in self.said:
+                kept.close()
+            for hold in self.holds:
+                os.close(hold)
 
     def _left(self, codes: list[int | None]) -> float:
         """The seconds that are left to those that have not ended."""
