@@ -45,17 +45,23 @@ def search(
     note: str | None = None,
     progress: bool | Listener = True,
     log: Sequence[str] = (),
+    devices: int = 1,
 ) -> Run:
     """Searches as `recipe` (or the recipe of that name or file) says and returns the run folder: `diffnas search`.
 
     The genotype is written to `RUN/search/genotype.json`.  With `resume`, continues the search in `run`; `recipe` may then be
     None, or differ in limits (epochs, minutes) only.  A `note` is kept for the report.  `progress` is a bar, on a terminal and
     in a notebook; False shows none, and a function is called with a `Progress` instead, at most twice a second and at the end
-    of each epoch.  `log` names programs that are sent the metrics too: "tensorboard", "wandb", "mlflow".  Raises `UserError`
-    for invalid input, and `Interrupted` after a signal, with a checkpoint written.
+    of each epoch.  `log` names programs that are sent the metrics too: "tensorboard", "wandb", "mlflow".  `devices` is the
+    number of processes that share every batch, one a GPU; they show their progress on the standard error, or none.  Raises
+    `UserError` for invalid input, and `Interrupted` after a signal, with a checkpoint written; `ProcessLost` names a process
+    that has died or hangs.
     """
     from diffnas.pipeline import search as pipeline
+    from diffnas.pipeline import several
 
+    if several.are_asked_for(devices):
+        return several.search(_recipe(recipe), _path(run), resume, note, log, devices, progress)
     with showing(progress):
         return pipeline.search(_recipe(recipe), _path(run), resume, note, log)
 
@@ -71,24 +77,31 @@ def train(
     note: str | None = None,
     progress: bool | Listener = True,
     log: Sequence[str] = (),
+    devices: int = 1,
 ) -> Run:
     """Trains `genotype` (or what `load_genotype` makes of it) by `recipe` and returns the run folder: `diffnas train`.
 
     The weights are `RUN/train/NAME/weights.safetensors`; NAME is `name`, or the recipe's name and seed.  With `resume`,
     continues the training `name` of `run` (or its only one) and reads the rest from there.  A `note` is kept for the report;
-    `progress` and `log` are as for `search`.
+    `progress`, `log` and `devices` are as for `search`.
     Raises as `search`, and `RunError` for a run whose search has not finished, unless `partial` accepts its current cell.
 
     Weights are fresh, unless `init` names others: "search" for those of the supernet (of the run `genotype`, or of `run`), or
     a file: `weights.safetensors` of another training, or a checkpoint that `interop.load_weights` reads.  Raises
     `WeightsError` naming the weights that do not fit the network.
     """
+    from diffnas.pipeline import several
     from diffnas.pipeline import train as pipeline
     from diffnas.pipeline.finished import require_finished
 
+    if (genotype is None or resume) and init is not None:
+        raise RunError("a resumed training goes on with its own weights; leave init out")
+    if several.are_asked_for(devices):
+        cell = None if resume else genotype if isinstance(genotype, Genotype) else _path(genotype)
+        return several.train(
+            cell, _recipe(recipe), _path(run), resume, name, partial, init, note, log, devices, progress
+        )
     if genotype is None or resume:
-        if init is not None:
-            raise RunError("a resumed training goes on with its own weights; leave init out")
         with showing(progress):
             return pipeline.train(None, _recipe(recipe), _path(run), resume, name, note=note, sinks=log)
     loaded = load_genotype(genotype)
@@ -98,15 +111,20 @@ def train(
         return pipeline.train(loaded, _recipe(recipe), _path(run), resume, name, genotype, facts, init, note, log)
 
 
-def test(run: Run | str | Path, name: str | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def test(
+    run: Run | str | Path, name: str | None = None, overrides: Sequence[str] = (), devices: int = 1
+) -> dict[str, Any]:
     """Tests the training `name` of `run` (its only one by default); writes and returns its test.json: `diffnas test`.
 
     Accuracies are in percent, text has a perplexity; `interval` is the 95 % interval.  Images that the network was trained on
-    are left out: `trained_on` says how many.  `overrides` may move the data or the device.  Raises `UserError` where the
-    training has not finished or its files are damaged.
+    are left out: `trained_on` says how many.  `overrides` may move the data or the device; `devices` is as for `search`.
+    Raises `UserError` where the training has not finished or its files are damaged.
     """
+    from diffnas.pipeline import several
     from diffnas.pipeline.test import test as pipeline
 
+    if several.are_asked_for(devices):
+        return several.tested([str(_path(run)), *several.options(train=name, set=list(overrides))], devices)
     return pipeline(_path(run) or "", name, tuple(overrides))
 
 
@@ -116,17 +134,25 @@ def test_weights(
     genotype: Genotype | Run | str | Path,
     data: str | None = None,
     overrides: Sequence[str] = (),
+    devices: int = 1,
 ) -> dict[str, Any]:
     """Tests weights that another program published: `diffnas test --weights`; returns what `test` does, and writes nothing.
 
     `source` is the program: darts, darts-rnn, pdarts, pcdarts, drnas, drnas-nb201, nasbench201, snas or mmrazor, whose sizes,
     heads and names are known.  `genotype` is what `load_genotype` reads, or the program's own name for it.  `data` is the data
-    set (None: as the number of outputs tells); `overrides` are keys such as "data.path=FOLDER".  Nothing in the file is
-    executed.  Raises `WeightsError` with every weight without a place and every parameter that is not filled.
+    set (None: as the number of outputs tells); `overrides` are keys such as "data.path=FOLDER"; `devices` is as for `search`.
+    Nothing in the file is executed.  Raises `WeightsError` with every weight without a place and every parameter that is not
+    filled.
     """
+    from diffnas.pipeline import several
     from diffnas.pipeline.published import test_weights as pipeline
 
-    return pipeline(file, source, load_genotype(_recurrent_name(source, genotype)), data, tuple(overrides))
+    cell = load_genotype(_recurrent_name(source, genotype))
+    if several.are_asked_for(devices):
+        given = several.options(weights=file, source=source, data=data, set=list(overrides))
+        with several.file_of(cell.to_json(), "genotype.json") as path:
+            return several.tested([*given, "--genotype", path], devices)
+    return pipeline(file, source, cell, data, tuple(overrides))
 
 
 def _recurrent_name(source: str, genotype: Genotype | Run | str | Path) -> Genotype | Run | str | Path:

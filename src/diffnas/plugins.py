@@ -26,6 +26,7 @@ from diffnas.runtime.console import log
 from diffnas.runtime.files import read_bytes
 
 GROUP = "diffnas.plugins"
+PREFIX = "diffnas_plugin_"  # of the names that modules get which are loaded from a file
 _files: dict[Path, str] = {}  # what was loaded, and its digest then
 _installed = "wanted"  # "wanted", "loaded" or "off"
 
@@ -138,7 +139,7 @@ class Uncached(SourceFileLoader):
 
 def _module(name: str, path: Path) -> ModuleType:
     """Creates a module for the file, under a name that cannot replace another module."""
-    module_name = f"diffnas_plugin_{path.stem}"
+    module_name = f"{PREFIX}{path.stem}"
     spec = spec_from_file_location(module_name, path, loader=Uncached(module_name, str(path)))
     if spec is None:
         raise PluginError(f"--plugin {name}: is no Python file; its name must end in .py")

@@ -1,6 +1,8 @@
 """What each of the processes of `test_processes.py` runs: every method, on its part of every batch, against one process.
 
-Usage: pair.py RESULT.  The processes compute the reference, the whole batch by one process, of every other case each.
+Usage: pair.py RESULT [CASES]; with CASES only those are walked that have this in their names.
+
+The processes compute the reference, the whole batch by one process, of every other case each.
 """
 
 from __future__ import annotations
@@ -58,10 +60,12 @@ class Case:
     settings: tuple[tuple[str, Any], ...] = ()
     form: Form = "plain"
     norm: str = "frozen"
+    pieces: int = 1  # in which each process computes its part
 
     def __str__(self) -> str:
         said = ",".join(f"{key}={value}" for key, value in self.settings)
-        return "-".join(filter(None, [self.method, said, self.space, self.form, self.norm]))
+        pieces = f"{self.pieces}-pieces" if self.pieces > 1 else ""
+        return "-".join(filter(None, [self.method, said, self.space, self.form, self.norm, pieces]))
 
 
 def cases() -> list[Case]:
@@ -80,6 +84,7 @@ def cases() -> list[Case]:
         for space in ("darts-cnn", "darts-rnn")
         for settings in ((), (("unrolled", True), ("exact", True)))
     ]
+    spaces += [Case("darts", space, (("unrolled", True),), pieces=2) for space in ("darts-cnn", "darts-rnn")]
     return [case for case in spaces if not method_of(case).check_space(space_of(case))]
 
 
@@ -149,6 +154,8 @@ def built(case: Case, shared: bool) -> Search:
         clock=Clock(epochs=stage.epochs, epoch=stage.warmup, stage_epoch=stage.warmup, total=stage.warmup),
         feeds={name: Feed(first, text, shared) for name, first in (("train", 100), ("valid", 200), ("score", 300))},
         shape=shape,
+        pieces=case.pieces if shared else 1,
+        batch_dim=int(text),
     )
     fill(search)
     return search

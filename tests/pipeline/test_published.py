@@ -210,3 +210,11 @@ def test_the_cell_of_the_benchmark(images: Path, tmp_path: Path) -> None:
     assert found["n"] == 20 and found["params"] == sum(p.numel() for p in network.parameters())
     with pytest.raises(WeightsError, match="does not fit the network of nb201-all-skip"):
         diffnas.test_weights(tmp_path / "a.pth", "nasbench201", "nb201-all-skip", overrides=overrides)
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_does(weights: Path, images: Path) -> None:
+    whole = diffnas.test_weights(weights, "darts", "NASNet", overrides=[*small(images), "train.batch=8"])
+    assert whole == diffnas.test_weights(
+        weights, "darts", "NASNet", overrides=[*small(images), "train.batch=8"], devices=2
+    )

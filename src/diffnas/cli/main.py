@@ -24,7 +24,7 @@ from diffnas.cli.reporting import compare, report
 from diffnas.cli.running import estimate, search, test, train
 from diffnas.cli.starting import new
 from diffnas.errors import Diverged, Interrupted, ProcessLost, UserError
-from diffnas.runtime.launched import place_of
+from diffnas.runtime.launched import LAUNCHER, LOST, noted, place_of
 from diffnas.runtime.terminal import say, steady_streams
 
 if TYPE_CHECKING:
@@ -147,10 +147,11 @@ def _exit_code(arguments: list[str] | None) -> int:
     except USAGE as error:
         return mistyped(error)
     except UserError as error:
-        return refused(error.shown)
+        return error.exit_code if noted(type(error).__name__, error.lines) else refused(error.shown)
     except (Diverged, Interrupted, ProcessLost) as error:
-        say(f"diffnas: {error}", error=True)
-        return error.exit_code
+        if not noted(type(error).__name__, [str(error)]):
+            say(f"diffnas: {error}", error=True)
+        return LOST if isinstance(error, ProcessLost) and LAUNCHER in os.environ else error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         say("diffnas: stopped", error=True)
         return Interrupted.exit_code

@@ -60,7 +60,8 @@ def whole_of(
     if part is None or world().size == 1:
         return loss, list(grads)
     counted = [loss.value, loss.correct, *([] if loss.weight_only is None else [loss.weight_only])]
-    summed = world().sum([*grads, *counted, *(each * part.weight for each in statistics)])
+    shares = torch._foreach_mul(list(statistics), part.weight) if statistics else ()
+    summed = world().sum([*grads, *counted, *shares])
     value, correct, *rest = summed[len(grads) :]
     weight_only = None if loss.weight_only is None else rest.pop(0)
     if statistics:
@@ -87,5 +88,6 @@ def _summed(losses: Sequence[tuple[Batch, Loss]]) -> Loss:
 
 def statistics_of(norms: Sequence[nn.Module]) -> list[Tensor]:
     """The running statistics of normalisations that each process keeps of its own samples."""
-    kept = [norm for norm in norms if isinstance(norm, _BatchNorm) and not getattr(norm, "over_all", False)]
-    return [t for norm in kept for t in (norm.running_mean, norm.running_var) if t is not None]
+    kept = [norm for norm in norms if isinstance(norm, _BatchNorm) and not getattr(type(norm), "over_all", False)]
+    found = [norm._buffers[name] for norm in kept for name in ("running_mean", "running_var")]  # the quick way to them
+    return [buffer for buffer in found if buffer is not None]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -31,6 +30,7 @@ from diffnas.recipe.recipe import Recipe
 from diffnas.runtime.console import log, showing
 from diffnas.runtime.distributed import joined, world
 from diffnas.runtime.launched import FOLDER, place_of
+from diffnas.runtime.scratch import scratch
 
 LARGE = {".safetensors", ".bin"}  # files that the copy of a run refers to
 LEFT = {".pt"}  # and those that it has not
@@ -44,7 +44,7 @@ def together(run: str | Path | None = None) -> Iterator[str | Path | None]:
             processes.numbers(0)  # the others have copied what was there
             yield run
         return
-    folder = Path(tempfile.mkdtemp(prefix="diffnas-process-", dir=os.environ.get(FOLDER)))
+    folder, holds = scratch("process", os.environ.get(FOLDER))
     try:
         with joined(lambda: shutil.rmtree(folder, ignore_errors=True)) as processes, showing(False), _silent():
             own = folder / "run"
@@ -54,6 +54,8 @@ def together(run: str | Path | None = None) -> Iterator[str | Path | None]:
             yield own
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        for each in holds:
+            os.close(each)
 
 
 @contextmanager

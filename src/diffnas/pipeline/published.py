@@ -21,6 +21,7 @@ from diffnas.errors import UserError, WeightsError
 from diffnas.interop.checkpoint import read_weights
 from diffnas.interop.weights import load_weights
 from diffnas.pipeline.network import build
+from diffnas.pipeline.processes import together
 from diffnas.pipeline.sources.images import known_inputs
 from diffnas.pipeline.sources.load import load_source, load_test_set
 from diffnas.recipe.keys import nearest, one_of
@@ -92,6 +93,13 @@ def test_weights(
     any key of the recipe: data.path, device, train.channels, ...  Raises `UserError` where the program is unknown or the data
     are missing, and `WeightsError` with every weight that has no place and every parameter that nothing fills.
     """
+    with together():
+        return _tested(file, source, genotype, data, overrides)
+
+
+def _tested(
+    file: str | Path, source: str, genotype: Genotype, data: str | None, overrides: Sequence[str]
+) -> dict[str, Any]:
     sets = _program(source)
     weights = read_weights(file)
     chosen = _data(file, source, sets, weights, data)

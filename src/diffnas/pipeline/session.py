@@ -25,6 +25,7 @@ from diffnas.recipe.recipe import Recipe, flat_values
 from diffnas.runtime.checkpoint import save_checkpoint
 from diffnas.runtime.console import log, progress
 from diffnas.runtime.distributed import world
+from diffnas.runtime.launched import whole_command
 from diffnas.runtime.lock import Held
 from diffnas.runtime.room import lack_of_room
 from diffnas.runtime.run_folder import Part
@@ -158,8 +159,12 @@ class Session:
         sinks: Sequence[str] = (),
     ) -> None:
         """The inputs of `source` are kept in every checkpoint, and what it is about with the attempt."""
-        self.part, self.held, self.stop, self.device, self.resume_with = part, held, stop, device, resume_with
+        self.part, self.held, self.stop, self.device = part, held, stop, device
         self.recipe = recipe
+        self.resume_with = whole_command(
+            world().of_first(lambda: resume_with)
+        )  # the others work in folders of their own
+        world().go_on_with(self.resume_with)
         self.source = source
         self.task, self.meter = task, Meter(task, getattr(recipe.data, "streamed", False))
         self.following = Following(part, held)

@@ -10,13 +10,17 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
+from itertools import count
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from diffnas.errors import ProcessLost, RunError
 from diffnas.runtime.launched import Place, place_of, seconds
+from diffnas.runtime.network import choose_network
 from diffnas.runtime.watch import Watch, quoted
 
 T = TypeVar("T")
@@ -55,8 +59,11 @@ class World:
 
     @contextmanager
     def hurried(self, hurried: bool = True) -> Iterator[None]:
-        """Runs a block in which the others give this process up when it is late, or else wait as long as it lives."""
+        """Runs a block in which the others give this process up when it is late, or else wait much longer for it."""
         yield
+
+    def go_on_with(self, command: str) -> None:
+        """Notes the command that goes on with what is computed, which is said where a process is lost."""
 
 
 class Joined(World):
@@ -68,10 +75,11 @@ class Joined(World):
     def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Returns the sums of `tensors` over all processes: one flat message in their widest precision."""
         wide = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
-        flat = torch.cat([t.detach().reshape(-1).to(wide) for t in tensors])
-        self._reduce(flat)
-        pieces = flat.split([t.numel() for t in tensors])
-        return [piece.view(t.shape).to(t.dtype) for piece, t in zip(pieces, tensors, strict=True)]
+        with torch.no_grad():
+            flat = _flatten_dense_tensors([t if t.dtype == wide else t.to(wide) for t in tensors])
+            self._reduce(flat)
+            pieces = _unflatten_dense_tensors(flat, tensors)
+            return [piece if t.dtype == wide else piece.to(t.dtype) for piece, t in zip(pieces, tensors, strict=True)]
 
     def add(self, tensor: Tensor) -> Tensor:
         """Returns the sum of one tensor over all processes."""
@@ -115,12 +123,16 @@ class Joined(World):
 
     @contextmanager
     def hurried(self, hurried: bool = True) -> Iterator[None]:
-        """Runs a block in which the others give this process up when it is late, or else wait as long as it lives."""
+        """Runs a block in which the others give this process up when it is late, or else wait much longer for it."""
         before, self.watch.hurried = self.watch.hurried, hurried
         try:
             yield
         finally:
             self.watch.hurried = before
+
+    def go_on_with(self, command: str) -> None:
+        """Notes the command that goes on with what is computed, which is said where a process is lost."""
+        self.watch.go_on = command
 
     def _reduce(self, tensor: Tensor) -> None:
         with self.watch.waiting():
@@ -140,6 +152,7 @@ def _unpacked(message: Tensor) -> Any:
 
 
 _world = World()
+_times = count()  # how often the processes were joined: what was written before must not be read again
 
 
 def world() -> World:
@@ -159,9 +172,11 @@ def joined(cleared: Callable[[], object] = lambda: None) -> Iterator[World]:
     if place.size == 1 or _world.size > 1:
         yield _world
         return
-    watch = _join(place, cleared)
+    watch = _met(place, cleared)
     _world = Joined(place, watch)
     try:
+        with _world.hurried(), watch.waiting():
+            _connect(place, watch)
         yield _world
         with watch.waiting():
             torch.distributed.barrier()
@@ -178,16 +193,14 @@ def joined(cleared: Callable[[], object] = lambda: None) -> Iterator[World]:
         _world = World()
 
 
-def _join(place: Place, cleared: Callable[[], object]) -> Watch:
-    """Meets the other processes; sums of tensors on GPUs go by NCCL, all others by gloo."""
+def _met(place: Place, cleared: Callable[[], object]) -> Watch:
+    """Meets the other processes, and begins to watch over them."""
     import torch.distributed as dist
 
     patience = max(seconds(), 60.0)
     try:
-        served = dist.TCPStore(  # type: ignore[attr-defined]
-            place.host, place.port, place.size, place.serves and place.rank == 0, timedelta(seconds=patience), False
-        )
-        store = dist.PrefixStore(f"diffnas/{place.attempt}", served)  # type: ignore[attr-defined]
+        name = f"diffnas/{place.attempt}/{next(_times)}"
+        store = dist.PrefixStore(name, _served(place, patience))  # type: ignore[attr-defined]
         watch = Watch(store, place, seconds(), cleared)
         met = watch.meet(patience)
     except (RuntimeError, ValueError, OSError) as error:
@@ -199,10 +212,26 @@ def _join(place: Place, cleared: Callable[[], object]) -> Watch:
             f"{len(met)} of {place.size} processes came to {place.host}:{place.port} within {patience:.0f} s;"
             f" missing: {missing}"
         )
+    watch.start(name)
+    return watch
+
+
+@cache
+def _served(place: Place, patience: float) -> Any:
+    """What all processes can write to and read; it is kept, for a script may join them several times."""
+    serves = place.serves and place.rank == 0
+    return torch.distributed.TCPStore(  # type: ignore[attr-defined]
+        place.host, place.port, place.size, serves, timedelta(seconds=patience), False
+    )
+
+
+def _connect(place: Place, watch: Watch) -> None:
+    """Connects all processes; sums of tensors on GPUs go by NCCL, all others by gloo."""
+    import torch.distributed as dist
+
+    watch.machines = choose_network(watch.shared, place)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(place.local % torch.cuda.device_count())
-    group = dist.PrefixStore("group", store)  # type: ignore[attr-defined]
+    group = dist.PrefixStore("group", watch.shared)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=group, rank=place.rank, world_size=place.size, timeout=FOREVER)
-    watch.start()
-    return watch

@@ -5,17 +5,22 @@ torch is not loaded.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from diffnas.errors import RunError
 
 TIMEOUT = "DIFFNAS_RANK_TIMEOUT"
 LAUNCHER = "DIFFNAS_LAUNCHER"  # the process id of our own launcher
 LOST = 75  # the exit code by which our launcher is told that another process is lost; its own is 1
+OPTIONS = "DIFFNAS_LAUNCH"  # the options by which it was told how many there are
 FOLDER = "DIFFNAS_SCRATCH"  # where its processes may write; it is removed in the end
+FAILURES = "DIFFNAS_FAILURES"  # the folder in which a Python program is told why they failed; unset: on the terminal
 SECONDS = 60.0  # after which a process that does not answer is given up
 TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 SLURM = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NODELIST", "SLURM_JOB_ID")
@@ -68,6 +73,22 @@ def seconds(given: Mapping[str, str] = os.environ) -> float:
     if not 5.0 <= asked <= 86_400.0:
         raise RunError(f"{TIMEOUT}: must be from 5 to 86400 seconds; got {given[TIMEOUT]!r:.40}")
     return asked
+
+
+def whole_command(command: str, given: Mapping[str, str] = os.environ) -> str:
+    """`command` with the options by which our own launcher was told of these processes."""
+    return " ".join(filter(None, [command, given.get(OPTIONS, "")]))
+
+
+def noted(kind: str, lines: Sequence[str], given: Mapping[str, str] = os.environ) -> bool:
+    """Tells the Python program that launched this process of an error, by its `kind`; whether there is one."""
+    folder = given.get(FAILURES)
+    if not folder:
+        return False
+    with contextlib.suppress(OSError):
+        content = json.dumps({"kind": kind, "lines": list(lines)})
+        (Path(folder) / f"{int(given.get('RANK', '0')):06d}.json").write_text(content, encoding="utf-8")
+    return True
 
 
 def first_host(nodes: str) -> str:

@@ -1,7 +1,7 @@
 """Watching over the other processes: each says every second that it lives, and one that does not is named.
 
 A process that waits for the others' numbers cannot be interrupted, so the watch ends it from without: with exit code 1, after
-one line that the first of those left over prints.  Checkpoints are written whole or not at all, and stay.
+one line that the first of those left over on each machine prints.  Checkpoints are written whole or not at all, and stay.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from datetime import timedelta
 from typing import Any
 
 from diffnas.errors import ProcessLost
-from diffnas.runtime.launched import LAUNCHER, LOST, Place
+from diffnas.runtime.launched import LAUNCHER, LOST, Place, noted
 from diffnas.runtime.terminal import say
 
 BEAT = 1.0  # seconds from one sign of life to the next
 SHARE = 0.8  # of the time allowed after which a process is given up: some is needed to notice and to end
+PATIENCE = 30  # times as long may a process take between two epochs, and to read data
 QUIET = 4.0  # seconds without a sign of life that are enough once a connection has broken
 LONGEST = 300  # characters of a reason
+SILENT = "has died, has stopped, or its connection is lost"
 
 
 def quoted(error: BaseException) -> str:
@@ -57,12 +59,15 @@ class Watch:
     """
 
     def __init__(self, store: Any, place: Place, allowed: float, cleared: Callable[[], object]) -> None:
-        self.store, self.place, self.allowed, self.cleared = store, place, allowed, cleared
+        self.store = self.shared = store
+        self.place, self.allowed, self.cleared = place, allowed, cleared
+        self.go_on = ""  # the command that goes on with what is computed
         now = time.monotonic()
         self.others = {rank: Other(now) for rank in range(place.size) if rank != place.rank}
         self.hurried = False
         self.met, self.since = 0, 0.0  # sums begun, and the moment of the one that is waited for (0: none)
         self.answered, self.failed = now, False  # of the store
+        self.machines = [""] * place.size  # the addresses of their machines
         self.over = threading.Event()
 
     def meet(self, patience: float) -> list[int]:
@@ -75,13 +80,13 @@ class Watch:
                 return met
             time.sleep(0.1)
 
-    def start(self) -> None:
-        """Begins to watch, by a connection of its own."""
+    def start(self, name: str) -> None:
+        """Begins to watch, by a connection of its own to what is written under `name`."""
         import torch.distributed as dist
 
         host, port = self.place.host, self.place.port
         own = dist.TCPStore(host, port, None, False, timedelta(seconds=self.allowed), False)  # type: ignore[attr-defined]
-        self.store = dist.PrefixStore(f"diffnas/{self.place.attempt}", own)  # type: ignore[attr-defined]
+        self.store = dist.PrefixStore(name, own)  # type: ignore[attr-defined]
         now = time.monotonic()
         self.answered = now
         for other in self.others.values():
@@ -117,20 +122,24 @@ class Watch:
             if other.gone and waited > QUIET / 2:  # this process may be about to end for the same reason
                 return rank, f"has ended: {other.gone}"
         if self.place.rank and (self.failed or now - self.answered > quiet):  # it is the first that keeps the store
-            return 0, "has died, has stopped, or its connection is lost"
+            return 0, SILENT
         for rank, other in self.others.items():
             if now - other.at > quiet and other.gone is None:
-                return rank, "has died, has stopped, or its connection is lost"
-        return self._late() if waited > late else None
+                return rank, SILENT
+        for rank, other in self.others.items():
+            if other.gone is not None and waited > 3 * QUIET:
+                return rank, "has ended, since it lost its connection to another one"
+        return self._late(waited) if waited > late else None
 
-    def _late(self) -> tuple[int, str] | None:
+    def _late(self, waited: float) -> tuple[int, str] | None:
         """A process that lives, but that is waited for in vain."""
         behind = [rank for rank, other in self.others.items() if other.met < self.met]
         if not behind:
             return min(self.others), "cannot be reached: a connection is lost"
-        if any(not self.others[rank].hurried for rank in behind):
-            return None
-        return behind[0], "hangs, or needs longer for a step than --rank-timeout allows"
+        if all(self.others[rank].hurried for rank in behind):
+            return behind[0], "hangs, or needs longer for a step than --rank-timeout allows"
+        longest = PATIENCE * self.allowed
+        return (behind[0], f"hangs: it has been waited for {longest:.0f} s") if waited > longest else None
 
     def _broken(self, error: RuntimeError) -> str:
         """The line for a connection that broke: whose it was is told by the signs of life that stop."""
@@ -147,15 +156,15 @@ class Watch:
         return self._line(*found)
 
     def _line(self, rank: int, how: str) -> str:
-        return (
-            f"process {rank} of {self.place.size} {how}"[: 2 * LONGEST]
-            + "; go on from the last checkpoint with --resume"
-        )
+        where = f" on {self.machines[rank]}" if len({*self.machines}) > 1 else ""
+        what = f"go on from the last checkpoint with: {self.go_on}" if self.go_on else "run the same command again"
+        return f"process {rank} of {self.place.size}{where} {how}"[: 2 * LONGEST] + f"; {what}"
 
     def _leave_to_first(self, lost: int) -> None:
-        """Ends this process in silence where another one says who is lost, or the lost one has said itself why it ended."""
-        speaker = min(rank for rank in range(self.place.size) if rank != lost)
-        if self.place.rank != speaker or (lost == 0 and self.others[0].gone):
+        """Ends this process in silence where another one of its machine says who is lost, or the lost one itself did."""
+        first = self.place.rank - self.place.local
+        said = lost == first == 0 and self.others[0].gone
+        if said or self.place.rank != (first if first != lost else first + 1):
             self._leave()
 
     def _leave(self) -> None:
@@ -167,8 +176,7 @@ class Watch:
 
     def _signs(self) -> None:
         """Gives and collects signs of life until the watch is over."""
-        ranks, number = list(self.others), 1
-        launcher = int(os.environ.get(LAUNCHER, "0") or 0)
+        ranks, number, orphaned = list(self.others), 1, 0.0
         while not self.over.wait(BEAT):
             try:
                 self._beat(number)
@@ -180,9 +188,18 @@ class Watch:
             self.answered = now
             for rank, sign in zip(ranks, signs, strict=True):
                 self.others[rank].heard(bytes(sign), now)
-            if launcher and os.getppid() != launcher:
-                launcher = 0
-                os.kill(os.getpid(), signal.SIGTERM)  # nobody would end this process any more
+            orphaned = self._orphaned(orphaned)
+
+    def _orphaned(self, since: float) -> float:
+        """Asks this process to stop once the launcher is dead, and in the end ends it; since when that is (0: it lives)."""
+        launcher, now = int(os.environ.get(LAUNCHER, "0") or 0), time.monotonic()
+        if not launcher or os.getppid() == launcher:
+            return 0.0
+        if not since:
+            os.kill(os.getpid(), signal.SIGTERM)  # nobody would end this process any more
+        elif now - since > PATIENCE * self.allowed:
+            self._leave()
+        return since or now
 
     def _judge(self) -> None:
         """Ends the process where another one is lost."""
@@ -192,7 +209,8 @@ class Watch:
             if found is not None and not self.over.is_set():
                 self.over.set()
                 self._leave_to_first(found[0])
-                say(f"diffnas: {self._line(*found)}", error=True)
+                if not noted("ProcessLost", [self._line(*found)]):
+                    say(f"diffnas: {self._line(*found)}", error=True)
                 sys.stderr.flush()
                 self._leave()
 

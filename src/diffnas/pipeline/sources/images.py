@@ -36,6 +36,7 @@ from diffnas.recipe.recipe import Recipe
 from diffnas.recipe.schema import Images, ImageSearch, ImageTrain
 from diffnas.runtime.console import log
 from diffnas.runtime.device import PRECISIONS
+from diffnas.runtime.distributed import world
 from diffnas.runtime.run_folder import Part
 from diffnas.runtime.sharing import cpus
 from diffnas.tasks.base import Task
@@ -242,7 +243,7 @@ def _broken(data: ImageData) -> dict[str, Any]:
     """The number and first of the streamed images that could not be read; nothing where images are in memory."""
     if not isinstance(data.test, Streamed):
         return {}
-    names = list(data.test.intake.broken)
+    names = [name for names in world().all(list(data.test.intake.broken)) for name in names]
     return {"broken": {"images": len(names), "first": names[:FIRST]}}
 
 
