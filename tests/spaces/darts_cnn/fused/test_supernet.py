@@ -116,7 +116,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
     return limit
 
 
-@pytest.fixture(params=["torch", "numba"], autouse=True)
+@pytest.fixture(params=["torch", "numba", "triton"], autouse=True)
 def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Runs a test by torch alone, and by compiled kernels."""
     if request.param == "numba" and native.lack() is not None:

@@ -80,6 +80,7 @@ class RunningStatsUpdates:
 
     def __init__(self) -> None:
         self.layers: list[nn.BatchNorm2d] = []
+        self.kept: list[tuple[Tensor, Tensor]] = []
         self.means: list[Tensor] = []
         self.variances: list[Tensor] = []
 
@@ -87,9 +88,18 @@ class RunningStatsUpdates:
         """Notes the batch's `mean` and `var` [w, C] over `count` pixels, where the layers keep running statistics."""
         require_statistics(count)
         if layers[0].track_running_stats:
-            self.layers += layers
-            self.means += mean.unbind()
-            self.variances += (var * (count / (count - 1))).unbind()
+            unbiased = var * (count / (count - 1))
+            for layer, row, variance in zip(layers, mean.unbind(), unbiased.unbind(), strict=True):
+                self.note(layer, row, variance)
+
+    def note(self, layer: nn.BatchNorm2d, mean: Tensor, var: Tensor, half: int | None = None) -> None:
+        """Notes the batch's `mean` and unbiased `var` [C]; those of the first or second half of channels, where `half` is set."""
+        kept = layer.get_buffer("running_mean"), layer.get_buffer("running_var")
+        self.kept.append(kept if half is None else (kept[0].chunk(2)[half], kept[1].chunk(2)[half]))
+        self.means.append(mean)
+        self.variances.append(var)
+        if half != 1:
+            self.layers.append(layer)
 
     def take(self) -> None:
         """Moves the running statistics as `nn.BatchNorm2d` does."""
@@ -97,8 +107,8 @@ class RunningStatsUpdates:
             return
         step = self.layers[0].momentum
         assert step is not None  # a mean over all batches instead; no supernet is built so
-        torch._foreach_lerp_(_buffers(self.layers, "running_mean"), self.means, step)
-        torch._foreach_lerp_(_buffers(self.layers, "running_var"), self.variances, step)
+        torch._foreach_lerp_([mean for mean, _ in self.kept], self.means, step)
+        torch._foreach_lerp_([var for _, var in self.kept], self.variances, step)
         torch._foreach_add_(_buffers(self.layers, "num_batches_tracked"), 1)
 
 

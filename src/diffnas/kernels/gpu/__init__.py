@@ -1,0 +1,46 @@
+"""Kernels for GPUs, in Triton: few launches for all that leaves a state (`layout` says what that is, `flow` in which order).
+
+`ops` has the kernels as PyTorch's operations, `reference` what they compute, in its own terms.  `launch` starts them;
+`stencils`, `algebra` and `products` hold them, and alone need Triton.  The environment variable DIFFNAS_KERNELS leaves them
+out (`torch`), or has the same order of computation on every device (`triton`; by `reference` where there is no GPU).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def usable(device: torch.device) -> bool:
+    """Whether supernets on `device` are computed in this form."""
+    wanted = os.environ.get("DIFFNAS_KERNELS")
+    if device.type != "cuda":
+        return wanted == "triton" and device.type != "meta"
+    return wanted != "torch" and lack(device) is None
+
+
+def described(device: torch.device) -> str:
+    """What computes supernets on a GPU, in words."""
+    if usable(device):
+        return f"Triton kernels (triton {import_module('triton').__version__})"
+    return "torch alone: " + (lack(device) or "DIFFNAS_KERNELS=torch")
+
+
+@functools.cache
+def lack(device: torch.device) -> str | None:
+    """Why there are no kernels for a GPU; None where there are, and compute on it what `reference` does."""
+    if find_spec("triton") is None:
+        return "triton is not installed"
+    try:
+        from diffnas.kernels.gpu.proof import apart
+
+        error = apart(device)
+    except Exception as error:  # noqa: BLE001 (a Triton that does not know this GPU fails in its own ways)
+        return f"triton compiles nothing for this GPU ({type(error).__name__}: {str(error).splitlines()[0]})"
+    return None if error < 1e-3 else f"triton's kernels are {error:.0e} from torch's on this GPU"
