@@ -250,6 +250,11 @@ def test_only_what_is_asked_for_is_computed(kernels: str, monkeypatch: pytest.Mo
     if kernels == "torch":
         monkeypatch.setattr(parts, "kernel_gradient", counted("kernel", parts.kernel_gradient))
         monkeypatch.setattr(parts, "input_gradient", counted("input", parts.input_gradient))
+    elif kernels == "triton":
+        from diffnas.kernels.gpu import reference
+
+        monkeypatch.setattr(reference, "kernel_slopes", counted("kernel", reference.kernel_slopes))
+        monkeypatch.setattr(reference, "state_slope", counted("input", reference.state_slope))
     else:
         from diffnas.kernels.native.table import Layout
 
