@@ -21,7 +21,7 @@ def usable(device: torch.device) -> bool:
     """Whether supernets on `device` are computed in this form."""
     wanted = os.environ.get("DIFFNAS_KERNELS")
     if device.type != "cuda":
-        return wanted == "triton" and device.type != "meta"
+        return wanted == "triton"
     return wanted != "torch" and lack(device) is None
 
 
