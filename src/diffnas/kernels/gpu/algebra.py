@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 
 import triton
 import triton.language as tl
@@ -20,22 +19,22 @@ YMEAN, YVAR, CONSTANT = tl.constexpr(layout.YMEAN), tl.constexpr(layout.YVAR), t
 
 
 @triton.jit
-def put_matrix(matrices: Any, which: tl.constexpr, t: Any, T: Any, value: Any, C: tl.constexpr, CB: tl.constexpr) -> None:
+def put_matrix(matrices: tl.tensor, which: tl.constexpr, t: tl.tensor, T: tl.tensor, value: tl.tensor, C: tl.constexpr, CB: tl.constexpr) -> None:
     """Writes one of a term's matrices."""
     c = tl.arange(0, CB)
-    place = ((which * T + t) * C + c)[:, None] * C + c[None, :]
+    place = ((T * which + t) * C + c)[:, None] * C + c[None, :]
     tl.store(matrices + place, value, mask=(c < C)[:, None] & (c < C)[None, :])
 
 
 @triton.jit
-def put_vector(vectors: Any, which: tl.constexpr, t: Any, T: Any, value: Any, C: tl.constexpr, CB: tl.constexpr) -> None:
+def put_vector(vectors: tl.tensor, which: tl.constexpr, t: tl.tensor, T: tl.tensor, value: tl.tensor, C: tl.constexpr, CB: tl.constexpr) -> None:
     """Writes one of a term's rows."""
     c = tl.arange(0, CB)
-    tl.store(vectors + (which * T + t) * C + c, value, mask=c < C)
+    tl.store(vectors + (T * which + t) * C + c, value, mask=c < C)
 
 
 @triton.jit
-def point(flat: Any, row: Any, C: tl.constexpr, CB: tl.constexpr) -> Any:
+def point(flat: tl.tensor, row: tl.tensor, C: tl.constexpr, CB: tl.constexpr) -> tl.tensor:
     """[CB, CB]: a term's 1x1 kernel."""
     c = tl.arange(0, CB)
     place = tl.load(row + POINT) + c[:, None] * C + c[None, :]
@@ -43,16 +42,16 @@ def point(flat: Any, row: Any, C: tl.constexpr, CB: tl.constexpr) -> Any:
 
 
 @triton.jit
-def share_of(shares: Any, row: Any) -> Any:
+def share_of(shares: tl.tensor, row: tl.tensor) -> tl.tensor:
     """A term's share; 1 where it has none."""
     place = tl.load(row + SHARE)
     return tl.where(place >= 0, tl.load(shares + tl.maximum(place, 0)), 1.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "J", "FIRST", "FIRST_IMAGE", "RUNS"])
 def fold(
-    means: Any, squares: Any, flat: Any, terms: Any, shares: Any, given: Any, matrices: Any, vectors: Any,
-    T: Any, J: Any, FIRST: Any, FIRST_IMAGE: Any, P: Any, RUN: Any, RUNS: Any, EPS: Any, GIVEN: tl.constexpr,
+    means: tl.tensor, squares: tl.tensor, flat: tl.tensor, terms: tl.tensor, shares: tl.tensor, given: tl.tensor, matrices: tl.tensor, vectors: tl.tensor,
+    T: tl.tensor, J: tl.tensor, FIRST: tl.tensor, FIRST_IMAGE: tl.tensor, P: tl.tensor, RUN: tl.tensor, RUNS: tl.tensor, EPS: tl.tensor, GIVEN: tl.constexpr,
     C: tl.constexpr, CB: tl.constexpr, R: tl.constexpr, ACC: tl.constexpr,
 ) -> None:  # fmt: skip
     """One term.  Runs are taken `R` at a time."""
@@ -79,7 +78,7 @@ def fold(
     ymean = tl.sum(W * mean[None, :], 1)
     var = tl.maximum(tl.sum(out * W, 1), 0.0)
     put_vector(vectors, YMEAN, t, T, ymean, C, CB)
-    put_vector(vectors, YVAR, t, T, var * (P / tl.maximum(P - 1, 1)), C, CB)
+    put_vector(vectors, YVAR, t, T, var * P / tl.maximum(P - 1, 1), C, CB)
     if GIVEN:
         ymean, var = vector(given, 0, t, T, C, CB), vector(given, 1, t, T, C, CB)
         mean *= 0.0
@@ -94,10 +93,10 @@ def fold(
     put_vector(vectors, CENTRE, t, T, mean, C, CB)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "N", "FIRST", "RUNS"])
 def pull(
-    outer: Any, totals: Any, flat: Any, terms: Any, shares: Any, given: Any, matrices: Any, vectors: Any,
-    to_flat: Any, to_shares: Any, T: Any, N: Any, FIRST: Any, P: Any, RUNS: Any,
+    outer: tl.tensor, totals: tl.tensor, flat: tl.tensor, terms: tl.tensor, shares: tl.tensor, given: tl.tensor, matrices: tl.tensor, vectors: tl.tensor,
+    to_flat: tl.tensor, to_shares: tl.tensor, T: tl.tensor, N: tl.tensor, FIRST: tl.tensor, P: tl.tensor, RUNS: tl.tensor,
     GIVEN: tl.constexpr, TO_FLAT: tl.constexpr, TO_SHARES: tl.constexpr,
     C: tl.constexpr, CB: tl.constexpr, ACC: tl.constexpr,
 ) -> None:  # fmt: skip

@@ -9,9 +9,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from diffnas.kernels.gpu import algebra, products as pixels, stencils
+from diffnas.kernels.gpu import algebra, stencils
+from diffnas.kernels.gpu import products as pixels
 from diffnas.kernels.gpu.layout import parts
 
+OPTIONS = {"num_warps": 4, "num_stages": 2, "enable_fp_fusion": True}
 HELD = 1024  # numbers of an image that a program has in hand: a block of pixels by all channels
 
 
@@ -147,7 +149,7 @@ def _sides(x: Tensor, stride: int) -> tuple[int, int, int, int, int, int]:
 def _matrix(c: int, like: Tensor) -> dict[str, Any]:
     """Sizes of kernels of small matrices."""
     padded = max(16, triton.next_power_of_2(c))
-    return {"C": c, "CB": padded, "ACC": _precision(like), "num_warps": 4 if padded <= 64 else 8}
+    return {"C": c, "CB": padded, "ACC": _precision(like), **OPTIONS}
 
 
 def _sizes(image: Tensor, like: Tensor) -> dict[str, Any]:

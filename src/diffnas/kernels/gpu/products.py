@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 
 import triton
 import triton.language as tl
@@ -17,31 +16,33 @@ SHIFT, CENTRE, CONSTANT = tl.constexpr(layout.SHIFT), tl.constexpr(layout.CENTRE
 
 
 @triton.jit
-def pixels(rows: Any, which: Any, p: Any, P: Any, C: tl.constexpr, CB: tl.constexpr, ACC: tl.constexpr) -> Any:
-    """[B, CB]: pixels p of image `which` of `rows`."""
+def pixels(
+    rows: tl.tensor, which: tl.tensor, p: tl.tensor, end: tl.tensor, P: tl.tensor, C: tl.constexpr, CB: tl.constexpr, ACC: tl.constexpr
+) -> tl.tensor:
+    """[B, CB]: pixels p, as far as they lie before `end`, of image `which` of `rows`."""
     c = tl.arange(0, CB)
-    mask = (p < P)[:, None] & (c < C)[None, :]
+    mask = (p < end)[:, None] & (c < C)[None, :]
     return tl.load(rows + (which.to(tl.int64) * P + p)[:, None] * C + c[None, :], mask=mask, other=0.0).to(ACC)
 
 
 @triton.jit
-def matrix(matrices: Any, which: tl.constexpr, t: Any, T: Any, C: tl.constexpr, CB: tl.constexpr) -> Any:
+def matrix(matrices: tl.tensor, which: tl.constexpr, t: tl.tensor, T: tl.tensor, C: tl.constexpr, CB: tl.constexpr) -> tl.tensor:
     """[CB, CB]: one of a term's matrices."""
     c = tl.arange(0, CB)
-    place = ((which * T + t) * C + c)[:, None] * C + c[None, :]
+    place = ((T * which + t) * C + c)[:, None] * C + c[None, :]
     return tl.load(matrices + place, mask=(c < C)[:, None] & (c < C)[None, :], other=0.0)
 
 
 @triton.jit
-def vector(vectors: Any, which: tl.constexpr, t: Any, T: Any, C: tl.constexpr, CB: tl.constexpr) -> Any:
+def vector(vectors: tl.tensor, which: tl.constexpr, t: tl.tensor, T: tl.tensor, C: tl.constexpr, CB: tl.constexpr) -> tl.tensor:
     """[CB]: one of a term's rows."""
     c = tl.arange(0, CB)
-    return tl.load(vectors + (which * T + t) * C + c, mask=c < C, other=0.0)
+    return tl.load(vectors + (T * which + t) * C + c, mask=c < C, other=0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T"])
 def mix(
-    d: Any, matrices: Any, vectors: Any, terms: Any, edges: Any, out: Any, P: Any, T: Any,
+    d: tl.tensor, matrices: tl.tensor, vectors: tl.tensor, terms: tl.tensor, edges: tl.tensor, out: tl.tensor, P: tl.tensor, T: tl.tensor,
     C: tl.constexpr, CB: tl.constexpr, B: tl.constexpr, ACC: tl.constexpr,
 ) -> None:  # fmt: skip
     """A block of pixels of one edge."""
@@ -50,29 +51,29 @@ def mix(
     total = tl.zeros((B, CB), ACC)
     for at in range(tl.load(edges + e), tl.load(edges + e + 1)):
         t = tl.load(edges + at)
-        image = pixels(d, tl.load(terms + t * COLUMNS + IMAGE), p, P, C, CB, ACC)
+        image = pixels(d, tl.load(terms + t * COLUMNS + IMAGE), p, P, P, C, CB, ACC)
         total += tl.dot(image, matrix(matrices, MAP, t, T, C, CB), input_precision="ieee", out_dtype=ACC)
         total += vector(vectors, SHIFT, t, T, C, CB)[None, :]
     place = out + (e.to(tl.int64) * P + p)[:, None] * C + c[None, :]
     tl.store(place, total.to(out.dtype.element_ty), mask=(p < P)[:, None] & (c < C)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "FIRST"])
 def products(
-    g: Any, d: Any, vectors: Any, terms: Any, outer: Any, totals: Any, P: Any, T: Any, FIRST: Any, RUN: Any,
+    g: tl.tensor, d: tl.tensor, vectors: tl.tensor, terms: tl.tensor, outer: tl.tensor, totals: tl.tensor, P: tl.tensor, T: tl.tensor, FIRST: tl.tensor, RUN: tl.tensor,
     C: tl.constexpr, CB: tl.constexpr, B: tl.constexpr, ACC: tl.constexpr,
 ) -> None:  # fmt: skip
     """One run of pixels of one term."""
     i, n = tl.program_id(0), tl.program_id(1)
-    t, c = FIRST + n, tl.arange(0, CB)
+    t, c, end = FIRST + n, tl.arange(0, CB), tl.minimum(P, (i + 1) * RUN)
     image, edge = tl.load(terms + t * COLUMNS + IMAGE), tl.load(terms + t * COLUMNS + ROW)
     centre = vector(vectors, CENTRE, t, T, C, CB)
     Q = tl.zeros((CB, CB), ACC)
     q = tl.zeros((CB,), ACC)
     for begin in range(0, RUN, B):
         p = i * RUN + begin + tl.arange(0, B)
-        slope = pixels(g, edge, p, P, C, CB, ACC)
-        apart = pixels(d, image, p, P, C, CB, ACC) - centre[None, :]
+        slope = pixels(g, edge, p, end, P, C, CB, ACC)
+        apart = pixels(d, image, p, end, P, C, CB, ACC) - centre[None, :]
         Q += tl.dot(tl.trans(slope), apart, input_precision="ieee", out_dtype=ACC)
         q += tl.sum(slope, 0)
     place = (i * tl.num_programs(1) + n) * C + c
@@ -80,19 +81,19 @@ def products(
     tl.store(totals + (i * tl.num_programs(1) + n) * C + c, q, mask=c < C)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "FIRST"])
 def slopes(
-    g: Any, d: Any, matrices: Any, vectors: Any, images: Any, terms: Any, out: Any, P: Any, T: Any, FIRST: Any,
+    g: tl.tensor, d: tl.tensor, matrices: tl.tensor, vectors: tl.tensor, images: tl.tensor, terms: tl.tensor, out: tl.tensor, P: tl.tensor, T: tl.tensor, FIRST: tl.tensor,
     C: tl.constexpr, CB: tl.constexpr, B: tl.constexpr, ACC: tl.constexpr,
 ) -> None:  # fmt: skip
     """A block of pixels of one image, summed over its terms."""
     n = tl.program_id(1)
     p, c = tl.program_id(0) * B + tl.arange(0, B), tl.arange(0, CB)
     row = images + (FIRST + n) * COLUMNS
-    image = pixels(d, FIRST + n, p, P, C, CB, ACC)
+    image = pixels(d, FIRST + n, p, P, P, C, CB, ACC)
     total = tl.zeros((B, CB), ACC)
     for t in range(tl.load(row + BEGIN), tl.load(row + END)):
-        slope = pixels(g, tl.load(terms + t * COLUMNS + ROW), p, P, C, CB, ACC)
+        slope = pixels(g, tl.load(terms + t * COLUMNS + ROW), p, P, P, C, CB, ACC)
         apart = image - vector(vectors, CENTRE, t, T, C, CB)[None, :]
         total += tl.dot(slope, matrix(matrices, FROM_G, t, T, C, CB), input_precision="ieee", out_dtype=ACC)
         total += tl.dot(apart, matrix(matrices, FROM_D, t, T, C, CB), input_precision="ieee", out_dtype=ACC)

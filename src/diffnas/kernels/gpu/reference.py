@@ -60,7 +60,7 @@ def expand(
     of pixels and the sum of products of differences from it.
     """
     for j, image in enumerate(images.tolist()):
-        source = _source(x, shift, j)
+        source = _source(x, shift, j, flat.dtype)
         if image[KIND] == CONV:
             r = source.relu()[..., image[OFFSET] :, image[OFFSET] :]
             made = F.conv2d(r, _kernel(flat, image, r), None, stride, *_reach(image), r.shape[1])
@@ -211,7 +211,7 @@ def kernel_slopes(
     for j, image in enumerate(images.tolist()):
         if image[KIND] != CONV or image[KERNEL] >= out.shape[1]:
             continue
-        r = _source(x, shift, j).relu().to(out.dtype)
+        r = _source(x, shift, j, out.dtype).relu()
         windows = _windows(r, image[SIDE], stride, image[DILATION])  # [P, C, k k]
         found = slope[j].to(out.dtype)[..., None] * windows
         for i, run in enumerate(found.split(rows)):
@@ -229,13 +229,13 @@ def state_slope(
     out: Tensor,
 ) -> None:
     """The gradient `out` [S, N, H, W, C] to the sources `x`, of which each has one image, or the only one all of them."""
-    out.zero_()
+    total = torch.zeros(out.shape, dtype=flat.dtype, device=out.device)
     for j, image in enumerate(images.tolist()):
-        source = _source(x, shift, j)
+        source = _source(x, shift, j, flat.dtype)
         n, c, h, w = source.shape
         g = slope[j].to(flat.dtype).view(n, -(-h // stride), -(-w // stride), c).permute(0, 3, 1, 2)
         if image[KIND] == CONV:
-            r, o = source.relu().to(flat.dtype), image[OFFSET]
+            r, o = source.relu(), image[OFFSET]
             cut = r[..., o:, o:]
             reach, dilation = _reach(image)
             back = torch.ops.aten.convolution_backward(
@@ -247,14 +247,14 @@ def state_slope(
             found = g
         else:
             found = _pool_slope(image, g, source, where, stride)
-        target = out[0 if len(out) == 1 else j]
-        target += found.permute(0, 2, 3, 1).to(out.dtype)
+        total[0 if len(out) == 1 else j] += found.permute(0, 2, 3, 1)
+    out.copy_(total)
 
 
 def _pool_slope(image: list[int], g: Tensor, source: Tensor, where: Tensor, stride: int) -> Tensor:
     if image[KIND] != MAX:
         back: Tensor = torch.ops.aten.avg_pool2d_backward(
-            g, source.to(g.dtype), [3, 3], [stride] * 2, [1, 1], False, False, None
+            g, source, [3, 3], [stride] * 2, [1, 1], False, False, None
         )
         return back
     n, c, h, w = source.shape
@@ -264,16 +264,15 @@ def _pool_slope(image: list[int], g: Tensor, source: Tensor, where: Tensor, stri
     return F.fold(columns, (h, w), 3, padding=1, stride=stride)
 
 
-def _source(x: Tensor, shift: Tensor | None, j: int) -> Tensor:
+def _source(x: Tensor, shift: Tensor | None, j: int, dtype: torch.dtype) -> Tensor:
     """[N, C, H, W]: what image `j` is made of."""
-    source = x[0 if len(x) == 1 else j]
-    source = source if shift is None else (source.to(shift.dtype) + shift[j]).to(source.dtype)
-    return source.permute(0, 3, 1, 2)
+    source = x[0 if len(x) == 1 else j].to(dtype)
+    return (source if shift is None else source + shift[j]).permute(0, 3, 1, 2)
 
 
 def _kernel(flat: Tensor, image: list[int], like: Tensor) -> Tensor:
     c, side = like.shape[1], image[SIDE]
-    return flat[image[KERNEL] :][: c * side * side].view(c, 1, side, side).to(like.dtype)
+    return flat[image[KERNEL] :][: c * side * side].view(c, 1, side, side)
 
 
 def _reach(image: list[int]) -> tuple[int, int]:

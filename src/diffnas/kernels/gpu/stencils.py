@@ -6,7 +6,6 @@ pixels that a program has in hand, `ACC` the precision of sums.  A source's pixe
 
 from __future__ import annotations
 
-from typing import Any
 
 import triton
 import triton.language as tl
@@ -21,9 +20,9 @@ KERNEL, WHERE = tl.constexpr(layout.KERNEL), tl.constexpr(layout.WHERE)
 
 @triton.jit
 def convolved(
-    x: Any, kernel: Any, b: Any, row: Any, n: Any, oy: Any, ox: Any, ok: Any, H: Any, W: Any, XP: Any, STRIDE: Any,
+    x: tl.tensor, kernel: tl.tensor, b: tl.tensor, row: tl.tensor, n: tl.tensor, oy: tl.tensor, ox: tl.tensor, ok: tl.tensor, H: tl.tensor, W: tl.tensor, XP: tl.tensor, STRIDE: tl.tensor,
     C: tl.constexpr, CB: tl.constexpr, B: tl.constexpr, ACC: tl.constexpr,
-) -> Any:  # fmt: skip
+) -> tl.tensor:  # fmt: skip
     """[B, CB]: a depthwise convolution of relu(x + b) at pixels (oy, ox) of images n."""
     c = tl.arange(0, CB)
     side, dilation, offset = tl.load(row + SIDE), tl.load(row + DILATION), tl.load(row + OFFSET)
@@ -41,9 +40,9 @@ def convolved(
 
 @triton.jit
 def pooled(
-    x: Any, largest: Any, n: Any, oy: Any, ox: Any, ok: Any, H: Any, W: Any, XP: Any, STRIDE: Any,
+    x: tl.tensor, largest: tl.tensor, n: tl.tensor, oy: tl.tensor, ox: tl.tensor, ok: tl.tensor, H: tl.tensor, W: tl.tensor, XP: tl.tensor, STRIDE: tl.tensor,
     C: tl.constexpr, CB: tl.constexpr, B: tl.constexpr, ACC: tl.constexpr,
-) -> Any:  # fmt: skip
+) -> tl.tensor:  # fmt: skip
     """[B, CB] twice: the largest or the mean of 3x3 pixels, and which of them is the largest."""
     c = tl.arange(0, CB)
     best = tl.full((B, CB), float("-inf"), ACC)
@@ -65,8 +64,8 @@ def pooled(
 
 @triton.jit
 def expand(
-    x: Any, shift: Any, flat: Any, images: Any, d: Any, where: Any, means: Any, squares: Any,
-    P: Any, H: Any, W: Any, HO: Any, WO: Any, XS: Any, XP: Any, STRIDE: Any, RUN: Any, SHIFTED: tl.constexpr,
+    x: tl.tensor, shift: tl.tensor, flat: tl.tensor, images: tl.tensor, d: tl.tensor, where: tl.tensor, means: tl.tensor, squares: tl.tensor,
+    P: tl.tensor, H: tl.tensor, W: tl.tensor, HO: tl.tensor, WO: tl.tensor, XS: tl.tensor, XP: tl.tensor, STRIDE: tl.tensor, RUN: tl.tensor, SHIFTED: tl.constexpr,
     C: tl.constexpr, CB: tl.constexpr, B: tl.constexpr, ACC: tl.constexpr,
 ) -> None:  # fmt: skip
     """One run of pixels of one image.  Statistics of blocks are joined exactly, so that no digits cancel."""
@@ -83,7 +82,7 @@ def expand(
     square = tl.zeros((CB, CB), ACC)
     for begin in range(0, RUN, B):
         p = i * RUN + begin + tl.arange(0, B)
-        ok = p < P
+        ok = p < tl.minimum(P, (i + 1) * RUN)
         mask = ok[:, None] & (c < C)[None, :]
         n, oy, ox = p // (HO * WO), p // WO % HO, p % WO
         if kind == CONV:
@@ -92,8 +91,9 @@ def expand(
             made = tl.load(x + p[:, None] * XP + c[None, :], mask=mask, other=0.0).to(ACC)
         else:
             made, at = pooled(x, kind == MAX, n, oy, ox, ok, H, W, XP, STRIDE, C, CB, B, ACC)
-            largest = where + (tl.load(row + WHERE).to(tl.int64) * P + p)[:, None] * C + c[None, :]
-            tl.store(largest, at.to(tl.uint8), mask=mask & (kind == MAX))
+            if kind == MAX:
+                largest = where + (tl.load(row + WHERE).to(tl.int64) * P + p)[:, None] * C + c[None, :]
+                tl.store(largest, at.to(tl.uint8), mask=mask)
         kept = made.to(d.dtype.element_ty)
         tl.store(d + (j * P + p)[:, None] * C + c[None, :], kept, mask=mask)
         values = tl.where(mask, kept.to(ACC), 0.0)
@@ -112,10 +112,10 @@ def expand(
     tl.store(squares + (at_mean * C + c)[:, None] * C + c[None, :], square, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["SIZE"])
 def kernel_slopes(
-    slope: Any, x: Any, shift: Any, images: Any, out: Any,
-    P: Any, H: Any, W: Any, HO: Any, WO: Any, XS: Any, XP: Any, STRIDE: Any, RUN: Any, SIZE: Any, SHIFTED: tl.constexpr,
+    slope: tl.tensor, x: tl.tensor, shift: tl.tensor, images: tl.tensor, out: tl.tensor,
+    P: tl.tensor, H: tl.tensor, W: tl.tensor, HO: tl.tensor, WO: tl.tensor, XS: tl.tensor, XP: tl.tensor, STRIDE: tl.tensor, RUN: tl.tensor, SIZE: tl.tensor, SHIFTED: tl.constexpr,
     C: tl.constexpr, CB: tl.constexpr, B: tl.constexpr, ACC: tl.constexpr,
 ) -> None:  # fmt: skip
     """One run of pixels of one image, for one place of its kernel."""
@@ -134,7 +134,7 @@ def kernel_slopes(
             n, oy, ox = p // (HO * WO), p // WO % HO, p % WO
             y = oy * STRIDE + (tap // side - side // 2) * dilation
             z = ox * STRIDE + (tap % side - side // 2) * dilation
-            inside = (p < P) & (y >= 0) & (y < H) & (z >= 0) & (z < W)
+            inside = (p < tl.minimum(P, (i + 1) * RUN)) & (y >= 0) & (y < H) & (z >= 0) & (z < W)
             mask = inside[:, None] & (c < C)[None, :]
             v = tl.load(x + ((n * H + y) * W + z)[:, None] * XP + c[None, :], mask=mask, other=0.0).to(ACC) + b[None, :]
             g = tl.load(slope + (j * P + p)[:, None] * C + c[None, :], mask=mask, other=0.0).to(ACC)
@@ -144,9 +144,9 @@ def kernel_slopes(
 
 @triton.jit
 def spread(
-    slope: Any, where: Any, flat: Any, row: Any, n: Any, y: Any, z: Any, ok: Any, P: Any, HO: Any, WO: Any, H: Any, W: Any,
-    STRIDE: Any, C: tl.constexpr, CB: tl.constexpr, B: tl.constexpr, ACC: tl.constexpr,
-) -> Any:  # fmt: skip
+    slope: tl.tensor, where: tl.tensor, flat: tl.tensor, row: tl.tensor, n: tl.tensor, y: tl.tensor, z: tl.tensor, ok: tl.tensor, P: tl.tensor, HO: tl.tensor, WO: tl.tensor, H: tl.tensor, W: tl.tensor,
+    STRIDE: tl.tensor, C: tl.constexpr, CB: tl.constexpr, B: tl.constexpr, ACC: tl.constexpr,
+) -> tl.tensor:  # fmt: skip
     """[B, CB]: what pixels (y, z) of a source get from the gradient to one image."""
     c = tl.arange(0, CB)
     kind, side, dilation, offset = tl.load(row), tl.load(row + SIDE), tl.load(row + DILATION), tl.load(row + OFFSET)
@@ -175,10 +175,10 @@ def spread(
     return total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["EACH"])
 def state_slope(
-    slope: Any, x: Any, shift: Any, where: Any, flat: Any, images: Any, out: Any,
-    P: Any, Q: Any, H: Any, W: Any, HO: Any, WO: Any, XS: Any, XP: Any, STRIDE: Any, EACH: Any, SHIFTED: tl.constexpr,
+    slope: tl.tensor, x: tl.tensor, shift: tl.tensor, where: tl.tensor, flat: tl.tensor, images: tl.tensor, out: tl.tensor,
+    P: tl.tensor, Q: tl.tensor, H: tl.tensor, W: tl.tensor, HO: tl.tensor, WO: tl.tensor, XS: tl.tensor, XP: tl.tensor, STRIDE: tl.tensor, EACH: tl.tensor, SHIFTED: tl.constexpr,
     C: tl.constexpr, CB: tl.constexpr, B: tl.constexpr, ACC: tl.constexpr,
 ) -> None:  # fmt: skip
     """A block of pixels of one source, of whose `Q` pixels each sums up what it gets from its `EACH` images."""

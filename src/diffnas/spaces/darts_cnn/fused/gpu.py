@@ -17,7 +17,7 @@ from diffnas.kernels.gpu.layout import COPY, MAX, MEAN, Image, Layout, Term
 from diffnas.spaces.darts_cnn.fused.buffers import EdgeOp, RunningStatsUpdates, require_statistics
 from diffnas.spaces.darts_cnn.fused.edges import kind_of
 
-CHANNELS = 128  # matrices of more do not fit into registers
+CHANNELS = 64  # matrices of more do not fit into a program
 
 
 def known(terms: Iterable[EdgeOp]) -> bool:

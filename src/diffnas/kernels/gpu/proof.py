@@ -1,0 +1,42 @@
+"""Whether the kernels compute on a device what they are to: all kinds of images and terms, once each."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffnas.kernels.gpu.flow import Flow, separable_backward, separable_forward
+from diffnas.kernels.gpu.layout import COPY, MAX, MEAN, Image, Layout, Term
+
+CHANNELS = 8
+IMAGES = (
+    Image(side=3, kernel=0), Image(side=5, dilation=2, kernel=2), Image(offset=1), Image(MAX), Image(MEAN), Image(COPY),
+    Image(side=5, kernel=4),
+)  # fmt: skip
+TERMS = (
+    Term(0, 0, point=1), Term(1, 1, 0, 3), Term(2, 0, 1, 6, half=1), Term(3, 0, 2), Term(3, 1, 3), Term(4, 1, 4),
+    Term(5, 0, 5, normed=False), Term(6, 0, 6, 5),
+)  # fmt: skip
+SHAPES = ((8, 1, 3, 3), (8, 8), (8, 1, 5, 5), (8, 8), (8, 1, 5, 5), (8, 8), (4, 8))
+
+
+def apart(device: torch.device) -> float:
+    """The largest relative error of values and gradients on `device` in float32, by those of float64 on the CPU."""
+    pairs = zip(_found(device, torch.float32), _found(torch.device("cpu"), torch.float64), strict=True)
+    return max(float((found.cpu().double() - true).norm() / true.norm()) for found, true in pairs)
+
+
+def _found(device: torch.device, dtype: torch.dtype) -> list[Tensor]:
+    draw = torch.Generator().manual_seed(0)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=draw, dtype=torch.float64).to(device, dtype)
+
+    x = drawn(3, CHANNELS, 6, 8).contiguous(memory_format=torch.channels_last)
+    weights = [drawn(*shape) for shape in SHAPES]
+    layout = Layout(IMAGES, TERMS, 1, 2, CHANNELS, [weight.numel() for weight in weights])
+    flow = Flow(layout, x, 1, layout.flat(weights, x), drawn(7), None, 1e-5, rows=48)
+    out, between = separable_forward(flow, x)
+    shares, dx, flat = separable_backward(flow, x, between, drawn(*out.shape), True, True, True)
+    assert shares is not None and dx is not None and flat is not None
+    return [out, shares, dx, *layout.apart(flat, weights)]
