@@ -19,9 +19,10 @@ from torch import Tensor
 
 from diffnas.kernels.gpu import launch, ops, proof, reference
 from diffnas.kernels.gpu.flow import Flow
-from diffnas.spaces.darts_cnn.fused.buffers import EdgeOp, RunningStatsUpdates
+from diffnas.spaces.darts_cnn.fused.buffers import EdgeOp
 from diffnas.spaces.darts_cnn.fused.gpu import GpuEdges, GpuPlan
 from diffnas.spaces.darts_cnn.ops import OPS
+from diffnas.spaces.statistics import RunningStatsUpdates
 
 NAMES = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_3x3", "dil_conv_5x5")
 ROWS: list[tuple[str, ...]] = [NAMES, ("sep_conv_5x5", "avg_pool_3x3"), ()]

@@ -31,11 +31,11 @@ def run(script: str) -> dict[str, float]:
 
 
 def test_the_interpreter_finds_what_pytorch_finds() -> None:
-    """Against the same order of computation, and against op by op in float64; in bfloat16 images are rounded."""
+    """Against the same order of computation, and op by op in float64; in bfloat16 images are rounded, and a ReLU may flip."""
     found = run("interpreted.py")
     assert len(found) == 11
     for name, error in found.items():
-        limit = {"float64": 1e-12, "bfloat16": 0.02}.get(name.split()[0], 1e-6)
+        limit = {"float64": 1e-12, "bfloat16": 0.05}.get(name.split()[0], 1e-6)
         assert error < limit, (name, error)
 
 

@@ -33,7 +33,7 @@ SPACES = {
 }
 
 
-@pytest.fixture(autouse=True, params=["torch", "numba"])
+@pytest.fixture(autouse=True, params=["torch", "numba", "triton"])
 def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each test is of both forms: by torch alone, and with compiled kernels."""
     if request.param == "numba" and native.lack() is not None:
@@ -196,7 +196,7 @@ def test_what_normalisation_does_in_a_pass(norm: Any, statistics: Any, make_sear
 
 def test_it_is_twice_differentiable(kernels: str) -> None:
     """A Hessian-vector product through both forms, where torch computes; compiled kernels say that they have none."""
-    if kernels == "numba":
+    if kernels != "torch":
         supernet, mixture = supernets(TINY)[1], Mixture({"cell": random_mix()})
         loss = supernet(torch.randn(3, 3, 8, 8, dtype=torch.float64), mixture).sum()
         grad, *_ = torch.autograd.grad(loss, mixture.tensors(), create_graph=True)

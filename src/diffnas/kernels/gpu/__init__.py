@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+APART = 1e-2  # the largest relative error, where products may be rounded to TF32
+
 
 def usable(device: torch.device) -> bool:
     """Whether supernets on `device` are computed in this form."""
@@ -40,7 +42,8 @@ def lack(device: torch.device) -> str | None:
     try:
         from diffnas.kernels.gpu.proof import apart
 
-        error = apart(device)
+        found = apart(device)
     except Exception as error:  # noqa: BLE001 (a Triton that does not know this GPU fails in its own ways)
-        return f"triton compiles nothing for this GPU ({type(error).__name__}: {str(error).splitlines()[0]})"
-    return None if error < 1e-2 else f"triton's kernels are {error:.0e} from torch's on this GPU"
+        first = str(error).partition("\n")[0]
+        return f"triton compiles nothing for this GPU ({type(error).__name__}: {first})"
+    return None if found < APART else f"triton's kernels are {found:.0e} from what they are to compute on this GPU"

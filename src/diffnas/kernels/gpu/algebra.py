@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-
 import triton
 import triton.language as tl
+from triton.language import constexpr, tensor
 
 from diffnas.kernels.gpu import layout
 from diffnas.kernels.gpu.products import matrix, vector
@@ -19,7 +19,9 @@ YMEAN, YVAR, CONSTANT = tl.constexpr(layout.YMEAN), tl.constexpr(layout.YVAR), t
 
 
 @triton.jit
-def put_matrix(matrices: tl.tensor, which: tl.constexpr, t: tl.tensor, T: tl.tensor, value: tl.tensor, C: tl.constexpr, CB: tl.constexpr) -> None:
+def put_matrix(
+    matrices: tensor, which: constexpr, t: tensor, T: tensor, value: tensor, C: constexpr, CB: constexpr,
+) -> None:  # fmt: skip
     """Writes one of a term's matrices."""
     c = tl.arange(0, CB)
     place = ((T * which + t) * C + c)[:, None] * C + c[None, :]
@@ -27,14 +29,16 @@ def put_matrix(matrices: tl.tensor, which: tl.constexpr, t: tl.tensor, T: tl.ten
 
 
 @triton.jit
-def put_vector(vectors: tl.tensor, which: tl.constexpr, t: tl.tensor, T: tl.tensor, value: tl.tensor, C: tl.constexpr, CB: tl.constexpr) -> None:
+def put_vector(
+    vectors: tensor, which: constexpr, t: tensor, T: tensor, value: tensor, C: constexpr, CB: constexpr,
+) -> None:  # fmt: skip
     """Writes one of a term's rows."""
     c = tl.arange(0, CB)
     tl.store(vectors + (T * which + t) * C + c, value, mask=c < C)
 
 
 @triton.jit
-def point(flat: tl.tensor, row: tl.tensor, C: tl.constexpr, CB: tl.constexpr) -> tl.tensor:
+def point(flat: tensor, row: tensor, C: constexpr, CB: constexpr) -> tensor:
     """[CB, CB]: a term's 1x1 kernel."""
     c = tl.arange(0, CB)
     place = tl.load(row + POINT) + c[:, None] * C + c[None, :]
@@ -42,7 +46,7 @@ def point(flat: tl.tensor, row: tl.tensor, C: tl.constexpr, CB: tl.constexpr) ->
 
 
 @triton.jit
-def share_of(shares: tl.tensor, row: tl.tensor) -> tl.tensor:
+def share_of(shares: tensor, row: tensor) -> tensor:
     """A term's share; 1 where it has none."""
     place = tl.load(row + SHARE)
     return tl.where(place >= 0, tl.load(shares + tl.maximum(place, 0)), 1.0)
@@ -50,9 +54,9 @@ def share_of(shares: tl.tensor, row: tl.tensor) -> tl.tensor:
 
 @triton.jit(do_not_specialize=["T", "J", "FIRST", "FIRST_IMAGE", "RUNS"])
 def fold(
-    means: tl.tensor, squares: tl.tensor, flat: tl.tensor, terms: tl.tensor, shares: tl.tensor, given: tl.tensor, matrices: tl.tensor, vectors: tl.tensor,
-    T: tl.tensor, J: tl.tensor, FIRST: tl.tensor, FIRST_IMAGE: tl.tensor, P: tl.tensor, RUN: tl.tensor, RUNS: tl.tensor, EPS: tl.tensor, GIVEN: tl.constexpr,
-    C: tl.constexpr, CB: tl.constexpr, R: tl.constexpr, ACC: tl.constexpr,
+    means: tensor, squares: tensor, flat: tensor, terms: tensor, shares: tensor, given: tensor, matrices: tensor,
+    vectors: tensor, T: tensor, J: tensor, FIRST: tensor, FIRST_IMAGE: tensor, P: tensor, RUN: tensor, RUNS: tensor,
+    EPS: tensor, GIVEN: constexpr, C: constexpr, CB: constexpr, R: constexpr, ACC: constexpr,
 ) -> None:  # fmt: skip
     """One term.  Runs are taken `R` at a time."""
     t, c = FIRST + tl.program_id(0), tl.arange(0, CB)
@@ -95,10 +99,10 @@ def fold(
 
 @triton.jit(do_not_specialize=["T", "N", "FIRST", "RUNS"])
 def pull(
-    outer: tl.tensor, totals: tl.tensor, flat: tl.tensor, terms: tl.tensor, shares: tl.tensor, given: tl.tensor, matrices: tl.tensor, vectors: tl.tensor,
-    to_flat: tl.tensor, to_shares: tl.tensor, T: tl.tensor, N: tl.tensor, FIRST: tl.tensor, P: tl.tensor, RUNS: tl.tensor,
-    GIVEN: tl.constexpr, TO_FLAT: tl.constexpr, TO_SHARES: tl.constexpr,
-    C: tl.constexpr, CB: tl.constexpr, ACC: tl.constexpr,
+    outer: tensor, totals: tensor, flat: tensor, terms: tensor, shares: tensor, given: tensor, matrices: tensor,
+    vectors: tensor, to_flat: tensor, to_shares: tensor, T: tensor, N: tensor, FIRST: tensor, P: tensor,
+    RUNS: tensor, GIVEN: constexpr, TO_FLAT: constexpr, TO_SHARES: constexpr, C: constexpr, CB: constexpr,
+    ACC: constexpr,
 ) -> None:  # fmt: skip
     """One term.  No share has more than two terms, so that adding to its gradient depends on no order."""
     n, c = tl.program_id(0), tl.arange(0, CB)

@@ -106,9 +106,7 @@ def slopes(
     """See `reference.slopes`."""
     sizes = _sizes(out, matrices)
     grid = parts(out.shape[1], sizes["B"]), len(out)
-    pixels.slopes[grid](
-        g, d, matrices, vectors, images, terms, out, out.shape[1], vectors.shape[1], first, **sizes
-    )
+    pixels.slopes[grid](g, d, matrices, vectors, images, terms, out, out.shape[1], vectors.shape[1], first, **sizes)
 
 
 def kernel_slopes(

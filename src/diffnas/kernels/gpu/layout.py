@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+CHANNELS = 64  # matrices of more do not fit into a program
 COLUMNS = 8
 CONV, COPY, MAX, MEAN = range(4)
 """Kinds of images: ReLU and a depthwise convolution, the source itself, the largest and the mean of 3x3 pixels."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-
 import triton
 import triton.language as tl
+from triton.language import constexpr, tensor
 
 from diffnas.kernels.gpu import layout
 
@@ -17,8 +17,8 @@ SHIFT, CENTRE, CONSTANT = tl.constexpr(layout.SHIFT), tl.constexpr(layout.CENTRE
 
 @triton.jit
 def pixels(
-    rows: tl.tensor, which: tl.tensor, p: tl.tensor, end: tl.tensor, P: tl.tensor, C: tl.constexpr, CB: tl.constexpr, ACC: tl.constexpr
-) -> tl.tensor:
+    rows: tensor, which: tensor, p: tensor, end: tensor, P: tensor, C: constexpr, CB: constexpr, ACC: constexpr,
+) -> tensor:  # fmt: skip
     """[B, CB]: pixels p, as far as they lie before `end`, of image `which` of `rows`."""
     c = tl.arange(0, CB)
     mask = (p < end)[:, None] & (c < C)[None, :]
@@ -26,7 +26,7 @@ def pixels(
 
 
 @triton.jit
-def matrix(matrices: tl.tensor, which: tl.constexpr, t: tl.tensor, T: tl.tensor, C: tl.constexpr, CB: tl.constexpr) -> tl.tensor:
+def matrix(matrices: tensor, which: constexpr, t: tensor, T: tensor, C: constexpr, CB: constexpr) -> tensor:
     """[CB, CB]: one of a term's matrices."""
     c = tl.arange(0, CB)
     place = ((T * which + t) * C + c)[:, None] * C + c[None, :]
@@ -34,7 +34,7 @@ def matrix(matrices: tl.tensor, which: tl.constexpr, t: tl.tensor, T: tl.tensor,
 
 
 @triton.jit
-def vector(vectors: tl.tensor, which: tl.constexpr, t: tl.tensor, T: tl.tensor, C: tl.constexpr, CB: tl.constexpr) -> tl.tensor:
+def vector(vectors: tensor, which: constexpr, t: tensor, T: tensor, C: constexpr, CB: constexpr) -> tensor:
     """[CB]: one of a term's rows."""
     c = tl.arange(0, CB)
     return tl.load(vectors + (T * which + t) * C + c, mask=c < C, other=0.0)
@@ -42,8 +42,8 @@ def vector(vectors: tl.tensor, which: tl.constexpr, t: tl.tensor, T: tl.tensor, 
 
 @triton.jit(do_not_specialize=["T"])
 def mix(
-    d: tl.tensor, matrices: tl.tensor, vectors: tl.tensor, terms: tl.tensor, edges: tl.tensor, out: tl.tensor, P: tl.tensor, T: tl.tensor,
-    C: tl.constexpr, CB: tl.constexpr, B: tl.constexpr, ACC: tl.constexpr,
+    d: tensor, matrices: tensor, vectors: tensor, terms: tensor, edges: tensor, out: tensor, P: tensor, T: tensor,
+    C: constexpr, CB: constexpr, B: constexpr, ACC: constexpr,
 ) -> None:  # fmt: skip
     """A block of pixels of one edge."""
     e = tl.program_id(1)
@@ -60,8 +60,8 @@ def mix(
 
 @triton.jit(do_not_specialize=["T", "FIRST"])
 def products(
-    g: tl.tensor, d: tl.tensor, vectors: tl.tensor, terms: tl.tensor, outer: tl.tensor, totals: tl.tensor, P: tl.tensor, T: tl.tensor, FIRST: tl.tensor, RUN: tl.tensor,
-    C: tl.constexpr, CB: tl.constexpr, B: tl.constexpr, ACC: tl.constexpr,
+    g: tensor, d: tensor, vectors: tensor, terms: tensor, outer: tensor, totals: tensor, P: tensor, T: tensor,
+    FIRST: tensor, RUN: tensor, C: constexpr, CB: constexpr, B: constexpr, ACC: constexpr,
 ) -> None:  # fmt: skip
     """One run of pixels of one term."""
     i, n = tl.program_id(0), tl.program_id(1)
@@ -83,8 +83,8 @@ def products(
 
 @triton.jit(do_not_specialize=["T", "FIRST"])
 def slopes(
-    g: tl.tensor, d: tl.tensor, matrices: tl.tensor, vectors: tl.tensor, images: tl.tensor, terms: tl.tensor, out: tl.tensor, P: tl.tensor, T: tl.tensor, FIRST: tl.tensor,
-    C: tl.constexpr, CB: tl.constexpr, B: tl.constexpr, ACC: tl.constexpr,
+    g: tensor, d: tensor, matrices: tensor, vectors: tensor, images: tensor, terms: tensor, out: tensor, P: tensor,
+    T: tensor, FIRST: tensor, C: constexpr, CB: constexpr, B: constexpr, ACC: constexpr,
 ) -> None:  # fmt: skip
     """A block of pixels of one image, summed over its terms."""
     n = tl.program_id(1)

@@ -41,6 +41,9 @@ from diffnas.kernels.gpu.layout import (
     YVAR,
 )
 
+_convolution_slopes = torch.ops.aten.convolution_backward
+ONLY_INPUT = [True, False, False]
+
 
 def expand(
     x: Tensor,
@@ -237,11 +240,8 @@ def state_slope(
         if image[KIND] == CONV:
             r, o = source.relu(), image[OFFSET]
             cut = r[..., o:, o:]
-            reach, dilation = _reach(image)
-            back = torch.ops.aten.convolution_backward(
-                g, cut, _kernel(flat, image, r), None, [stride] * 2, [reach] * 2, [dilation] * 2, False, [0, 0], c,
-                [True, False, False],
-            )[0]  # fmt: skip
+            sizes = [[stride] * 2, *([each] * 2 for each in _reach(image))]
+            back = _convolution_slopes(g, cut, _kernel(flat, image, r), None, *sizes, False, [0, 0], c, ONLY_INPUT)[0]
             found = F.pad(back, (o, 0, o, 0)) * (r > 0)
         elif image[KIND] == COPY:
             found = g
@@ -253,9 +253,7 @@ def state_slope(
 
 def _pool_slope(image: list[int], g: Tensor, source: Tensor, where: Tensor, stride: int) -> Tensor:
     if image[KIND] != MAX:
-        back: Tensor = torch.ops.aten.avg_pool2d_backward(
-            g, source, [3, 3], [stride] * 2, [1, 1], False, False, None
-        )
+        back: Tensor = torch.ops.aten.avg_pool2d_backward(g, source, [3, 3], [stride] * 2, [1, 1], False, False, None)
         return back
     n, c, h, w = source.shape
     taps = where[image[WHERE]].view(n, *g.shape[2:], c).permute(0, 3, 1, 2).flatten(2)
@@ -275,8 +273,7 @@ def _kernel(flat: Tensor, image: list[int], like: Tensor) -> Tensor:
     return flat[image[KERNEL] :][: c * side * side].view(c, 1, side, side)
 
 
-def _reach(image: list[int]) -> tuple[int, int]:
-    """Padding and dilation."""
+def _reach(image: list[int]) -> tuple[int, int]:  # padding and dilation
     return image[DILATION] * (image[SIDE] // 2), image[DILATION]
 
 

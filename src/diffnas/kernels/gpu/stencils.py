@@ -6,9 +6,9 @@ pixels that a program has in hand, `ACC` the precision of sums.  A source's pixe
 
 from __future__ import annotations
 
-
 import triton
 import triton.language as tl
+from triton.language import constexpr, tensor
 
 from diffnas.kernels.gpu import layout
 
@@ -20,9 +20,9 @@ KERNEL, WHERE = tl.constexpr(layout.KERNEL), tl.constexpr(layout.WHERE)
 
 @triton.jit
 def convolved(
-    x: tl.tensor, kernel: tl.tensor, b: tl.tensor, row: tl.tensor, n: tl.tensor, oy: tl.tensor, ox: tl.tensor, ok: tl.tensor, H: tl.tensor, W: tl.tensor, XP: tl.tensor, STRIDE: tl.tensor,
-    C: tl.constexpr, CB: tl.constexpr, B: tl.constexpr, ACC: tl.constexpr,
-) -> tl.tensor:  # fmt: skip
+    x: tensor, kernel: tensor, b: tensor, row: tensor, n: tensor, oy: tensor, ox: tensor, ok: tensor, H: tensor,
+    W: tensor, XP: tensor, STRIDE: tensor, C: constexpr, CB: constexpr, B: constexpr, ACC: constexpr,
+) -> tensor:  # fmt: skip
     """[B, CB]: a depthwise convolution of relu(x + b) at pixels (oy, ox) of images n."""
     c = tl.arange(0, CB)
     side, dilation, offset = tl.load(row + SIDE), tl.load(row + DILATION), tl.load(row + OFFSET)
@@ -40,9 +40,9 @@ def convolved(
 
 @triton.jit
 def pooled(
-    x: tl.tensor, largest: tl.tensor, n: tl.tensor, oy: tl.tensor, ox: tl.tensor, ok: tl.tensor, H: tl.tensor, W: tl.tensor, XP: tl.tensor, STRIDE: tl.tensor,
-    C: tl.constexpr, CB: tl.constexpr, B: tl.constexpr, ACC: tl.constexpr,
-) -> tl.tensor:  # fmt: skip
+    x: tensor, largest: tensor, n: tensor, oy: tensor, ox: tensor, ok: tensor, H: tensor, W: tensor, XP: tensor,
+    STRIDE: tensor, C: constexpr, CB: constexpr, B: constexpr, ACC: constexpr,
+) -> tensor:  # fmt: skip
     """[B, CB] twice: the largest or the mean of 3x3 pixels, and which of them is the largest."""
     c = tl.arange(0, CB)
     best = tl.full((B, CB), float("-inf"), ACC)
@@ -64,9 +64,9 @@ def pooled(
 
 @triton.jit
 def expand(
-    x: tl.tensor, shift: tl.tensor, flat: tl.tensor, images: tl.tensor, d: tl.tensor, where: tl.tensor, means: tl.tensor, squares: tl.tensor,
-    P: tl.tensor, H: tl.tensor, W: tl.tensor, HO: tl.tensor, WO: tl.tensor, XS: tl.tensor, XP: tl.tensor, STRIDE: tl.tensor, RUN: tl.tensor, SHIFTED: tl.constexpr,
-    C: tl.constexpr, CB: tl.constexpr, B: tl.constexpr, ACC: tl.constexpr,
+    x: tensor, shift: tensor, flat: tensor, images: tensor, d: tensor, where: tensor, means: tensor,
+    squares: tensor, P: tensor, H: tensor, W: tensor, HO: tensor, WO: tensor, XS: tensor, XP: tensor,
+    STRIDE: tensor, RUN: tensor, SHIFTED: constexpr, C: constexpr, CB: constexpr, B: constexpr, ACC: constexpr,
 ) -> None:  # fmt: skip
     """One run of pixels of one image.  Statistics of blocks are joined exactly, so that no digits cancel."""
     i, j = tl.program_id(0), tl.program_id(1).to(tl.int64)
@@ -114,9 +114,9 @@ def expand(
 
 @triton.jit(do_not_specialize=["SIZE"])
 def kernel_slopes(
-    slope: tl.tensor, x: tl.tensor, shift: tl.tensor, images: tl.tensor, out: tl.tensor,
-    P: tl.tensor, H: tl.tensor, W: tl.tensor, HO: tl.tensor, WO: tl.tensor, XS: tl.tensor, XP: tl.tensor, STRIDE: tl.tensor, RUN: tl.tensor, SIZE: tl.tensor, SHIFTED: tl.constexpr,
-    C: tl.constexpr, CB: tl.constexpr, B: tl.constexpr, ACC: tl.constexpr,
+    slope: tensor, x: tensor, shift: tensor, images: tensor, out: tensor, P: tensor, H: tensor, W: tensor,
+    HO: tensor, WO: tensor, XS: tensor, XP: tensor, STRIDE: tensor, RUN: tensor, SIZE: tensor, SHIFTED: constexpr,
+    C: constexpr, CB: constexpr, B: constexpr, ACC: constexpr,
 ) -> None:  # fmt: skip
     """One run of pixels of one image, for one place of its kernel."""
     i, j, tap = tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2)
@@ -144,9 +144,10 @@ def kernel_slopes(
 
 @triton.jit
 def spread(
-    slope: tl.tensor, where: tl.tensor, flat: tl.tensor, row: tl.tensor, n: tl.tensor, y: tl.tensor, z: tl.tensor, ok: tl.tensor, P: tl.tensor, HO: tl.tensor, WO: tl.tensor, H: tl.tensor, W: tl.tensor,
-    STRIDE: tl.tensor, C: tl.constexpr, CB: tl.constexpr, B: tl.constexpr, ACC: tl.constexpr,
-) -> tl.tensor:  # fmt: skip
+    slope: tensor, where: tensor, flat: tensor, row: tensor, n: tensor, y: tensor, z: tensor, ok: tensor, P: tensor,
+    HO: tensor, WO: tensor, H: tensor, W: tensor, STRIDE: tensor, C: constexpr, CB: constexpr, B: constexpr,
+    ACC: constexpr,
+) -> tensor:  # fmt: skip
     """[B, CB]: what pixels (y, z) of a source get from the gradient to one image."""
     c = tl.arange(0, CB)
     kind, side, dilation, offset = tl.load(row), tl.load(row + SIDE), tl.load(row + DILATION), tl.load(row + OFFSET)
@@ -177,9 +178,9 @@ def spread(
 
 @triton.jit(do_not_specialize=["EACH"])
 def state_slope(
-    slope: tl.tensor, x: tl.tensor, shift: tl.tensor, where: tl.tensor, flat: tl.tensor, images: tl.tensor, out: tl.tensor,
-    P: tl.tensor, Q: tl.tensor, H: tl.tensor, W: tl.tensor, HO: tl.tensor, WO: tl.tensor, XS: tl.tensor, XP: tl.tensor, STRIDE: tl.tensor, EACH: tl.tensor, SHIFTED: tl.constexpr,
-    C: tl.constexpr, CB: tl.constexpr, B: tl.constexpr, ACC: tl.constexpr,
+    slope: tensor, x: tensor, shift: tensor, where: tensor, flat: tensor, images: tensor, out: tensor, P: tensor,
+    Q: tensor, H: tensor, W: tensor, HO: tensor, WO: tensor, XS: tensor, XP: tensor, STRIDE: tensor, EACH: tensor,
+    SHIFTED: constexpr, C: constexpr, CB: constexpr, B: constexpr, ACC: constexpr,
 ) -> None:  # fmt: skip
     """A block of pixels of one source, of whose `Q` pixels each sums up what it gets from its `EACH` images."""
     s = tl.program_id(1).to(tl.int64)

@@ -21,8 +21,10 @@ from diffnas.core.mixture import Mix
 from diffnas.core.space import Shape, Size
 from diffnas.kernels.memory import keep_freed_memory
 from diffnas.spaces.channels import interleave
-from diffnas.spaces.nasbench201 import native
+from diffnas.spaces.nasbench201 import gpu, native
+from diffnas.spaces.nasbench201.gpu import GpuMix, GpuTerms
 from diffnas.spaces.nasbench201.supernet import MixedCell, Supernet
+from diffnas.spaces.statistics import RunningStatsUpdates
 
 CHANNELS = 16  # what a CPU's convolutions take at a time: fewer cost as much
 KEPT = 64  # mixtures whose live ops are remembered: methods that sample have ever new ones
@@ -85,13 +87,16 @@ class FusedCell(MixedCell):
         ]
 
         self.by_live: dict[Any, list[native.StateTerms]] = {}
+        self.by_live_on_gpus: dict[Any, list[GpuTerms]] = {}
 
     def forward(self, x: Tensor, mix: Mix) -> Tensor:
         """The value of the last node."""
         shares_EO = mix.shares() if mix.edge is None else mix.shares() * mix.edge[:, None]
         terms = self._terms(mix)
-        compiled = native.fits(self.split(x)[0], [edge for state in terms for edge in state.edges])
-        shares = [] if compiled else [row.unbind() for row in shares_EO.unbind()]
+        few = gpu.fits(self.split(x)[0], [edge for state in terms for edge in state.edges])
+        moves = RunningStatsUpdates()
+        compiled = not few and native.fits(self.split(x)[0], [edge for state in terms for edge in state.edges])
+        shares = [] if few or compiled else [row.unbind() for row in shares_EO.unbind()]
         mixed, passed = Arriving(), Arriving()
         for state, edges in enumerate(self.leaving):
             if state:
@@ -99,7 +104,9 @@ class FusedCell(MixedCell):
                 if self.partial > 1:
                     x = interleave(torch.cat([x, passed.sums[state]], dim=1), self.partial)
             seen, rest = self.split(x)
-            if edges and compiled:
+            if edges and few:
+                self._mix_on_gpu(seen, shares_EO, state, mix, mixed, moves)
+            elif edges and compiled:
                 nodes = [self.cell.edges[e][1] for e in edges]
                 before = [mixed.sums.get(node) for node in nodes]
                 after = native.mix(seen.contiguous(memory_format=torch.channels_last), shares_EO, terms[state], before)
@@ -109,7 +116,31 @@ class FusedCell(MixedCell):
             if rest is not None:
                 for e in edges:
                     passed.add(self.cell.edges[e][1], rest, None if mix.edge is None else mix.edge[e])
+        moves.take()
         return x
+
+    # What it calls is a function with state of its own, which a tracer cannot follow.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _mix_on_gpu(
+        self, x: Tensor, shares: Tensor, state: int, mix: Mix, mixed: Arriving, moves: RunningStatsUpdates
+    ) -> None:
+        """Adds what the ops on the edges that leave `state` make of what they see of it, `x`."""
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        terms = self._gpu_terms(mix)[state]
+        with torch.autocast(x.device.type, enabled=False):
+            flows = GpuMix.apply(terms, moves, x, shares, *terms.weights).unbind() if terms.terms else []
+        for e, flow in zip(self.leaving[state], flows or [x * 0.0] * len(self.leaving[state]), strict=True):
+            mixed.add(self.cell.edges[e][1], flow)
+
+    def _gpu_terms(self, mix: Mix) -> list[GpuTerms]:
+        """What leaves each state with the ops that are live."""
+        if mix.live not in self.by_live_on_gpus:
+            if len(self.by_live_on_gpus) >= KEPT:
+                self.by_live_on_gpus.clear()
+            made = [GpuTerms(state.edges, len(self.cell.ops)) for state in self._terms(mix)]
+            self.by_live_on_gpus[mix.live] = made
+        return self.by_live_on_gpus[mix.live]
 
     def _terms(self, mix: Mix) -> list[native.StateTerms]:
         """What leaves each state with the ops that are live."""

@@ -9,17 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from diffnas.kernels.pointwise import Affine, rows
-from diffnas.spaces.darts_cnn.fused.buffers import (
-    Chunk,
-    EdgeGradients,
-    EdgeOp,
-    EdgeSums,
-    RunningStatsUpdates,
-    State,
-    Terms,
-    chunked,
-)
+from diffnas.spaces.darts_cnn.fused.buffers import Chunk, EdgeGradients, EdgeOp, EdgeSums, State, Terms, chunked
 from diffnas.spaces.darts_cnn.ops import OPS
+from diffnas.spaces.statistics import RunningStatsUpdates
 
 
 def terms_at(*places: tuple[int, int]) -> Terms:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from diffnas.kernels import pointwise
 from diffnas.kernels.depthwise import Source
 from diffnas.kernels.pointwise import Affine, Moments, add_mapped, at_least_float32, cast, image, rows
+from diffnas.spaces.statistics import RunningStatsUpdates
 
 
 @dataclass(frozen=True)
@@ -67,49 +68,6 @@ def chunked(terms: Terms, width: int) -> tuple[Chunk, ...]:
         else:
             found.append(Chunk(i, i + 1, term.edge))
     return tuple(found)
-
-
-def require_statistics(count: int) -> None:
-    """Raises `ValueError` where one pixel is all there is, as `nn.BatchNorm2d` does."""
-    if count < 2:
-        raise ValueError("a batch of one image of one pixel has no statistics to normalise by")
-
-
-class RunningStatsUpdates:
-    """Steps of running statistics, taken all at once at the end of a pass."""
-
-    def __init__(self) -> None:
-        self.layers: list[nn.BatchNorm2d] = []
-        self.kept: list[tuple[Tensor, Tensor]] = []
-        self.means: list[Tensor] = []
-        self.variances: list[Tensor] = []
-
-    def add(self, layers: Sequence[nn.BatchNorm2d], mean: Tensor, var: Tensor, count: int) -> None:
-        """Notes the batch's `mean` and `var` [w, C] over `count` pixels, where the layers keep running statistics."""
-        require_statistics(count)
-        if layers[0].track_running_stats:
-            unbiased = var * (count / (count - 1))
-            for layer, row, variance in zip(layers, mean.unbind(), unbiased.unbind(), strict=True):
-                self.note(layer, row, variance)
-
-    def note(self, layer: nn.BatchNorm2d, mean: Tensor, var: Tensor, half: int | None = None) -> None:
-        """Notes the batch's `mean` and unbiased `var` [C]; those of the first or second half of channels, where `half` is set."""
-        kept = layer.get_buffer("running_mean"), layer.get_buffer("running_var")
-        self.kept.append(kept if half is None else (kept[0].chunk(2)[half], kept[1].chunk(2)[half]))
-        self.means.append(mean)
-        self.variances.append(var)
-        if half != 1:
-            self.layers.append(layer)
-
-    def take(self) -> None:
-        """Moves the running statistics as `nn.BatchNorm2d` does."""
-        if not self.layers:
-            return
-        step = self.layers[0].momentum
-        assert step is not None  # a mean over all batches instead; no supernet is built so
-        torch._foreach_lerp_([mean for mean, _ in self.kept], self.means, step)
-        torch._foreach_lerp_([var for _, var in self.kept], self.variances, step)
-        torch._foreach_add_(_buffers(self.layers, "num_batches_tracked"), 1)
 
 
 class State:

@@ -22,19 +22,11 @@ from torch.autograd.function import once_differentiable
 
 from diffnas.core.constants import constant
 from diffnas.kernels.pointwise import rows
-from diffnas.spaces.darts_cnn.fused.buffers import (
-    EdgeGradients,
-    EdgeOp,
-    EdgeSums,
-    FusedOp,
-    NeedsGrad,
-    RunningStatsUpdates,
-    State,
-    Terms,
-)
+from diffnas.spaces.darts_cnn.fused.buffers import EdgeGradients, EdgeOp, EdgeSums, FusedOp, NeedsGrad, State, Terms
 from diffnas.spaces.darts_cnn.fused.native import Layouts, Native
 from diffnas.spaces.darts_cnn.fused.ops import Dilated, Halving, Identity, Pool, Separable
 from diffnas.spaces.darts_cnn.ops import FactorizedReduce
+from diffnas.spaces.statistics import RunningStatsUpdates
 
 
 @dataclass(frozen=True)

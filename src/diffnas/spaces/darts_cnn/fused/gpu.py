@@ -13,11 +13,10 @@ from torch.autograd.function import once_differentiable
 
 from diffnas.kernels import gpu
 from diffnas.kernels.gpu.flow import Flow, separable_backward, separable_forward
-from diffnas.kernels.gpu.layout import COPY, MAX, MEAN, Image, Layout, Term
-from diffnas.spaces.darts_cnn.fused.buffers import EdgeOp, RunningStatsUpdates, require_statistics
+from diffnas.kernels.gpu.layout import CHANNELS, COPY, MAX, MEAN, Image, Layout, Term
+from diffnas.spaces.darts_cnn.fused.buffers import EdgeOp
 from diffnas.spaces.darts_cnn.fused.edges import kind_of
-
-CHANNELS = 64  # matrices of more do not fit into a program
+from diffnas.spaces.statistics import RunningStatsUpdates, require_statistics
 
 
 def known(terms: Iterable[EdgeOp]) -> bool:
@@ -96,7 +95,8 @@ class GpuPlan:
             require_statistics(flow.pixels)
         for t, (layer, half) in enumerate(self._parts.norms if norms else []):
             if layer is not None and layer.track_running_stats:
-                moves.note(layer, *(_halved(row, half) for row in flow.statistics(t)), half)
+                mean, var = (_halved(row, half) for row in flow.statistics(t))
+                moves.note(layer, mean, var, half)
 
     def given(self, like: Tensor, channels: int) -> Tensor | None:
         """[2, T, C]: the running means and variances (None: the batch's count)."""
@@ -132,8 +132,8 @@ class _Parts:
             at += len(term.weights)
         groups: dict[Any, list[EdgeOp]] = {}
         for term in plan.ordered:
-            kind = str(kind_of(term.op))
-            groups.setdefault((kind, _is_max(term)) if kind == "pool" else kind, []).append(term)
+            name = str(kind_of(term.op))
+            groups.setdefault((name, _is_max(term)) if name == "pool" else name, []).append(term)
         separable = groups.get("separable", [])
         self.inner = len(separable)
         for row, term in enumerate(separable):
@@ -143,7 +143,8 @@ class _Parts:
         halving = groups.get("halving", [])
         for half in (0, 1) if halving else ():
             self._shared(Image(offset=half), [(term, places[term] + half, half) for term in halving])
-        for key, kind in ((("pool", True), MAX), (("pool", False), MEAN), ("identity", COPY)):
+        steady = ("pool", True), ("pool", False), "identity"
+        for key, kind in zip(steady, (MAX, MEAN, COPY), strict=True):
             if key in groups:
                 self._shared(Image(kind), [(term, None, None) for term in groups[key]])
         for term in separable:

@@ -15,18 +15,9 @@ from torch import Tensor, nn
 from diffnas.kernels import native
 from diffnas.kernels.native.terms import Pair, Term
 from diffnas.kernels.pointwise import cast
-from diffnas.spaces.darts_cnn.fused.buffers import (
-    EdgeGradients,
-    EdgeOp,
-    EdgeSums,
-    NeedsGrad,
-    OpGradients,
-    RunningStatsUpdates,
-    State,
-    Terms,
-    require_statistics,
-)
+from diffnas.spaces.darts_cnn.fused.buffers import EdgeGradients, EdgeOp, EdgeSums, NeedsGrad, OpGradients, State, Terms
 from diffnas.spaces.darts_cnn.ops import FactorizedReduce
+from diffnas.spaces.statistics import RunningStatsUpdates, require_statistics
 
 if TYPE_CHECKING:
     from diffnas.kernels.native.table import Layout

@@ -21,13 +21,13 @@ from diffnas.spaces.darts_cnn.fused.buffers import (
     EdgeSums,
     NeedsGrad,
     OpGradients,
-    RunningStatsUpdates,
     State,
     Terms,
     chunked,
     normalised,
     running,
 )
+from diffnas.spaces.statistics import RunningStatsUpdates
 
 
 class _Pairs:

@@ -17,11 +17,12 @@ from diffnas.core.space import Shape, Size
 from diffnas.kernels.memory import keep_freed_memory
 from diffnas.spaces.channels import interleave
 from diffnas.spaces.darts_cnn.fused import gpu, native
-from diffnas.spaces.darts_cnn.fused.buffers import EdgeOp, RunningStatsUpdates
+from diffnas.spaces.darts_cnn.fused.buffers import EdgeOp
 from diffnas.spaces.darts_cnn.fused.edges import FusedEdges, Plan, kind_of
 from diffnas.spaces.darts_cnn.fused.gpu import GpuEdges, GpuPlan
 from diffnas.spaces.darts_cnn.layout import CellPlan
 from diffnas.spaces.darts_cnn.supernet import Extras, MixedCell, Supernet, thinned
+from diffnas.spaces.statistics import RunningStatsUpdates
 
 CHANNELS = 16  # what a CPU's convolutions take at a time: fewer cost as much
 CACHE = 2**18  # numbers that a CPU's cache holds: smaller images are computed together
@@ -115,8 +116,8 @@ class FusedCell(MixedCell):
         """What the ops that are not foreign make of `x`, edge by edge."""
         edges = len(self.leaving[state])
         if self.known_to_gpus[state] and gpu.fits(x, self.terms[state]):
-            plan = self._gpu_plan(state, mix)
-            made = GpuEdges.apply(plan, moves, shares_EO, x, *plan.weights) if plan.terms else None
+            of_gpu = self._gpu_plan(state, mix)
+            made = GpuEdges.apply(of_gpu, moves, shares_EO, x, *of_gpu.weights) if of_gpu.terms else None
             return [None] * edges if made is None else made.unbind()
         x = x.contiguous(memory_format=torch.channels_last)
         width = max(1, CHANNELS // x.shape[1], CACHE // x.numel()) if x.device.type == "cpu" else edges
