@@ -13,9 +13,8 @@ from torch import Tensor
 
 from benchmarks.build import OurStep
 from benchmarks.gpu.context import Context, Result, Results, absent, attempted
-from benchmarks.gpu.forms import NO_GRAPH, NO_TRITON
+from benchmarks.gpu.forms import NO_GRAPH, SUPERNETS, kernels, lack
 from diffnas.core.batch import Batch
-from diffnas.core.space import Form
 from diffnas.engine import Search, differentiate
 from diffnas.engine.gradients import hypergradient
 from diffnas.engine.precision import full_float32
@@ -32,7 +31,6 @@ LIMITS: dict[str, dict[Order, float]] = {
 DRAWS = 4
 """Batches that are tried until one is within the limit: a mistake shows with all of them, a number that rounding takes across
 the kink of a ReLU with some (on a CPU with every third; the second order divides what that changes by a small step)."""
-FORMS: tuple[Form, ...] = ("plain", "fast")
 
 
 def run(context: Context) -> Results:
@@ -62,12 +60,14 @@ def _compared(context: Context, space: str, case: OurStep) -> Iterator[Result]:
     def truth(order: Order, draw: int) -> Found:
         return found_by(exact(plain.search()), _sent(batches(draw), torch.device("cpu"), torch.float64), order)
 
-    def errors(order: Order, form: Form, precision: str, draw: int) -> dict[str, float]:
-        search = replace(case, form=form, precision=precision, device=str(context.device)).search()
-        found, true = found_by(search, _sent(batches(draw), context.device, torch.float32), order), truth(order, draw)
+    def errors(order: Order, name: str, precision: str, draw: int) -> dict[str, float]:
+        true, (form, by) = truth(order, draw), SUPERNETS[name]
+        with kernels(by):
+            search = replace(case, form=form, precision=precision, device=str(context.device)).search()
+            found = found_by(search, _sent(batches(draw), context.device, torch.float32), order)
         return {name: float((found[name] - value).norm() / value.norm()) for name, value in true.items()}
 
-    def least(order: Order, form: Form, precision: str) -> Result:
+    def least(order: Order, form: str, precision: str) -> Result:
         limit, best = LIMITS[precision][order], {"none": math.inf}
         for draw in range(DRAWS):
             best = min(best, errors(order, form, precision, draw), key=lambda each: max(each.values()))
@@ -78,10 +78,10 @@ def _compared(context: Context, space: str, case: OurStep) -> Iterator[Result]:
     orders: tuple[Order, ...] = ("first", "second")
     for order in orders:
         for precision in LIMITS:
-            for form in FORMS:
+            for form in SUPERNETS:
                 what = {"space": space, "order": order, "precision": precision, "form": form}
-                yield attempted(what, partial(least, order, form, precision))
-        yield absent({"space": space, "order": order, "form": "triton"}, NO_TRITON)
+                without = lack(form, context.device)
+                yield absent(what, without) if without else attempted(what, partial(least, order, form, precision))
 
 
 def exact(search: Search) -> Search:

@@ -2,30 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from unittest import mock
+
+import torch
 
 from benchmarks.build import OurStep
 from benchmarks.language import Ours
-from benchmarks.measure import Build
+from benchmarks.measure import Build, Step
 from diffnas.core.space import Form
+from diffnas.kernels import gpu
 
-NO_GRAPH = "there is no runner of CUDA graphs yet"
-NO_TRITON = "there are no Triton kernels yet"
+NO_GRAPH = "there is no runner of CUDA graphs here yet"
 
 Case = OurStep | Ours
+SUPERNETS: dict[str, tuple[Form, str]] = {
+    "plain": ("plain", "torch"),
+    "fast": ("fast", "torch"),
+    "triton": ("fast", "triton"),
+}
+"""The forms of a supernet: the space's form, and which kernels compute it (on a CPU "triton" is their order by torch)."""
 
 
-def eager(form: Form) -> Callable[[Case], Build]:
-    """Steps on the supernet in `form`, launch by launch."""
-    return lambda case: replace(case, form=form)
+@contextlib.contextmanager
+def kernels(name: str) -> Iterator[None]:
+    """Runs a block in which supernets are computed by kernels of that name."""
+    with mock.patch.dict(os.environ, {"DIFFNAS_KERNELS": name}):
+        yield
+
+
+def lack(form: str, device: torch.device) -> str | None:
+    """Why a form cannot be had on a device; None where it can."""
+    return gpu.lack(device) if form == "triton" and device.type == "cuda" else None
+
+
+def eager(name: str) -> Callable[[Case], Build]:
+    """Steps on the supernet in a form of `SUPERNETS`, launch by launch."""
+    form, by = SUPERNETS[name]
+
+    def make(case: Case) -> Build:
+        def build() -> Step:
+            with kernels(by):
+                step = replace(case, form=form)()
+
+            def taken() -> None:
+                with kernels(by):
+                    step()
+
+            return taken
+
+        return build
+
+    return make
 
 
 FORMS: dict[str, Callable[[Case], Build] | str] = {
-    "eager plain": eager("plain"),
-    "eager fast": eager("fast"),
-    "graph plain": NO_GRAPH,
-    "graph fast": NO_GRAPH,
-    "triton": NO_TRITON,
+    **{f"eager {name}": eager(name) for name in SUPERNETS},
+    **{f"graph {name}": NO_GRAPH for name in SUPERNETS},
 }
 """What makes a case's step in each form, or why nothing does."""

@@ -12,7 +12,7 @@ from torch.profiler import profile as profiler
 
 from benchmarks.build import OurStep
 from benchmarks.gpu.context import Context, Result, Results, absent, attempted
-from benchmarks.gpu.forms import FORMS, NO_GRAPH, Case
+from benchmarks.gpu.forms import FORMS, NO_GRAPH, Case, lack
 from benchmarks.gpu.timing import measured, warm
 from benchmarks.language import Ours
 from benchmarks.measure import wait
@@ -54,8 +54,9 @@ def run(context: Context) -> Results:
     for name, case in cases(context).items():
         for form, make in FORMS.items():
             what = {"case": name, "form": form}
-            if isinstance(make, str):
-                yield absent(what, make)
+            without = make if isinstance(make, str) else lack(form.split()[-1], context.device)
+            if isinstance(make, str) or without is not None:
+                yield absent(what, str(without))
             else:
                 yield attempted(what, partial(measured, make(case), context, ROUNDS, LIMIT))
 

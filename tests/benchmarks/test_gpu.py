@@ -94,9 +94,9 @@ def test_every_stage_but_one_runs_on_a_cpu(tmp_path: Path, images: Path) -> None
     assert {row["absent"] for row in found["steps"] if "absent" in row} == {
         v for v in FORMS.values() if isinstance(v, str)
     }
-    assert len([row for row in found["steps"] if row.get("median_ms", 0) > 0]) == 12
+    assert len([row for row in found["steps"] if row.get("median_ms", 0) > 0]) == 18
     compared = [row for row in found["correct"] if "ok" in row]
-    assert len(compared) == 16 and all(row["ok"] for row in compared if row["precision"] == "float32")
+    assert len(compared) == 24 and all(row["ok"] for row in compared if row["precision"] == "float32")
     (searched,) = [row for row in found["search"] if row.get("case") == "darts-cifar10"]
     assert (searched["exit"], searched["epochs"], searched["orderly"], searched["stopped"]) == (0, 2, True, False)
     assert "Warning" not in searched["log"]

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from typing import Literal
 
 import torch
 
@@ -15,6 +16,7 @@ from diffnas.core.batch import Batch
 from diffnas.core.space import Shape
 from diffnas.engine.stage import Clock
 from diffnas.kernels import native
+from diffnas.kernels.form import described, form
 from diffnas.pipeline.stages import build
 from diffnas.pipeline.supernet_weights import CosineSGD
 from diffnas.recipe.recipe import read_recipe
@@ -37,6 +39,8 @@ def findings() -> Iterator[Finding | str]:
         if device.type == "cuda":
             yield f"{device}"
             yield gpu(device)
+            yield f"kernels on {device}"
+            yield kernels_on(device)
         yield f"search on {device}"
         yield search_step(device)
         yield f"compiler for {device}"
@@ -69,6 +73,15 @@ def compiled_kernels() -> Finding:
     facts = {"form": native.form()}
     remedy = "" if native.usable() or native.lack() is None else 'pip install "diffnas[fast]"'
     return Finding("kernels", "ok" if native.usable() else "note", said, remedy, facts)
+
+
+def kernels_on(device: torch.device) -> Finding:
+    """Whether supernets on a GPU are computed by Triton kernels, which are compiled for this, and compared with torch."""
+    said, found = described(device), form(device)
+    state: Literal["ok", "note"] = "ok" if found == "triton" else "note"
+    return Finding(
+        f"kernels on {device}", state, f"convolutional supernets are computed by {said}", facts={"form": found}
+    )
 
 
 def gpu(device: torch.device) -> Finding:

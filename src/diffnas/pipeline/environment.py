@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from diffnas.errors import RunError
-from diffnas.kernels import native
+from diffnas.kernels.form import form
 from diffnas.recipe.plugins_used import changed_since
 from diffnas.recipe.recipe import Recipe
 from diffnas.runtime.console import log
@@ -41,7 +41,7 @@ def makers(device: torch.device) -> dict[str, Any]:
         "torch": str(torch.__version__),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
-        "kernels": native.form() if device.type == "cpu" else "torch",
+        "kernels": form(device),
         **({"processes": world().size} if world().size > 1 else {}),
     }
 

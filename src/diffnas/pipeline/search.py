@@ -12,7 +12,7 @@ import torch
 from diffnas.core.genotype import read_genotype_file
 from diffnas.engine.search import Feed
 from diffnas.errors import Diverged, Interrupted, RecipeError, ResourceError
-from diffnas.kernels import native
+from diffnas.kernels.form import described
 from diffnas.pipeline.environment import as_begun, record_divergence, record_note
 from diffnas.pipeline.finished import epochs_done, has_finished, unmark_finished
 from diffnas.pipeline.leave_report import leave_report, record_memory, record_sizes, sweep_report
@@ -37,6 +37,7 @@ from diffnas.runtime.sharing import fitted_threads, sharing
 from diffnas.runtime.stop import Stop
 from diffnas.sinks.sink import require_sinks
 from diffnas.spaces.darts_cnn.space import DartsCNN
+from diffnas.spaces.nasbench201.space import NASBench201
 
 
 def search(
@@ -150,8 +151,8 @@ def _run(
 def _say_form(recipe: Recipe, device: torch.device) -> None:
     """Says what computes the supernet, where it may be compiled kernels."""
     assert recipe.search is not None
-    if device.type == "cpu" and recipe.search.supernet == "fast" and isinstance(recipe.space, DartsCNN):
-        log.info("the supernet is computed by %s", native.described())
+    if recipe.search.supernet == "fast" and isinstance(recipe.space, DartsCNN | NASBench201):
+        log.info("the supernet is computed by %s", described(device))
 
 
 def _begin(resumption: Resumed, state: SearchState, session: Session) -> None:

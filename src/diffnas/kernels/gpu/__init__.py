@@ -29,9 +29,11 @@ def usable(device: torch.device) -> bool:
 
 def described(device: torch.device) -> str:
     """What computes supernets on a GPU, in words."""
-    if usable(device):
+    if usable(device) and device.type == "cuda":
         return f"Triton kernels (triton {import_module('triton').__version__})"
-    return "torch alone: " + (lack(device) or "DIFFNAS_KERNELS=torch")
+    if usable(device):
+        return "torch in the order of the Triton kernels"
+    return "torch alone: " + ((lack(device) if device.type == "cuda" else None) or "DIFFNAS_KERNELS=torch")
 
 
 @functools.cache

@@ -65,15 +65,20 @@ class Flow:
 
     def expand(self, source: Tensor, shift: Tensor | None, first: int, last: int, stride: int) -> None:
         """Makes the images from `first` to `last` - 1 of `source` [S, N, H, W, C], and the maps of their terms."""
-        c, runs = self.layout.channels, parts(self.pixels, self.rows)
-        means = self.flat.new_empty(runs, last - first, c)
-        squares = self.flat.new_empty(runs, last - first, c, c)
-        images = self.images[first:last]
-        ops.expand(source, shift, self.flat, images, stride, self.rows, self.d[first:last], self.where, means, squares)
+        means, squares = self.make(source, shift, first, last, stride)
         ops.fold(
             means, squares, self.flat, self.terms, self.shares, self.given, self.layout.begin(first),
             self.layout.begin(last), first, self.pixels, self.rows, self.eps, self.matrices, self.vectors,
         )  # fmt: skip
+
+    def make(self, source: Tensor, shift: Tensor | None, first: int, last: int, stride: int) -> tuple[Tensor, Tensor]:
+        """Makes images; returns the means and the sums of squares of their runs of pixels."""
+        c, runs = self.layout.channels, parts(self.pixels, self.rows)
+        means = self.flat.new_empty(runs, last - first, c)
+        squares = self.flat.new_empty(runs, last - first, c, c)
+        images, d = self.images[first:last], self.d[first:last]
+        ops.expand(source, shift, self.flat, images, stride, self.rows, d, self.where, means, squares)
+        return means, squares
 
     def between(self) -> Tensor:
         """What inner terms make of their images, without its shift: [inner, N, H, W, C]."""

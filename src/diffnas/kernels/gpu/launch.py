@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffnas.kernels.gpu import algebra, stencils
 from diffnas.kernels.gpu import products as pixels
-from diffnas.kernels.gpu.layout import parts
+from diffnas.kernels.gpu.layout import parts, pixel_step
 
 OPTIONS = {"num_warps": 4, "num_stages": 2, "enable_fp_fusion": True}
 HELD = 1024  # numbers of an image that a program has in hand: a block of pixels by all channels
@@ -141,7 +141,7 @@ def state_slope(
 def _sides(x: Tensor, stride: int) -> tuple[int, int, int, int, int, int]:
     """Sides of sources and images, how far sources lie apart (one serves all images: 0), and pixels."""
     s, _, h, w, _ = x.shape
-    return h, w, parts(h, stride), parts(w, stride), x.stride(0) if s > 1 else 0, x.stride(3)
+    return h, w, parts(h, stride), parts(w, stride), x.stride(0) if s > 1 else 0, pixel_step(x)
 
 
 def _matrix(c: int, like: Tensor) -> dict[str, Any]:

@@ -145,6 +145,26 @@ def parts(pixels: int, rows: int) -> int:
     return -(-pixels // rows)
 
 
+def pixel_step(x: Tensor) -> int:
+    """How many numbers the pixels of `x` [.., N, H, W, C] lie apart, by the last of N, H and W that has more than one."""
+    step = 1
+    for side, stride in zip(x.shape[-2:-5:-1], x.stride()[-2:-5:-1], strict=True):
+        if side > 1:
+            return stride // step
+        step *= side
+    return x.shape[-1]
+
+
+def by_pixels(x: Tensor) -> Tensor:
+    """`x` [N, C, H, W], or a copy, in memory where pixels follow one another, each with its channels side by side."""
+    pixels = x.permute(0, 2, 3, 1)
+    step = pixel_step(pixels)
+    expected = (x.shape[2] * x.shape[3] * step, x.shape[3] * step, step, 1)
+    strides = zip(pixels.shape, pixels.stride(), expected, strict=True)
+    regular = all(side == 1 or stride == step for side, stride, step in strides)
+    return x if regular else x.contiguous(memory_format=torch.channels_last)
+
+
 def _image_rows(images: Sequence[Image], kernels: Sequence[int], terms: Sequence[Term]) -> list[list[int]]:
     found, maxima = [], 0
     for j, (image, kernel) in enumerate(zip(images, kernels, strict=True)):

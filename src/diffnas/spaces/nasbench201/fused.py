@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from diffnas.core.cell import Cell
 from diffnas.core.mixture import Mix
 from diffnas.core.space import Shape, Size
+from diffnas.kernels.gpu.layout import by_pixels
 from diffnas.kernels.memory import keep_freed_memory
 from diffnas.spaces.channels import interleave
 from diffnas.spaces.nasbench201 import gpu, native
@@ -129,7 +130,7 @@ class FusedCell(MixedCell):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         terms = self._gpu_terms(mix)[state]
         with torch.autocast(x.device.type, enabled=False):
-            flows = GpuMix.apply(terms, moves, x, shares, *terms.weights).unbind() if terms.terms else []
+            flows = GpuMix.apply(terms, moves, by_pixels(x), shares, *terms.weights).unbind() if terms.terms else []
         for e, flow in zip(self.leaving[state], flows or [x * 0.0] * len(self.leaving[state]), strict=True):
             mixed.add(self.cell.edges[e][1], flow)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from diffnas.core.cell import Cell
 from diffnas.core.mixture import Mix
 from diffnas.core.space import Shape, Size
+from diffnas.kernels.gpu.layout import by_pixels
 from diffnas.kernels.memory import keep_freed_memory
 from diffnas.spaces.channels import interleave
 from diffnas.spaces.darts_cnn.fused import gpu, native
@@ -117,7 +118,7 @@ class FusedCell(MixedCell):
         edges = len(self.leaving[state])
         if self.known_to_gpus[state] and gpu.fits(x, self.terms[state]):
             of_gpu = self._gpu_plan(state, mix)
-            made = GpuEdges.apply(of_gpu, moves, shares_EO, x, *of_gpu.weights) if of_gpu.terms else None
+            made = GpuEdges.apply(of_gpu, moves, shares_EO, by_pixels(x), *of_gpu.weights) if of_gpu.terms else None
             return [None] * edges if made is None else made.unbind()
         x = x.contiguous(memory_format=torch.channels_last)
         width = max(1, CHANNELS // x.shape[1], CACHE // x.numel()) if x.device.type == "cpu" else edges
