@@ -15,6 +15,7 @@ import torch
 from benchmarks import measure
 from benchmarks.gpu.context import Context, Result, Results, attempted
 from benchmarks.gpu.timing import captured, seconds_each
+from diffnas.kernels.form import described
 
 PACKAGES = ("numpy", "triton", "pyarrow", "pillow", "pydantic")
 
@@ -29,7 +30,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "convolution": torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]
     }
     found["cudnn_benchmark"] = torch.backends.cudnn.benchmark
-    found["cpus"] = os.cpu_count()
+    found["cpus"], found["kernels"] = os.cpu_count(), described(device)
     if device.type == "cuda":
         found |= _card(device)
     return found

@@ -15,8 +15,8 @@ from diffnas.checkup.finding import Finding
 from diffnas.core.batch import Batch
 from diffnas.core.space import Shape
 from diffnas.engine.stage import Clock
+from diffnas.kernels import form as kernels
 from diffnas.kernels import native
-from diffnas.kernels.form import described, form
 from diffnas.pipeline.stages import build
 from diffnas.pipeline.supernet_weights import CosineSGD
 from diffnas.recipe.recipe import read_recipe
@@ -77,7 +77,7 @@ def compiled_kernels() -> Finding:
 
 def kernels_on(device: torch.device) -> Finding:
     """Whether supernets on a GPU are computed by Triton kernels, which are compiled for this, and compared with torch."""
-    said, found = described(device), form(device)
+    said, found = kernels.described(device), kernels.form(device)
     state: Literal["ok", "note"] = "ok" if found == "triton" else "note"
     return Finding(
         f"kernels on {device}", state, f"convolutional supernets are computed by {said}", facts={"form": found}

@@ -5,8 +5,10 @@ Each is one launch.  They write to their last arguments and return nothing; what
 
 from __future__ import annotations
 
+import contextlib
 import os
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +32,12 @@ def _form(like: Tensor) -> ModuleType:
     return launch
 
 
+def _run(name: str, like: Tensor, *others: Any) -> None:
+    """Calls a function of that form with a tensor and its other arguments."""
+    with torch.cuda.device(like.device) if like.is_cuda else contextlib.nullcontext():
+        getattr(_form(like), name)(like, *others)
+
+
 @torch.library.custom_op("diffnas::expand", mutates_args=("d", "where", "means", "squares"))
 def expand(
     x: Tensor,
@@ -44,7 +52,7 @@ def expand(
     squares: Tensor,
 ) -> None:
     """Makes images and their statistics."""
-    _form(x).expand(x, shift, flat, images, stride, rows, d, where, means, squares)
+    _run("expand", x, shift, flat, images, stride, rows, d, where, means, squares)
 
 
 @torch.library.custom_op("diffnas::fold", mutates_args=("matrices", "vectors"))
@@ -65,15 +73,29 @@ def fold(
     vectors: Tensor,
 ) -> None:
     """Makes the maps of terms."""
-    _form(flat).fold(
-        means, squares, flat, terms, shares, given, first, last, first_image, pixels, rows, eps, matrices, vectors
+    _run(
+        "fold",
+        means,
+        squares,
+        flat,
+        terms,
+        shares,
+        given,
+        first,
+        last,
+        first_image,
+        pixels,
+        rows,
+        eps,
+        matrices,
+        vectors,
     )
 
 
 @torch.library.custom_op("diffnas::mix", mutates_args=("out",))
 def mix(d: Tensor, matrices: Tensor, vectors: Tensor, terms: Tensor, edges: Tensor, out: Tensor) -> None:
     """Sums up what the terms of each edge make of their images."""
-    _form(d).mix(d, matrices, vectors, terms, edges, out)
+    _run("mix", d, matrices, vectors, terms, edges, out)
 
 
 @torch.library.custom_op("diffnas::products", mutates_args=("outer", "totals"))
@@ -81,7 +103,7 @@ def products(
     g: Tensor, d: Tensor, vectors: Tensor, terms: Tensor, first: int, rows: int, outer: Tensor, totals: Tensor
 ) -> None:
     """Sums products of gradients and images over runs of pixels."""
-    _form(g).products(g, d, vectors, terms, first, rows, outer, totals)
+    _run("products", g, d, vectors, terms, first, rows, outer, totals)
 
 
 @torch.library.custom_op("diffnas::pull", mutates_args=("matrices", "vectors", "to_flat", "to_shares"))
@@ -100,7 +122,7 @@ def pull(
     to_shares: Tensor,
 ) -> None:
     """The way back of `fold`."""
-    _form(flat).pull(outer, totals, flat, terms, shares, given, first, pixels, matrices, vectors, to_flat, to_shares)
+    _run("pull", outer, totals, flat, terms, shares, given, first, pixels, matrices, vectors, to_flat, to_shares)
 
 
 @torch.library.custom_op("diffnas::slopes", mutates_args=("out",))
@@ -108,7 +130,7 @@ def slopes(
     g: Tensor, d: Tensor, matrices: Tensor, vectors: Tensor, images: Tensor, terms: Tensor, first: int, out: Tensor
 ) -> None:
     """The gradients to images."""
-    _form(g).slopes(g, d, matrices, vectors, images, terms, first, out)
+    _run("slopes", g, d, matrices, vectors, images, terms, first, out)
 
 
 @torch.library.custom_op("diffnas::kernel_slopes", mutates_args=("out",))
@@ -116,7 +138,7 @@ def kernel_slopes(
     slope: Tensor, x: Tensor, shift: Tensor | None, images: Tensor, stride: int, rows: int, taps: int, out: Tensor
 ) -> None:
     """The gradients to depthwise kernels, run by run of pixels."""
-    _form(x).kernel_slopes(slope, x, shift, images, stride, rows, taps, out)
+    _run("kernel_slopes", slope, x, shift, images, stride, rows, taps, out)
 
 
 @torch.library.custom_op("diffnas::state_slope", mutates_args=("out",))
@@ -131,7 +153,7 @@ def state_slope(
     out: Tensor,
 ) -> None:
     """The gradient to sources."""
-    _form(x).state_slope(slope, x, shift, where, flat, images, stride, out)
+    _run("state_slope", slope, x, shift, where, flat, images, stride, out)
 
 
 for _operation in (expand, fold, mix, products, pull, slopes, kernel_slopes, state_slope):
