@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterable
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+import torch
+from torch import Tensor
+
+from diffnas.kernels.gpu.layout import CHANNELS
 
 APART = 1e-2  # the largest relative error, where products may be rounded to TF32
 
@@ -25,6 +27,21 @@ def usable(device: torch.device) -> bool:
     if device.type != "cuda":
         return wanted == "triton"
     return wanted != "torch" and lack(device) is None
+
+
+def fits(x: Tensor, weights: Iterable[Tensor]) -> bool:
+    """Whether a state `x` [N, C, H, W] and the `weights` of what leaves it are numbers that there are kernels for."""
+    precisions = {weight.dtype for weight in weights}
+    known = {torch.float32} if x.device.type == "cuda" else {torch.float32, torch.float64}
+    return (
+        x.dtype.is_floating_point
+        and (x.device.type != "cuda" or x.element_size() <= 4)
+        and x.numel() > 0
+        and x.shape[1] <= CHANNELS
+        and len(precisions) <= 1
+        and precisions <= known
+        and usable(x.device)
+    )
 
 
 def described(device: torch.device) -> str:

@@ -15,9 +15,6 @@ from torch import Tensor
 
 from diffnas.kernels.gpu import reference
 
-NAMES = ("expand", "fold", "mix", "products", "pull", "slopes", "kernel_slopes", "state_slope")
-"""All operations; in a trace of launches they are `diffnas::NAME`."""
-
 
 def by_triton(device: torch.device) -> bool:
     """Whether Triton computes on `device`; on a CPU its interpreter does, where TRITON_INTERPRET=1 asks for it."""

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from diffnas.kernels import gpu
 from diffnas.kernels.gpu.flow import Flow
-from diffnas.kernels.gpu.layout import CHANNELS, COPY, MEAN, Image, Layout, Term
+from diffnas.kernels.gpu.layout import COPY, MEAN, Image, Layout, Term
 from diffnas.spaces.nasbench201.native import CONV, POINT, POOL, SKIPS, EdgeTerms
 from diffnas.spaces.statistics import RunningStatsUpdates
 
@@ -24,14 +24,9 @@ from diffnas.spaces.statistics import RunningStatsUpdates
 def fits(x: Tensor, edges: Sequence[EdgeTerms]) -> bool:
     """Whether there are kernels for these numbers on this device."""
     layers = [layer for edge in edges for layer in (edge.point, edge.conv) if layer is not None]
-    norms, precisions = [layer[2] for layer in layers], {layer[1].weight.dtype for layer in layers}
-    return (
-        gpu.usable(x.device)
-        and x.dtype.is_floating_point
-        and x.numel() > 0
-        and x.shape[1] <= CHANNELS
-        and precisions in ({torch.float32}, {torch.float64}, set())
-        and all(isinstance(norm, nn.BatchNorm2d) and norm.momentum is not None and not norm.affine for norm in norms)
+    norms = [layer[2] for layer in layers]
+    return gpu.fits(x, [layer.get_parameter("1.weight") for layer in layers]) and all(
+        isinstance(norm, nn.BatchNorm2d) and norm.momentum is not None and not norm.affine for norm in norms
     )
 
 

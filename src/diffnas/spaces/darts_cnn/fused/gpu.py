@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from diffnas.kernels import gpu
 from diffnas.kernels.gpu.flow import Flow, separable_backward, separable_forward
-from diffnas.kernels.gpu.layout import CHANNELS, COPY, MAX, MEAN, Image, Layout, Term
+from diffnas.kernels.gpu.layout import COPY, MAX, MEAN, Image, Layout, Term
 from diffnas.spaces.darts_cnn.fused.buffers import EdgeOp
 from diffnas.spaces.darts_cnn.fused.edges import kind_of
 from diffnas.spaces.statistics import RunningStatsUpdates, require_statistics
@@ -30,16 +30,7 @@ def known(terms: Iterable[EdgeOp]) -> bool:
 def fits(x: Tensor, terms: Sequence[EdgeOp]) -> bool:
     """Whether there are kernels for these numbers on this device; the layers of `terms` are `known`."""
     weights = [weight for term in terms for weight in term.weights]
-    precisions = {weight.dtype for weight in weights} or {torch.float32}
-    return (
-        x.dtype.is_floating_point
-        and x.numel() > 0
-        and x.shape[1] <= CHANNELS
-        and len(precisions) == 1
-        and precisions <= {torch.float32, torch.float64}
-        and all(weight.is_contiguous() for weight in weights)
-        and gpu.usable(x.device)
-    )
+    return gpu.fits(x, weights) and all(weight.is_contiguous() for weight in weights)
 
 
 class _Norm(NamedTuple):
