@@ -76,8 +76,7 @@ def expand(
             made = F.avg_pool2d(source, 3, stride, 1, count_include_pad=False)
         d[j].copy_(_rows(made))
         for i, run in enumerate(d[j].to(means.dtype).split(rows)):
-            means[i, j] = run.mean(0)
-            apart = run - means[i, j]
+            means[i, j], apart = run.mean(0), run - run.mean(0)
             squares[i, j] = apart.T @ apart
 
 
@@ -168,14 +167,12 @@ def pull(
     The gradient to an image is, row by row, G `FROM_G` + (d - centre) `FROM_D` + `CONSTANT`, summed over its terms.
     `to_flat` and `to_shares` take the gradients of 1x1 kernels and shares; where they are empty, those are not wanted.
     """
-    table = terms.tolist()
-    for n in range(totals.shape[1]):
-        t, term = first + n, table[first + n]
+    for n, term in enumerate(terms.tolist()[first : first + totals.shape[1]]):
+        t = first + n
         Q, q = outer[:, n].sum(0), totals[:, n].sum(0)
         W, s, inverse = _point(flat, term, len(q)), _share(shares, term), vectors[INVERSE, t]
         A, scale = W * inverse[:, None], s * inverse
-        by_batch = given is None and bool(term[NORMED])
-        share = (A * Q).sum(-1)
+        by_batch, share = given is None and bool(term[NORMED]), (A * Q).sum(-1)
         if given is not None and term[NORMED]:
             share = share - given[0, t] * inverse * q
         if len(to_shares) and term[SHARE] >= 0:
@@ -198,8 +195,8 @@ def slopes(
         image = d[first + n].to(matrices.dtype)
         total = torch.zeros_like(image)
         for t in range(listed[first + n][BEGIN], listed[first + n][END]):
-            total += g[table[t][ROW]].to(total.dtype) @ matrices[FROM_G, t] + vectors[CONSTANT, t]
-            total += (image - vectors[CENTRE, t]) @ matrices[FROM_D, t]
+            slope, apart = g[table[t][ROW]].to(total.dtype), image - vectors[CENTRE, t]
+            total += slope @ matrices[FROM_G, t] + apart @ matrices[FROM_D, t] + vectors[CONSTANT, t]
         out[n].copy_(total)
 
 
@@ -258,8 +255,7 @@ def _pool_slope(image: list[int], g: Tensor, source: Tensor, where: Tensor, stri
     n, c, h, w = source.shape
     taps = where[image[WHERE]].view(n, *g.shape[2:], c).permute(0, 3, 1, 2).flatten(2)
     spread = F.one_hot(taps.long(), 9).to(g.dtype) * g.flatten(2)[..., None]  # [N, C, P, 9]
-    columns = spread.transpose(2, 3).reshape(n, c * 9, -1)
-    return F.fold(columns, (h, w), 3, padding=1, stride=stride)
+    return F.fold(spread.transpose(2, 3).reshape(n, c * 9, -1), (h, w), 3, padding=1, stride=stride)
 
 
 def _source(x: Tensor, shift: Tensor | None, j: int, dtype: torch.dtype) -> Tensor:
@@ -285,7 +281,7 @@ def _share(shares: Tensor, term: list[int]) -> Tensor:
     return shares[term[SHARE]] if term[SHARE] >= 0 else torch.ones_like(shares[0])
 
 
-def _rows(x: Tensor) -> Tensor:
+def _rows(x: Tensor) -> Tensor:  # [P, C]
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
@@ -299,5 +295,5 @@ def _taps(at: Tensor, source: Tensor, stride: int) -> Tensor:
 def _windows(r: Tensor, side: int, stride: int, dilation: int) -> Tensor:
     """[P, C, k k]: what each pixel of a convolution reads."""
     n, c = r.shape[:2]
-    columns = F.unfold(r, side, dilation, dilation * (side // 2), stride)
-    return columns.view(n, c, side * side, -1).permute(0, 3, 1, 2).reshape(-1, c, side * side)
+    columns = F.unfold(r, side, dilation, dilation * (side // 2), stride).view(n, c, side * side, -1)
+    return columns.permute(0, 3, 1, 2).reshape(-1, c, side * side)
