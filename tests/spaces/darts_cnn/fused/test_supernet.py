@@ -187,8 +187,10 @@ def random_cell(draw: torch.Generator) -> tuple[Cell, CellPlan, int]:
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_random_cells(seed: int, at_once: Callable[[int, int], None]) -> None:
+def test_random_cells(seed: int, at_once: Callable[[int, int], None], kernels: str) -> None:
     """Any edges, ops, active entries, K, concatenation, and number of edges at once."""
+    if kernels == "triton" and seed >= 60:
+        pytest.skip("sixty of them have every case once")
     torch.manual_seed(seed)
     cell, plan, partial = random_cell(torch.Generator().manual_seed(seed))
     active = ("all", "one", "random", "rest")[seed % 4]
