@@ -21,7 +21,8 @@ from diffnas.core.seeds import generator
 from diffnas.core.space import Shape, TextShape
 from diffnas.engine import Search
 from diffnas.engine.optim import load_optimizer_state, optimizer_state, set_learning_rate
-from diffnas.engine.replay import WARM, Losses, Replay, captured
+from diffnas.engine.replay import WARM, Losses, Replay
+from diffnas.engine.search_steps import SearchSteps, captured
 from diffnas.engine.stage import Clock
 from diffnas.engine.steady import SteadyAdam, SteadySGD
 from diffnas.methods.darts import DARTS
@@ -129,13 +130,13 @@ def pair(make: Callable[[], Search]) -> tuple[Search, Replay]:
     eager, other = make(), make()
     other.supernet.load_state_dict(eager.supernet.state_dict())
     other.arch.load_state_dict(eager.arch.state_dict())
-    return eager, Replay(other, Tape())
+    return eager, Replay(SearchSteps(other), Tape())
 
 
 def require_same(eager: Search, replay: Replay, steps: int, feed: Callable[[int], dict[str, Batch]]) -> None:
     """Takes steps of both at falling rates, the last of them in the next epoch."""
     for step in range(steps):
-        for search in (eager, replay.search):
+        for search in (eager, replay.steps.search):
             set_learning_rate(search.weights_optimizer, 0.1 / (step + 1))
             search.advance(epoch=int(step == steps - 1))
         torch.manual_seed(step)
@@ -148,7 +149,7 @@ def require_same(eager: Search, replay: Replay, steps: int, feed: Callable[[int]
         for name, loss in expected.items():
             assert torch.equal(found[name].value, loss.value) and torch.equal(found[name].correct, loss.correct)
     for mine, theirs in zip(
-        (*replay.search.supernet.state_dict().values(), *replay.search.arch.state_dict().values()),
+        (*replay.steps.search.supernet.state_dict().values(), *replay.steps.search.arch.state_dict().values()),
         (*eager.supernet.state_dict().values(), *eager.arch.state_dict().values()),
         strict=True,
     ):
@@ -206,10 +207,10 @@ def test_the_rate_of_a_step_is_that_of_its_moment() -> None:
     _, replay = pair(lambda: search_of(DARTS()))
     for step in range(WARM + 1):
         replay.step(batches(step))
-    before = copy.deepcopy(replay.search.weights)
-    set_learning_rate(replay.search.weights_optimizer, 0.0)
+    before = copy.deepcopy(replay.steps.search.weights)
+    set_learning_rate(replay.steps.search.weights_optimizer, 0.0)
     replay.step(batches(9))
-    assert all(torch.equal(mine, old) for mine, old in zip(replay.search.weights, before, strict=True))
+    assert all(torch.equal(mine, old) for mine, old in zip(replay.steps.search.weights, before, strict=True))
 
 
 class Broken(Tape):
@@ -229,7 +230,7 @@ class Broken(Tape):
 @pytest.mark.parametrize("error", [True, False])
 def test_what_cannot_be_replayed_goes_on_eagerly(error: bool, caplog: pytest.LogCaptureFixture) -> None:
     eager, other = search_of(DARTS()), search_of(DARTS())
-    replay = Replay(other, Broken(error))
+    replay = Replay(SearchSteps(other), Broken(error))
     for step in range(WARM + 4):
         expected = eager.method.step(eager, batches(step))
         found = replay.step(batches(step))
@@ -245,7 +246,7 @@ def test_what_cannot_be_replayed_goes_on_eagerly(error: bool, caplog: pytest.Log
 
 def test_a_look_ahead_with_dropout_is_not_captured() -> None:
     space = DartsCNN(channels=4, layers=2, nodes=2, ops=("none", "skip_connect", "sep_conv_3x3"), dropout=0.5)
-    replay = Replay(search_of(DARTS(unrolled=True), space), Tape())
+    replay = Replay(SearchSteps(search_of(DARTS(unrolled=True), space)), Tape())
     for step in range(WARM + 1):
         replay.step(batches(step))
     assert replay.off == "the passes of a look-ahead must draw the same noise"
@@ -259,7 +260,7 @@ def test_a_class_says_for_itself_whether_it_is_captured() -> None:
 
 
 def test_other_shapes_and_steps_without_the_architecture_are_of_their_own_kind() -> None:
-    replay = Replay(search_of(DARTS()), Tape())
+    replay = Replay(SearchSteps(search_of(DARTS())), Tape())
     feeds = [batches(0), {"train": batches(0)["train"]}, batches(0, 2)]
     for step in range(3 * (WARM + 2)):
         replay.step(feeds[step % 3])
