@@ -40,6 +40,7 @@ LIMITS = {
     "search.supernet",
     "search.compile",
     "search.graph",
+    "train.graph",
     "data.path",
     "data.workers",
     "data.broken_limit",

@@ -298,6 +298,9 @@ class Train:
 
     checkpoint_every: float = setting(10.0, "minutes between checkpoints within an epoch", gt=0)
     accumulate: int = setting(1, ACCUMULATE, ge=1, le=4096)
+    graph: Literal["auto", "on", "off"] = setting(
+        "auto", "repeat steps as CUDA graphs; auto: on a GPU (never tried on one)"
+    )
 
     sizes: ClassVar[tuple[str, ...]] = ()
     """The keys that a space's `network` is given."""
