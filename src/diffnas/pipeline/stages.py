@@ -24,7 +24,8 @@ from diffnas.pipeline.resources import require_memory
 from diffnas.pipeline.supernet_weights import SupernetWeights
 from diffnas.recipe.recipe import Recipe
 from diffnas.recipe.schema import Arch
-from diffnas.runtime.device import PRECISIONS, compiled, place
+from diffnas.runtime.compiling import compiled
+from diffnas.runtime.device import PRECISIONS, place
 from diffnas.spaces.widen import channel_copies, widened
 
 

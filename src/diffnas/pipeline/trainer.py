@@ -25,7 +25,7 @@ from diffnas.pipeline.resources import require_memory
 from diffnas.pipeline.resume import Resumed
 from diffnas.pipeline.session import Session, require_counts
 from diffnas.pipeline.sources.base import Source
-from diffnas.pipeline.train_steps import TrainSteps
+from diffnas.pipeline.train_steps import TrainSteps, compiled_network
 from diffnas.recipe.recipe import Recipe
 from diffnas.runtime.console import log
 from diffnas.runtime.device import place
@@ -56,7 +56,9 @@ class Trainer:
         assert recipe.train is not None
         self.recipe, self.settings, self.session = recipe, recipe.train, session
         self.genotype, self.network, self.training = job.genotype, job.network, job.training
-        self.feed, self.steps = job.feed, TrainSteps(recipe, job.network, job.training, job.batch_dim, job.device)
+        self.feed = job.feed
+        compiled = compiled_network(recipe, job.genotype, job.network, job.device)
+        self.steps = TrainSteps(recipe, job.network, job.training, job.batch_dim, job.device, compiled)
         self.epoch = self.step = 0
         self.carry: Tensor | None = None
         self.replay: Replay | None = None

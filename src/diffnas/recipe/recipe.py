@@ -40,6 +40,7 @@ LIMITS = {
     "search.supernet",
     "search.compile",
     "search.graph",
+    "train.compile",
     "train.graph",
     "data.path",
     "data.workers",

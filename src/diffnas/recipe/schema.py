@@ -333,6 +333,9 @@ class SampleTrain(Train):
     momentum: float = setting(0.9, "SGD momentum", ge=0, lt=1)
     decay: float = setting(3e-4, "weight decay", ge=0)
     clip: float | None = setting(5.0, "largest gradient norm (null: not clipped)", gt=0)
+    compile: Literal["off", "on"] = setting(
+        "off", "compile the network by torch.compile, for whole batches; eager, with a warning, where it cannot be"
+    )
     test_every: int = setting(
         1,
         "epochs between evaluations on the validation samples, or the test where there are none (0: only at the end)",

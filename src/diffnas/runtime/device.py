@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -11,7 +10,6 @@ from torch import nn
 
 from diffnas.errors import RecipeError
 from diffnas.kernels.strided import thin_strided
-from diffnas.runtime.console import log
 from diffnas.runtime.distributed import world
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -42,32 +40,6 @@ def place(module: nn.Module, device: torch.device) -> nn.Module:
     thin_strided(module)
     moved: nn.Module = module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return moved
-
-
-def compiled(module: nn.Module) -> nn.Module:
-    """Compiles `module` by torch.compile as it runs; where that is impossible, warns and returns it unchanged."""
-    reason = no_compiler(next(module.parameters()).device)
-    if reason is not None:
-        log.warning("search.compile: %s; the search goes on without", reason)
-        return module
-    # a supernet runs in as many forms as it has cells and passes, more than torch's default allows for one function
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 256)
-    module.compile(dynamic=False)
-    return module
-
-
-def no_compiler(device: torch.device) -> str | None:
-    """Returns why nothing can be compiled for `device`, or None if it can."""
-    try:
-        if device.type == "cpu":
-            from torch._inductor.cpp_builder import get_cpp_compiler
-
-            get_cpp_compiler()
-        else:
-            import_module("triton")
-    except Exception as error:  # noqa: BLE001 (torch names its own error types for a missing compiler, and they move)
-        return f"no compiler ({str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__})"
-    return None
 
 
 def peak_memory(device: torch.device) -> dict[str, Any]:
