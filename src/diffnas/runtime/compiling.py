@@ -70,10 +70,8 @@ class Compiled:
                 return self.call(inputs)
         except torch._dynamo.exc.TorchDynamoException as error:
             self.failed = True
-            reason = str(error).strip().splitlines()
-            log.warning(
-                "train.compile: %s; the training goes on without", reason[0] if reason else type(error).__name__
-            )
+            reason = " ".join(str(error).split("\n\n")[0].split())[:200] or type(error).__name__
+            log.warning("train.compile: %s; the training goes on without", reason)
             return self.network(inputs)
 
     def said(self, seconds: float) -> None:
