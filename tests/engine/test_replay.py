@@ -23,6 +23,10 @@ from diffnas.engine.search_steps import SearchSteps, captured
 from diffnas.engine.stage import Clock
 from diffnas.engine.steady import SteadyAdam, SteadySGD
 from diffnas.methods.darts import DARTS
+from diffnas.methods.drnas import DrNAS
+from diffnas.methods.gdas import GDAS
+from diffnas.methods.smooth_darts import SmoothDARTS
+from diffnas.methods.snas import SNAS
 from diffnas.registry import METHODS, choice_class
 from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.spaces.darts_rnn.space import DartsRNN
@@ -63,6 +67,7 @@ def search_of(method: Any, space: Any = None, shape: Any = None, task: Any = Non
         clip=5.0,
         clock=Clock(epochs=4),
         shape=shape,
+        device_draws=True,
     )
 
 
@@ -109,7 +114,8 @@ def require_same(eager: Search, replay: Replay, steps: int, feed: Callable[[int]
 
 def test_which_methods_are_captured() -> None:
     assert sorted(CAPTURED) == [
-        "beta-darts", "darts", "darts-minus", "darts-plus", "fairdarts", "mmrazor-darts", "pcdarts", "pdarts", "robust-darts",
+        "beta-darts", "darts", "darts-minus", "darts-plus", "drnas", "fairdarts", "mmrazor-darts", "pcdarts", "pdarts",
+        "robust-darts", "smooth-darts", "snas",
     ]  # fmt: skip
 
 
@@ -118,6 +124,18 @@ def test_a_replayed_step_is_the_eager_one_bit_for_bit(name: str) -> None:
     eager, replay = pair(lambda: search_of(choice_class("method", name)()))
     require_same(eager, replay, WARM + 5, batches)
     assert replay.recorded or captured(eager.method) == "epoch"
+
+
+@pytest.mark.parametrize("perturbation", ["rs", "adv"])
+@pytest.mark.parametrize("base", [DARTS(), DrNAS(warmup=0), SNAS(bilevel=True)])
+def test_shares_that_are_drawn_and_moved(perturbation: Any, base: Any) -> None:
+    eager, replay = pair(lambda: search_of(SmoothDARTS(base, perturbation, steps=1)))
+    require_same(eager, replay, WARM + 4, batches)
+    assert captured(eager.method) == "epoch"
+
+
+def test_a_method_around_one_that_cannot_be_captured_is_not_either() -> None:
+    assert captured(SmoothDARTS(GDAS())) == "never"
 
 
 @pytest.mark.parametrize("form", ["fast", "plain"])

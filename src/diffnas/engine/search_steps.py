@@ -12,11 +12,20 @@ from diffnas.engine.method import Capture, Method
 from diffnas.engine.replay import decays_of, state_of
 from diffnas.engine.search import Search
 
+ORDER: tuple[Capture, ...] = ("throughout", "epoch", "never")
+
 
 def captured(method: Method) -> Capture:
-    """Whether the steps of `method` may be captured, as its own class says."""
+    """Whether the steps of `method` may be captured, as its own class says, and that of the method it is put around."""
     found: Capture = vars(type(method)).get("capture", "never")
-    return found
+    base = getattr(method, "base", None)
+    return found if base is None else max(found, captured(base), key=ORDER.index)
+
+
+def draws(method: Method) -> bool:
+    """Whether the steps of `method`, or of the one it is put around, draw random numbers by `search.draw`."""
+    base = getattr(method, "base", None)
+    return method.draws or (base is not None and draws(base))
 
 
 class SearchSteps:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from diffnas.engine.replay import CudaRecorder, Recorder, Replay, Steps
-from diffnas.engine.search_steps import captured
+from diffnas.engine.search_steps import captured, draws
 from diffnas.recipe.recipe import Recipe
 from diffnas.runtime.console import log
 from diffnas.runtime.distributed import world
@@ -18,6 +18,8 @@ def search_replays(recipe: Recipe, device: torch.device) -> bool:
     why = lack(device)
     if not why and captured(method) == "never":
         why = f"those of method {method.name} cannot be"
+    elif not why and draws(method) and settings.draws == "host":
+        why = f"method {method.name} draws on the host; set search.draws=device"
     elif not why and (_computed_otherwise(recipe, settings.accumulate) or settings.recompute):
         why = "not with float16, search.recompute, search.accumulate or several processes"
     return _asked("search.graph", settings.graph, why)

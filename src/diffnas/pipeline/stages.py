@@ -90,6 +90,7 @@ def build(
         shape=shape,
         pieces=settings.accumulate,
         batch_dim=batch_dim,
+        device_draws=settings.draws == "device",
     )
 
 

@@ -243,6 +243,11 @@ class Search:
     graph: Literal["auto", "on", "off"] = setting(
         "auto", "repeat steps as CUDA graphs where the method allows it; auto: on a GPU (never tried on one)"
     )
+    draws: Literal["host", "device"] = setting(
+        "host",
+        "what draws architectures in steps: the host, the same numbers on every device, or the device, whose draws graphs"
+        " can repeat (drnas, snas, smooth-darts)",
+    )
     eigenvalue_every: int = setting(
         0, "epochs between records of the largest Hessian eigenvalue in the architecture (0: never)", ge=0
     )
