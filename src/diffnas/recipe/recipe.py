@@ -72,6 +72,7 @@ class Recipe:
     log: schema.Log
     task: Task | None = None
     statistics: Literal["process", "all"] = "process"
+    deterministic: bool = False
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def values(self) -> dict[str, Any]:

@@ -65,6 +65,9 @@ class Head:
     precision: Literal["float32", "bfloat16", "float16"] = setting(
         "float32", "precision of forward passes; in float16 losses are scaled, so that small gradients are not lost"
     )
+    deterministic: bool = setting(
+        False, "use only algorithms of torch that give equal bits on one device each time; slower on a GPU"
+    )
     statistics: Literal["process", "all"] = setting(
         "process",
         "on several processes: what batch normalisation takes its statistics from, a process's samples or all",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.utils.deterministic
 from torch import nn
 
 from diffnas.errors import RecipeError
@@ -40,6 +44,36 @@ def place(module: nn.Module, device: torch.device) -> nn.Module:
     thin_strided(module)
     moved: nn.Module = module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return moved
+
+
+@contextmanager
+def deterministic(asked: bool) -> Iterator[None]:
+    """Runs a block in which torch, where that is `asked`, takes only algorithms that give equal bits each time.
+
+    cuBLAS reads its setting when it is first used, so it stays; torch raises where an operation has no such algorithm.
+    """
+    if not asked:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    cudnn, memory = torch.backends.cudnn, torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    settings = cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(True)
+    cudnn.deterministic, cudnn.benchmark = True, False
+    memory.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory = settings  # type: ignore[attr-defined]
+
+
+def no_deterministic(error: BaseException) -> str | None:
+    """Returns the operation that has no deterministic algorithm, where that is what `error` says."""
+    text = str(error)
+    known = isinstance(error, RuntimeError) and "does not have a deterministic implementation" in text
+    return text.split()[0] if known else None
 
 
 def peak_memory(device: torch.device) -> dict[str, Any]:
