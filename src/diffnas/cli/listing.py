@@ -112,7 +112,7 @@ def _graph(cls: Any) -> str:
     """Says whether steps of the method can be CUDA graphs."""
     if vars(cls).get("capture", "never") == "never":
         return "; steps are eager"
-    return f"; steps can be CUDA graphs{' with search.draws=device' if cls.draws else ''}"
+    return f"; steps can be CUDA graphs{' with search.draws=device' if getattr(cls, 'draws', False) else ''}"
 
 
 def _settings(cls: Any) -> list[Key]:
