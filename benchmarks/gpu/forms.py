@@ -10,7 +10,6 @@ from benchmarks.language import Ours
 from benchmarks.measure import Build
 from diffnas.core.space import Form
 
-NO_GRAPH = "there is no runner of CUDA graphs yet"
 NO_TRITON = "there are no Triton kernels yet"
 
 Case = OurStep | Ours
@@ -21,11 +20,16 @@ def eager(form: Form) -> Callable[[Case], Build]:
     return lambda case: replace(case, form=form)
 
 
+def graph(form: Form) -> Callable[[Case], Build]:
+    """Steps on the supernet in `form`, each as one CUDA graph."""
+    return lambda case: replace(case, form=form, graph=True)
+
+
 FORMS: dict[str, Callable[[Case], Build] | str] = {
     "eager plain": eager("plain"),
     "eager fast": eager("fast"),
-    "graph plain": NO_GRAPH,
-    "graph fast": NO_GRAPH,
+    "graph plain": graph("plain"),
+    "graph fast": graph("fast"),
     "triton": NO_TRITON,
 }
 """What makes a case's step in each form, or why nothing does."""

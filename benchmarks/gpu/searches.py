@@ -93,6 +93,7 @@ def _searched(context: Context, recipe: str) -> Result:
     if context.data is None:
         return absent(what, NO_DATA)
     given = [f"data.path={context.data}", f"device={context.device}", "log.every=5"]
+    given += ["search.draws=device"] if recipe == "nb201-drnas" else []  # so that steps can be graphs
     given += TINY[recipe] if context.tiny else ["data.test_limit=256"]
     sets = [part for value in given for part in ("--set", value)]
     with tempfile.TemporaryDirectory() as folder:
