@@ -29,7 +29,8 @@ CLASSES, SIDE = 10, 32
 class OurStep:
     """Called, it builds a supernet and returns its search step: one architecture step, one weight step.
 
-    With `graph` the step is a CUDA graph.  The fast form is placed as the pipeline places it; the plain one is left as torch makes it (NCHW).
+    The fast form is placed as the pipeline places it; the plain one is left as torch makes it (NCHW).  With `graph` the step
+    is a CUDA graph.
     """
 
     form: Form = "fast"
