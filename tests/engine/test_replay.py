@@ -6,7 +6,9 @@ A tape (`diffnas.testing.tape`) stands for a CUDA graph.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from diffnas.core.space import Shape, TextShape
 from diffnas.engine import Search
 from diffnas.engine.optim import load_optimizer_state, optimizer_state, set_learning_rate
 from diffnas.engine.replay import WARM, Losses, Replay
-from diffnas.engine.search_steps import SearchSteps, captured
+from diffnas.engine.search_steps import SearchSteps, captured, draws
 from diffnas.engine.stage import Clock
 from diffnas.engine.steady import SteadyAdam, SteadySGD
 from diffnas.methods.darts import DARTS
@@ -117,6 +119,19 @@ def test_which_methods_are_captured() -> None:
         "beta-darts", "darts", "darts-minus", "darts-plus", "drnas", "fairdarts", "mmrazor-darts", "pcdarts", "pdarts",
         "robust-darts", "smooth-darts", "snas",
     ]  # fmt: skip
+
+
+def test_the_page_on_gpus_names_them() -> None:
+    """The rows of its table: how the steps of each method are taken."""
+    page = (Path(__file__).parents[2] / "docs" / "gpu.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:3] for line in page.splitlines() if line.startswith("| `") and line.count("|") == 4]
+    told = {name: how for names, how in rows for name in re.findall(r"`([a-z-]+)`", names) if name in METHODS}
+    assert set(told) == set(METHODS)
+    for name, how in told.items():
+        method = choice_class("method", name)()
+        assert ("graphs" in how) == (captured(method) != "never"), name
+        assert ("anew in every epoch" in how) == (captured(method) == "epoch"), name
+        assert ("search.draws=device" in how) == draws(method), name
 
 
 @pytest.mark.parametrize("name", CAPTURED)
