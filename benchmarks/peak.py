@@ -62,7 +62,10 @@ class Alive(TorchDispatchMode):
 
 def peak(build: Build) -> float:
     """GiB alive at once while a step is built and taken twice."""
-    unknown = {"is_autocast_enabled": lambda kind="cpu": False, "autocast": lambda *_, **__: contextlib.nullcontext()}
+    unknown: dict[str, Any] = {
+        "is_autocast_enabled": lambda kind="cpu": False,
+        "autocast": lambda *_, **__: contextlib.nullcontext(),
+    }
     no_clip = mock.patch.object(torch.nn.utils, "clip_grad_norm_")  # nor does the norm of many
     with mock.patch.multiple(torch, **unknown), no_clip, Alive() as alive:  # autocast does not know the device
         step = build()
