@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Step
+from benchmarks.replays import graph_of
 from diffnas.core.batch import Batch
 from diffnas.core.seeds import generator
 from diffnas.core.space import Form, Shape, Space
@@ -28,7 +29,8 @@ CLASSES, SIDE = 10, 32
 class OurStep:
     """Called, it builds a supernet and returns its search step: one architecture step, one weight step.
 
-    The fast form is placed as the pipeline places it; the plain one is left as torch makes it (NCHW).
+    The fast form is placed as the pipeline places it; the plain one is left as torch makes it (NCHW).  With `graph` the step
+    is a CUDA graph.
     """
 
     form: Form = "fast"
@@ -42,11 +44,14 @@ class OurStep:
     space: str = "darts-cnn"
     side: int = SIDE
     precision: str = "float32"
+    graph: bool = False
 
     def __call__(self) -> Step:
         """The step, on fresh weights."""
         search = self.search()
         batches = self.batches()
+        if self.graph:
+            return graph_of(search, batches)
         return lambda: self.method.step(search, batches)
 
     def search(self) -> Search:

@@ -32,6 +32,7 @@ from benchmarks.measure import (
     time_cells,
     write_json,
 )
+from benchmarks.replays import graph_of
 from diffnas.core.batch import Batch
 from diffnas.core.seeds import generator
 from diffnas.core.space import Form, TextShape
@@ -119,6 +120,7 @@ class Ours:
     form: Form = "fast"
     size: tuple[int, int] | None = None
     rows: int = BPTT
+    graph: bool = False
 
     def __call__(self) -> Step:
         """The step, on fresh weights."""
@@ -144,6 +146,8 @@ class Ours:
         )
         carry = torch.zeros(1, columns, units, device=device)
         batches = {half: Batch(*random_words(columns, device, self.rows), carry=carry) for half in ("train", "valid")}
+        if self.graph:
+            return graph_of(search, batches)
         return lambda: method.step(search, batches)
 
     def _train(self, device: torch.device) -> Step:

@@ -15,7 +15,10 @@ from types import FrameType
 
 from benchmarks.gpu.record import Record, read_mark
 
-NAMES = ("machine", "correct", "depthwise", "steps", "search", "nb201", "train", "profile")
+NAMES = (
+    *("machine", "correct", "graph", "depthwise", "steps", "search"),
+    *("nb201", "train", "deterministic", "profile", "compile"),
+)
 GRACE = 20.0  # seconds behind a stage's deadline after which it hangs
 LOST = 75  # the exit code of a process whose device answers no more
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.build import OurStep
 from benchmarks.gpu.context import Context, Result, Results, absent, attempted
-from benchmarks.gpu.forms import NO_GRAPH, SUPERNETS, kernels, lack
+from benchmarks.gpu.forms import SUPERNETS, kernels, lack
 from diffnas.core.batch import Batch
 from diffnas.engine import Search, differentiate
 from diffnas.engine.gradients import hypergradient
@@ -34,7 +34,7 @@ the kink of a ReLU with some (on a CPU with every third; the second order divide
 
 
 def run(context: Context) -> Results:
-    """Every combination; then what graphs must keep."""
+    """Every combination."""
     reference = OurStep(channels=8, layers=3, batch=8, side=16)
     if context.tiny:
         reference = replace(
@@ -44,8 +44,6 @@ def run(context: Context) -> Results:
     with full_float32():
         for name, case in cases.items():
             yield from _compared(context, name, case)
-    yield absent({"case": "a graph's five steps with changing rates equal eager ones"}, NO_GRAPH)
-    yield absent({"case": "dropout differs from replay to replay"}, NO_GRAPH)
 
 
 def _compared(context: Context, space: str, case: OurStep) -> Iterator[Result]:

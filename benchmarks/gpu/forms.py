@@ -16,8 +16,6 @@ from benchmarks.measure import Build, Step
 from diffnas.core.space import Form
 from diffnas.kernels import gpu
 
-NO_GRAPH = "there is no runner of CUDA graphs here yet"
-
 Case = OurStep | Ours
 SUPERNETS: dict[str, tuple[Form, str]] = {
     "plain": ("plain", "torch"),
@@ -39,14 +37,14 @@ def lack(form: str, device: torch.device) -> str | None:
     return gpu.lack(device) if form == "triton" and device.type == "cuda" else None
 
 
-def eager(name: str) -> Callable[[Case], Build]:
-    """Steps on the supernet in a form of `SUPERNETS`, launch by launch."""
+def made(name: str, graph: bool) -> Callable[[Case], Build]:
+    """Steps on the supernet in a form of `SUPERNETS`: launch by launch, or each as one CUDA graph."""
     form, by = SUPERNETS[name]
 
     def make(case: Case) -> Build:
         def build() -> Step:
             with kernels(by):
-                step = replace(case, form=form)()
+                step = replace(case, form=form, graph=graph)()
 
             def taken() -> None:
                 with kernels(by):
@@ -59,8 +57,7 @@ def eager(name: str) -> Callable[[Case], Build]:
     return make
 
 
-FORMS: dict[str, Callable[[Case], Build] | str] = {
-    **{f"eager {name}": eager(name) for name in SUPERNETS},
-    **{f"graph {name}": NO_GRAPH for name in SUPERNETS},
+FORMS: dict[str, Callable[[Case], Build]] = {
+    f"{way} {name}": made(name, way == "graph") for way in ("eager", "graph") for name in SUPERNETS
 }
-"""What makes a case's step in each form, or why nothing does."""
+"""What makes a case's step in each form."""

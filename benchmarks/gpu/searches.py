@@ -18,10 +18,13 @@ import torch
 
 from benchmarks.build import OurStep
 from benchmarks.gpu.context import Context, Result, Results, absent, attempted
+from benchmarks.replays import replay, steadied
 from diffnas.data.augment import Augment
 from diffnas.data.feeds import Feed
 from diffnas.data.images import Images
 from diffnas.engine.method import Method
+from diffnas.engine.replay import WARM
+from diffnas.engine.search_steps import SearchSteps
 from diffnas.methods.beta_darts import BetaDARTS
 from diffnas.methods.darts import DARTS
 from diffnas.methods.pcdarts import PCDARTS
@@ -59,30 +62,36 @@ def _unwaited(context: Context) -> Iterator[Result]:
     for name, method in METHODS.items():
         what = {"case": "a step that waits for nothing", "method": name}
         if context.cuda:
-            yield attempted(what, partial(_watched, context, method))
+            for form in ("eager", "graph"):
+                yield attempted(what | {"form": form}, partial(_watched, context, method, form))
         else:
             yield absent(what, "only CUDA tells who waits")
 
 
-def _watched(context: Context, method: Method) -> Result:
+def _watched(context: Context, method: Method, form: str) -> Result:
     """A step, its batches included, in which PyTorch raises where the host waits for the device."""
     device = context.device
     case = OurStep(
         channels=4, layers=2, partial=4 if isinstance(method, PCDARTS) else 1, method=method, device=str(device)
     )
-    search = case.search()
+    search = case.search() if form == "eager" else steadied(case.search())
+    steps = SearchSteps(search)
+    own = replay(steps)
+    step = steps.take if form == "eager" else own.step
     draw = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (64, 3, 32, 32), generator=draw, dtype=torch.uint8)
     images = Images(pixels, torch.arange(64) % 10, tuple("0123456789")).to(device)
     augment = Augment(4, True, 0, (0.5,) * 3, (0.25,) * 3)
     feeds = {half: Feed(images, None, 16, augment, seed=0, name=half).epoch(0) for half in ("train", "valid")}
-    for step in range(2):
-        method.step(search, {half: feed[step] for half, feed in feeds.items()})
+    for k in range(WARM + 1):
+        step({half: feed[k] for half, feed in feeds.items()})
+    if own.off is not None:
+        raise RuntimeError(own.off)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that this watch does not see every wait yet
         torch.cuda.set_sync_debug_mode("error")
     try:
-        method.step(search, {half: feed[2] for half, feed in feeds.items()})
+        step({half: feed[WARM + 1] for half, feed in feeds.items()})
     finally:
         torch.cuda.set_sync_debug_mode("default")
     return {"ok": True}
@@ -93,6 +102,7 @@ def _searched(context: Context, recipe: str) -> Result:
     if context.data is None:
         return absent(what, NO_DATA)
     given = [f"data.path={context.data}", f"device={context.device}", "log.every=5"]
+    given += ["search.draws=device"] if recipe == "nb201-drnas" else []  # so that steps can be graphs
     given += TINY[recipe] if context.tiny else ["data.test_limit=256"]
     sets = [part for value in given for part in ("--set", value)]
     with tempfile.TemporaryDirectory() as folder:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu import correct, depthwise, machine, searches, steps
+from benchmarks.gpu import correct, depthwise, graphs, machine, searches, steps, training
 from benchmarks.gpu.context import Context, Results
 from benchmarks.gpu.record import Record, read_mark
 
@@ -34,13 +34,16 @@ class Stage:
 
 STAGES = (
     Stage("machine", 15, machine.run),
-    Stage("correct", 60, correct.run),
-    Stage("depthwise", 25, depthwise.run),
-    Stage("steps", 110, steps.run),
-    Stage("search", 100, searches.darts),
-    Stage("nb201", 95, searches.nb201, rest=True),
-    Stage("train", 60, steps.train),
-    Stage("profile", 35, steps.profile),
+    Stage("correct", 50, correct.run),
+    Stage("graph", 30, graphs.run),
+    Stage("depthwise", 20, depthwise.run),
+    Stage("steps", 100, steps.run),
+    Stage("search", 75, searches.darts),
+    Stage("nb201", 60, searches.nb201, rest=True),
+    Stage("train", 40, training.train),
+    Stage("deterministic", 15, training.determinism),
+    Stage("profile", 25, steps.profile),
+    Stage("compile", 80, training.compiled, rest=True),
 )
 
 

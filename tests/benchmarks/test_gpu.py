@@ -22,7 +22,6 @@ import torch
 from benchmarks.gpu import __main__ as command
 from benchmarks.gpu import correct, machine, searches, stages, steps
 from benchmarks.gpu.context import Context, attempted
-from benchmarks.gpu.forms import FORMS
 from benchmarks.gpu.record import Record
 from PIL import Image
 
@@ -83,23 +82,28 @@ def test_the_stages_are_those_of_the_command() -> None:
     assert sum(stage.seconds for stage in stages.STAGES) < command.parser().parse_args([]).seconds - 20 < 540
 
 
-def test_every_stage_but_one_runs_on_a_cpu(tmp_path: Path, images: Path) -> None:
-    chosen = [name for name in command.NAMES if name != "nb201"]
+def test_every_quick_stage_runs_on_a_cpu(tmp_path: Path, images: Path) -> None:
+    chosen = [name for name in command.NAMES if name not in ("nb201", "compile")]
     only = [part for name in chosen for part in ("--only", name)]
     code, found, said = run(tmp_path / "out", "--data", str(images), *only)
     assert (code, ends(found)) == (0, dict.fromkeys(chosen, "done")) and "Warning" not in said
     assert {"torch", "commit", "tf32", "packages", "cudnn", "machine"} <= set(found["environment"][0])
     rows = [row for stage in found.values() for row in stage]
     assert not [row for row in rows if "error" in row]
-    assert {row["absent"] for row in found["steps"] if "absent" in row} == {
-        v for v in FORMS.values() if isinstance(v, str)
-    }
-    assert len([row for row in found["steps"] if row.get("median_ms", 0) > 0]) == 18
+    assert len([row for row in found["steps"] if row.get("median_ms", 0) > 0]) == 24
+    assert len(found["graph"]) == 6 and all(row["ok"] for row in found["graph"][:-1])
+    assert len(found["train"]) == 5 and len(found["deterministic"]) == 6 and found["deterministic"][-2]["ok"]
     compared = [row for row in found["correct"] if "ok" in row]
     assert len(compared) == 24 and all(row["ok"] for row in compared if row["precision"] == "float32")
     (searched,) = [row for row in found["search"] if row.get("case") == "darts-cifar10"]
     assert (searched["exit"], searched["epochs"], searched["orderly"], searched["stopped"]) == (0, 2, True, False)
     assert "Warning" not in searched["log"]
+
+
+@pytest.mark.slow
+def test_compiled_steps(tmp_path: Path) -> None:
+    code, found, _ = run(tmp_path / "out", "--only", "compile")
+    assert code == 0 and len([row for row in found["compile"] if "median_ms" in row]) == 4
 
 
 @pytest.mark.slow

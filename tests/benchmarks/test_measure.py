@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from benchmarks.build import OurStep
 from benchmarks.measure import Alone, Comparison, Times
+from benchmarks.peak import peak
 
 from benchmarks import measure, originals, search
 
@@ -101,3 +104,22 @@ def test_a_missing_clone_says_where_it_is(
 def test_the_summary_of_a_search() -> None:
     line = search.summary([{"seconds": 1800.0}, {"seconds": 1800.0}], 3 * 2**20)
     assert line == "search: 2 epochs in 1.00 h, 0.00056 epochs per second, peak 3 MiB"
+
+
+def test_memory_is_what_lives_at_once() -> None:
+    def build() -> Any:
+        x = torch.empty(2**20, device="meta")  # 4 MiB
+
+        def step() -> None:
+            y = x + 1
+            y = y * 2
+            del y
+
+        return step
+
+    assert peak(build) == 12 / 1024  # x and both ends of a product, and all of it again
+
+
+def test_a_step_has_its_memory() -> None:
+    case = OurStep(channels=4, layers=2, batch=2, side=8, ops=("none", "sep_conv_3x3"), device="meta")
+    assert 0 < peak(case) < peak(replace(case, batch=8))

@@ -45,18 +45,12 @@ NEEDS: dict[str, dict[str, Any]] = {
     "darts-minus": {"ops": ("none", "avg_pool_3x3", "auxiliary_skip"), "excluded": ("none", "auxiliary_skip")},
 }
 READS = {
-    "drnas": 4,  # gammas are drawn by the host from the concentrations: once a kind of cell and mixture
-    "gdas": 2,  # the host runs the ops that were sampled: once a mixture
+    "drnas": 2,  # gammas are drawn by the host from the concentrations, which change between the two mixtures of a step
+    "gdas": 1,  # the host runs the ops that were sampled
     "dsnas": 1,  # the same
-    "rsws": 1,  # the same
     "oles": 1,  # the host leaves out the weights that have stopped
 }
-"""How often a step reads the device, where it must."""
-DECIDES = {
-    "enas": "the controller's next choice depends on the one before",
-    "sgas": "which edges are fixed decides what runs",
-}
-"""Methods left out, because the host asks for single numbers in every step, and why it does."""
+"""How often a step reads the device, where it must: once, but for `drnas`, whose draws the device can make as well."""
 
 
 class Elsewhere(TorchDispatchMode):
@@ -70,6 +64,9 @@ class Elsewhere(TorchDispatchMode):
         kwargs, name = kwargs or {}, function.overloadpacket.__name__
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         devices = {tensor.device for tensor in tensors}
+        if name == "_local_scalar_dense" and META in devices:
+            self.found["reads"] += 1
+            return 1
         if name == "lift_fresh" and META in devices:
             self.found["made from numbers"] += 1
         if name == "_to_copy" and (target := kwargs.get("device") or args[0].device) != args[0].device:
@@ -92,9 +89,11 @@ def what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "_dirichlet_grad", lambda sample, *_: sample)
 
 
-def walked(name: str, space: Any, form: Any = "plain", **settings: Any) -> dict[str, int]:
+def walked(
+    name: str, space: Any, form: Any = "plain", phase: int = 0, draws: str = "host", **settings: Any
+) -> dict[str, int]:
     """What a step waits for, the second one: the first puts constants on the device."""
-    step = step_of(choice_class("method", name)(**settings), space, form)
+    step = step_of(choice_class("method", name)(**settings), space, form, phase, draws)
     with Elsewhere():
         step()
     with Elsewhere() as second:
@@ -106,7 +105,7 @@ def space_for(name: str, method: str = "", **settings: Any) -> Any:
     return choice_class("space", name)(**SPACES[name] | NEEDS.get(method, {}) | settings)
 
 
-def step_of(method: Any, space: Any, form: Any) -> Callable[[], Any]:
+def step_of(method: Any, space: Any, form: Any, phase: int, draws: str) -> Callable[[], Any]:
     stage = method.stages(12, space.size)[0]
     images = space.modality == "images"
     supernet = space.supernet(Shape(4) if images else TextShape(9), stage.size, form).to(META)
@@ -121,18 +120,29 @@ def step_of(method: Any, space: Any, form: Any) -> Callable[[], Any]:
         task=Classification() if images else LanguageTask(),
         ahead_clip=None if images else 0.25,
         clock=Clock(epochs=12, epoch=stage.warmup + 1, stage_epoch=stage.warmup + 1),
+        device_draws=draws == "device",
     )
     sizes = ((8, 3, 8, 8), (8,)) if images else ((2, 4), (2, 4))
     inputs = torch.empty(sizes[0], dtype=torch.float32 if images else torch.int64, device=META)
     batch = Batch(inputs, torch.empty(sizes[1], dtype=torch.int64, device=META))
-    batches = dict.fromkeys(stage.phases[0].feeds, batch)
+    batches = dict.fromkeys(stage.phases[phase].feeds, batch)
     return lambda: method.step(search, batches)
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name not in DECIDES])
+@pytest.mark.parametrize("method", METHODS)
 def test_steps_of_every_method(method: str) -> None:
     expected = {"reads": READS[method]} if method in READS else {}
     assert walked(method, space_for("darts-cnn", method)) == expected
+
+
+def test_a_step_of_a_controller() -> None:
+    """Every choice decides what the controller is asked next: the host reads it once, for all children of a step."""
+    assert walked("enas", space_for("darts-cnn"), phase=1, aggregate=3) == {"reads": 1}
+
+
+@pytest.mark.parametrize("method", ["drnas", "snas", "smooth-darts"])
+def test_steps_that_draw_on_the_device(method: str) -> None:
+    assert walked(method, space_for("darts-cnn"), draws="device") == {}
 
 
 @pytest.mark.parametrize("form", ["plain", "fast"])

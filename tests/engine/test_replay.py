@@ -1,36 +1,41 @@
 """Steps that are recorded once and repeated on the same memory are the steps that would have been taken.
 
-A tape stands for a CUDA graph: it records what torch computes and does it again with the same tensors and numbers, so that
-what a graph would fix (a rate, a choice, an address) is fixed here too; what a graph refuses is refused.
+A tape (`diffnas.testing.tape`) stands for a CUDA graph.
 """
 
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 from diffnas.core.batch import Batch
 from diffnas.core.seeds import generator
 from diffnas.core.space import Shape, TextShape
 from diffnas.engine import Search
 from diffnas.engine.optim import load_optimizer_state, optimizer_state, set_learning_rate
-from diffnas.engine.replay import WARM, Losses, Replay, captured
+from diffnas.engine.replay import WARM, Losses, Replay
+from diffnas.engine.search_steps import SearchSteps, captured, draws
 from diffnas.engine.stage import Clock
 from diffnas.engine.steady import SteadyAdam, SteadySGD
 from diffnas.methods.darts import DARTS
+from diffnas.methods.drnas import DrNAS
+from diffnas.methods.gdas import GDAS
+from diffnas.methods.smooth_darts import SmoothDARTS
+from diffnas.methods.snas import SNAS
 from diffnas.registry import METHODS, choice_class
 from diffnas.spaces.darts_cnn.space import DartsCNN
 from diffnas.spaces.darts_rnn.space import DartsRNN
 from diffnas.spaces.nasbench201.space import NASBench201
 from diffnas.tasks.classification import Classification
 from diffnas.tasks.language import LanguageTask
+from diffnas.testing.tape import Tape, Watched
 
 CAPTURED = [name for name in METHODS if captured(choice_class("method", name)()) != "never"]
 NEEDS: dict[str, dict[str, Any]] = {
@@ -39,53 +44,6 @@ NEEDS: dict[str, dict[str, Any]] = {
     "fairdarts": {"ops": ("skip_connect", "sep_conv_3x3")},
     "darts-minus": {"ops": ("none", "sep_conv_3x3", "auxiliary_skip"), "excluded": ("none", "auxiliary_skip")},
 }
-
-
-class Tape(TorchDispatchMode):
-    """Records calls; `again` does them once more, and writes what was new to where it first stood."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[tuple[Any, Any, Any, list[Tensor], list[bool]]] = []
-
-    def record(self, work: Callable[[], Losses]) -> tuple[Losses, Callable[[], None]]:
-        self.calls = []
-        with self:
-            losses = work()
-        calls = self.calls
-
-        @torch.no_grad()
-        def again() -> None:
-            for function, args, kwargs, outs, fresh in calls:
-                found = [t for t in tree_leaves(function(*args, **kwargs)) if isinstance(t, Tensor)]
-                for out, new, is_fresh in zip(outs, found, fresh, strict=True):
-                    if is_fresh:
-                        out.copy_(new)
-
-        return losses, again
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if function is torch.ops.aten._local_scalar_dense.default:
-            raise RuntimeError("the step reads a number")
-        if any(isinstance(leaf, torch.Generator) for leaf in tree_leaves((args, kwargs))):
-            raise RuntimeError("the step draws on the host")
-        # aliases with the axes of now: an op in place may turn a tensor's axes later
-        own_args, own_kwargs = tree_map(lambda x: x.detach() if isinstance(x, Tensor) else x, (args, kwargs))
-        out = function(*args, **kwargs)
-        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
-        outs = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
-        fresh = [t.untyped_storage()._cdata not in given for t in outs]
-        if any(fresh) or (function._schema.is_mutable and "squeeze_" not in str(function)):
-            self.calls.append((function, own_args, own_kwargs, [t.detach() for t in outs], fresh))
-        return out
-
-
-class Watched(TorchDispatchMode):
-    """Changes nothing; torch takes a few ops (a normalisation's mean) apart under any mode, which rounds otherwise."""
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return function(*args, **(kwargs or {}))
 
 
 def search_of(method: Any, space: Any = None, shape: Any = None, task: Any = None, form: str = "fast") -> Search:
@@ -111,6 +69,7 @@ def search_of(method: Any, space: Any = None, shape: Any = None, task: Any = Non
         clip=5.0,
         clock=Clock(epochs=4),
         shape=shape,
+        device_draws=True,
     )
 
 
@@ -129,13 +88,13 @@ def pair(make: Callable[[], Search]) -> tuple[Search, Replay]:
     eager, other = make(), make()
     other.supernet.load_state_dict(eager.supernet.state_dict())
     other.arch.load_state_dict(eager.arch.state_dict())
-    return eager, Replay(other, Tape())
+    return eager, Replay(SearchSteps(other), Tape())
 
 
 def require_same(eager: Search, replay: Replay, steps: int, feed: Callable[[int], dict[str, Batch]]) -> None:
     """Takes steps of both at falling rates, the last of them in the next epoch."""
     for step in range(steps):
-        for search in (eager, replay.search):
+        for search in (eager, replay.steps.search):
             set_learning_rate(search.weights_optimizer, 0.1 / (step + 1))
             search.advance(epoch=int(step == steps - 1))
         torch.manual_seed(step)
@@ -148,7 +107,7 @@ def require_same(eager: Search, replay: Replay, steps: int, feed: Callable[[int]
         for name, loss in expected.items():
             assert torch.equal(found[name].value, loss.value) and torch.equal(found[name].correct, loss.correct)
     for mine, theirs in zip(
-        (*replay.search.supernet.state_dict().values(), *replay.search.arch.state_dict().values()),
+        (*replay.steps.search.supernet.state_dict().values(), *replay.steps.search.arch.state_dict().values()),
         (*eager.supernet.state_dict().values(), *eager.arch.state_dict().values()),
         strict=True,
     ):
@@ -157,8 +116,22 @@ def require_same(eager: Search, replay: Replay, steps: int, feed: Callable[[int]
 
 def test_which_methods_are_captured() -> None:
     assert sorted(CAPTURED) == [
-        "beta-darts", "darts", "darts-minus", "darts-plus", "fairdarts", "mmrazor-darts", "pcdarts", "pdarts", "robust-darts",
+        "beta-darts", "darts", "darts-minus", "darts-plus", "drnas", "fairdarts", "mmrazor-darts", "pcdarts", "pdarts",
+        "robust-darts", "smooth-darts", "snas",
     ]  # fmt: skip
+
+
+def test_the_page_on_gpus_names_them() -> None:
+    """The rows of its table: how the steps of each method are taken."""
+    page = (Path(__file__).parents[2] / "docs" / "gpu.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:3] for line in page.splitlines() if line.startswith("| `") and line.count("|") == 4]
+    told = {name: how for names, how in rows for name in re.findall(r"`([a-z-]+)`", names) if name in METHODS}
+    assert set(told) == set(METHODS)
+    for name, how in told.items():
+        method = choice_class("method", name)()
+        assert ("graphs" in how) == (captured(method) != "never"), name
+        assert ("anew in every epoch" in how) == (captured(method) == "epoch"), name
+        assert ("search.draws=device" in how) == draws(method), name
 
 
 @pytest.mark.parametrize("name", CAPTURED)
@@ -166,6 +139,18 @@ def test_a_replayed_step_is_the_eager_one_bit_for_bit(name: str) -> None:
     eager, replay = pair(lambda: search_of(choice_class("method", name)()))
     require_same(eager, replay, WARM + 5, batches)
     assert replay.recorded or captured(eager.method) == "epoch"
+
+
+@pytest.mark.parametrize("perturbation", ["rs", "adv"])
+@pytest.mark.parametrize("base", [DARTS(), DrNAS(warmup=0), SNAS(bilevel=True)])
+def test_shares_that_are_drawn_and_moved(perturbation: Any, base: Any) -> None:
+    eager, replay = pair(lambda: search_of(SmoothDARTS(base, perturbation, steps=1)))
+    require_same(eager, replay, WARM + 4, batches)
+    assert captured(eager.method) == "epoch"
+
+
+def test_a_method_around_one_that_cannot_be_captured_is_not_either() -> None:
+    assert captured(SmoothDARTS(GDAS())) == "never"
 
 
 @pytest.mark.parametrize("form", ["fast", "plain"])
@@ -206,10 +191,10 @@ def test_the_rate_of_a_step_is_that_of_its_moment() -> None:
     _, replay = pair(lambda: search_of(DARTS()))
     for step in range(WARM + 1):
         replay.step(batches(step))
-    before = copy.deepcopy(replay.search.weights)
-    set_learning_rate(replay.search.weights_optimizer, 0.0)
+    before = copy.deepcopy(replay.steps.search.weights)
+    set_learning_rate(replay.steps.search.weights_optimizer, 0.0)
     replay.step(batches(9))
-    assert all(torch.equal(mine, old) for mine, old in zip(replay.search.weights, before, strict=True))
+    assert all(torch.equal(mine, old) for mine, old in zip(replay.steps.search.weights, before, strict=True))
 
 
 class Broken(Tape):
@@ -229,7 +214,7 @@ class Broken(Tape):
 @pytest.mark.parametrize("error", [True, False])
 def test_what_cannot_be_replayed_goes_on_eagerly(error: bool, caplog: pytest.LogCaptureFixture) -> None:
     eager, other = search_of(DARTS()), search_of(DARTS())
-    replay = Replay(other, Broken(error))
+    replay = Replay(SearchSteps(other), Broken(error))
     for step in range(WARM + 4):
         expected = eager.method.step(eager, batches(step))
         found = replay.step(batches(step))
@@ -245,7 +230,7 @@ def test_what_cannot_be_replayed_goes_on_eagerly(error: bool, caplog: pytest.Log
 
 def test_a_look_ahead_with_dropout_is_not_captured() -> None:
     space = DartsCNN(channels=4, layers=2, nodes=2, ops=("none", "skip_connect", "sep_conv_3x3"), dropout=0.5)
-    replay = Replay(search_of(DARTS(unrolled=True), space), Tape())
+    replay = Replay(SearchSteps(search_of(DARTS(unrolled=True), space)), Tape())
     for step in range(WARM + 1):
         replay.step(batches(step))
     assert replay.off == "the passes of a look-ahead must draw the same noise"
@@ -259,7 +244,7 @@ def test_a_class_says_for_itself_whether_it_is_captured() -> None:
 
 
 def test_other_shapes_and_steps_without_the_architecture_are_of_their_own_kind() -> None:
-    replay = Replay(search_of(DARTS()), Tape())
+    replay = Replay(SearchSteps(search_of(DARTS())), Tape())
     feeds = [batches(0), {"train": batches(0)["train"]}, batches(0, 2)]
     for step in range(3 * (WARM + 2)):
         replay.step(feeds[step % 3])

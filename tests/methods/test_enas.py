@@ -11,6 +11,7 @@ import torch
 
 from diffnas.core.batch import Batch
 from diffnas.core.cell import Cell
+from diffnas.core.seeds import generator
 from diffnas.core.space import Size
 from diffnas.engine import Search
 from diffnas.engine.stage import Phase
@@ -165,3 +166,18 @@ def test_selection_without_its_batches_says_so(toy: Build, table: Batch) -> None
     search.feeds.clear()
     with pytest.raises(ValueError, match="score"):
         search.method.step(search, {"score": table})
+
+
+def test_the_choices_of_the_host_are_those_of_the_device() -> None:
+    """On a GPU the host chooses by a copy of the controller; the device computes what depends on its parameters."""
+    controller = ENAS().arch(DartsCNN(nodes=2), generator(0, "arch")).double()
+    straight = controller.told(generator(0, "child"))
+    for _ in range(2):  # the copy follows the parameters
+        told = controller.told(None, controller.on_host().told(generator(0, "child")).picks)
+        assert torch.equal(told.log_prob, straight.log_prob) and torch.equal(told.entropy, straight.entropy)
+        assert all(torch.equal(told[kind].op, straight[kind].op) for kind in straight)
+        assert all(told[kind].live == straight[kind].live for kind in straight)
+        with torch.no_grad():
+            controller.op_bias.add_(torch.randn(len(controller.op_bias), generator=generator(0, "bias")))
+        straight = controller.told(generator(0, "child"))
+    assert "twin" not in {name.partition(".")[0] for name in controller.state_dict()}

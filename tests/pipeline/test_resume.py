@@ -351,7 +351,10 @@ def test_another_device_is_said_and_so_is_what_an_old_checkpoint_cannot_tell(
     part, now, cpu = Part(tmp_path), str(torch.__version__), torch.device("cpu")
     with as_begun(part, {"makers": {"torch": now, "device": "NVIDIA H200", "threads": 1}}, cpu):
         pass
-    said = "device: the run comes from NVIDIA H200 and goes on with cpu; its last digits may differ from here on"
+    said = (
+        "device: the run comes from NVIDIA H200 and goes on with cpu; its last digits may differ from here on; so do"
+        " numbers that a GPU draws (dropout, search.draws=device)"
+    )
     assert said in caplog.messages
     caplog.clear()
     attempts = [{"threads": threads, "device": "cpu", "torch": now} for threads in (3, 1)]

@@ -21,7 +21,7 @@ from diffnas.pipeline.stages import build
 from diffnas.pipeline.supernet_weights import CosineSGD
 from diffnas.recipe.recipe import read_recipe
 from diffnas.recipe.schema import ImageSearch
-from diffnas.runtime.device import no_compiler
+from diffnas.runtime.compiling import no_compiler
 from diffnas.runtime.room import in_words, lack_of_room
 from diffnas.runtime.terminal import say
 from diffnas.tasks.classification import Classification
@@ -147,12 +147,16 @@ def _step(form: str, device: torch.device) -> tuple[float, float]:
 
 
 def compiler(device: torch.device) -> Finding:
-    """Whether `search.compile=on` would compile anything."""
+    """Whether `search.compile=on` and `train.compile=on` would compile anything."""
     reason = no_compiler(device)
     if reason is None:
-        return Finding(f"compiler for {device}", "ok", "there is one: search.compile=on may be tried")
+        return Finding(
+            f"compiler for {device}", "ok", "there is one: search.compile=on and train.compile=on may be tried"
+        )
     remedy = "install a C++ compiler (g++)" if device.type == "cpu" else "pip install triton"
-    return Finding(f"compiler for {device}", "note", f"{reason}: search.compile=on has no effect", remedy)
+    return Finding(
+        f"compiler for {device}", "note", f"{reason}: search.compile=on and train.compile=on have no effect", remedy
+    )
 
 
 def main(tell: Callable[[str], None]) -> None:

@@ -104,8 +104,15 @@ def _methods() -> Rows:
         paper = (inspect.getdoc(inspect.getmodule(cls)) or "").split("\n\n")[0].replace("\n", " ").rstrip(".")
         settings = ", ".join(f"{key.name.removeprefix('method.')}={_plain(key.default)}" for key in _settings(cls))
         about = f"{_line(cls)} {paper}." if paper else _line(cls)
-        rows.append((name, f"{about}{f' [{settings}]' if settings else ''}"))
+        rows.append((name, f"{about}{f' [{settings}]' if settings else ''}{_graph(cls)}"))
     return rows
+
+
+def _graph(cls: Any) -> str:
+    """Says whether steps of the method can be CUDA graphs."""
+    if vars(cls).get("capture", "never") == "never":
+        return "; steps are eager"
+    return f"; steps can be CUDA graphs{' with search.draws=device' if getattr(cls, 'draws', False) else ''}"
 
 
 def _settings(cls: Any) -> list[Key]:

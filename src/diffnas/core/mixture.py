@@ -46,8 +46,8 @@ class Mix:
             return self
         edge = self.edge if self.edge is None or self.edge.dim() == 1 else self.edge[index]
         if self.active is None or self.active.dim() == 2:
-            return _with_live(Mix(self.op[index], edge, self.active), self.live)
-        return _with_live(Mix(self.op[index], edge, self.active[index]), self.live[index])
+            return with_live(Mix(self.op[index], edge, self.active), self.live)
+        return with_live(Mix(self.op[index], edge, self.active[index]), self.live[index])
 
     def shares(self) -> Tensor:
         """[E, O]: `op` with the inactive entries set to 0, their gradient cut."""
@@ -82,18 +82,12 @@ class Mixture(Mapping[str, Mix]):
         mixes = {}
         for kind, mix in self.items():
             changed = Mix(change(mix.op), None if mix.edge is None else change(mix.edge), mix.active)
-            mixes[kind] = _with_live(changed, mix.live)
+            mixes[kind] = with_live(changed, mix.live)
         return Mixture(mixes)
 
     def _read(self) -> None:
-        """Reads what is active to the host, all kinds at once: every copy waits for all that a GPU has yet to do."""
-        unread = {kind: mix.active for kind, mix in self.items() if mix.active is not None and "live" not in vars(mix)}
-        if not unread:
-            return
-        host = torch.cat([active.flatten() for active in unread.values()]).cpu()
-        parts = host.split([active.numel() for active in unread.values()])
-        for (kind, active), part in zip(unread.items(), parts, strict=True):
-            vars(self[kind])["live"] = _rows(part.view_as(active))
+        """Reads what is active to the host, all kinds at once."""
+        read_together([self])
 
     def detach(self) -> Mixture:
         """Returns a copy detached from the graph."""
@@ -104,12 +98,24 @@ class Mixture(Mapping[str, Mix]):
         counts, mixes = Counter(kinds), {}
         for kind, mix in self.items():
             op = mix.op if mix.op.dim() == 3 else mix.op.expand(counts[kind], *mix.op.shape)
-            mixes[kind] = _with_live(Mix(op, mix.edge, mix.active), mix.live)
+            mixes[kind] = with_live(Mix(op, mix.edge, mix.active), mix.live)
         return Mixture(mixes)
 
     def leaves(self) -> Mixture:
         """Returns a copy whose tensors are leaves that require gradients: `differentiate` cuts the graph here."""
         return self.map(lambda tensor: tensor.detach().requires_grad_())
+
+
+def read_together(mixtures: Sequence[Mapping[str, Mix]]) -> None:
+    """Reads what is active in `mixtures` to the host, all at once: every copy waits for all that a GPU has yet to do."""
+    every = [mix for mixture in mixtures for mix in mixture.values()]
+    unread = [(mix, mix.active) for mix in every if mix.active is not None and "live" not in vars(mix)]
+    if not unread:
+        return
+    host = torch.cat([active.flatten() for _, active in unread]).cpu()
+    parts = host.split([active.numel() for _, active in unread])
+    for (mix, active), part in zip(unread, parts, strict=True):
+        with_live(mix, _rows(part.view_as(active)))
 
 
 def by_cell(mixture: Mapping[str, Mix], kinds: Sequence[str]) -> Iterator[Mix]:
@@ -125,8 +131,8 @@ def _rows(active: Tensor) -> Any:
     return tuple(map(tuple, rows)) if active.dim() == 2 else tuple(tuple(map(tuple, cell)) for cell in rows)
 
 
-def _with_live(mix: Mix, live: Any) -> Mix:
-    """`mix`, whose `active` was read before."""
+def with_live(mix: Mix, live: Any) -> Mix:
+    """Returns `mix`, whose `active` the host knows as `live`: rows of rows."""
     if mix.active is not None:
         vars(mix)["live"] = live  # where `cached_property` keeps it
     return mix

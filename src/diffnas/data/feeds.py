@@ -15,6 +15,7 @@ from diffnas.core.parts import part_of_step
 from diffnas.core.seeds import generator
 from diffnas.data.augment import Augment, Draws
 from diffnas.data.images import Fetch, Images
+from diffnas.data.permutations import beginnings
 from diffnas.data.stream import Streamed
 from diffnas.errors import DataError
 
@@ -103,7 +104,7 @@ class Sampler:
             return shuffled[first % count :][:wanted]
         stream = generator(self.seed, f"{self.name}.order", epoch)
         if self.order == "fresh":
-            return torch.cat([torch.randperm(count, generator=stream)[: self.batch] for _ in range(self.steps)])
+            return beginnings(count, self.batch, self.steps, stream).flatten()
         return self._shuffled(epoch)[:wanted]
 
     def _shuffled(self, turn: int) -> Tensor:

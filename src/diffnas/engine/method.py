@@ -34,6 +34,8 @@ class Method:
     capture: ClassVar[Capture] = "never"
     """Whether a CUDA graph may repeat a step (see `engine.replay`): throughout, within an epoch where its numbers depend on
     the clock, or never, where it reads the device or draws on the host.  It is not inherited: each class says its own."""
+    draws: ClassVar[bool] = False
+    """Whether steps draw by `search.draw`, so that a graph needs `search.draws=device`."""
 
     def check_settings(self) -> list[tuple[str, str]]:
         """Returns hyper-parameters that contradict each other, as (setting, reason) pairs."""

@@ -73,8 +73,8 @@ class Search:
     unaugmented and in order); `shape` is their shape.  `clip` and `arch_clip` bound the gradient norms (None: no bound),
     `ahead_clip` those within a lookahead.  A batch is computed in `pieces` along its dimension `batch_dim` of samples.
 
-    Random numbers come from `shared` (architecture draws), from `fork(name)` (side work that must not shift the search) and
-    from torch's global generator (dropout), which is reseeded every epoch.
+    Random numbers come from `shared` (architecture draws; with `device_draws` from the device's generator), from `fork(name)`
+    (side work that must not shift the search) and from torch's global generator (dropout), which is reseeded every epoch.
     """
 
     def __init__(
@@ -97,6 +97,7 @@ class Search:
         ahead_clip: float | None = None,
         pieces: int = 1,
         batch_dim: int = 0,
+        device_draws: bool = False,
     ) -> None:
         self.method, self.space, self.task, self.seed = method, space, task, seed
         self.supernet, self.arch = supernet, arch
@@ -104,7 +105,7 @@ class Search:
         self.clip, self.arch_clip, self.ahead_clip, self.precision = clip, arch_clip, ahead_clip, precision
         self.clock, self.feeds, self.shape = clock or Clock(), dict(feeds or {}), shape or Shape(10)
         self.pieces, self.batch_dim, self.loss_scale = pieces, batch_dim, LossScale(precision)
-        self.shared = generator(seed, "shared")
+        self.shared, self.device_draws = generator(seed, "shared"), device_draws
         self.weights = [p for p in supernet.parameters() if p.requires_grad]
         self.norms = [m for m in supernet.modules() if isinstance(m, _BatchNorm)]
         self.device = self.weights[0].device
@@ -138,6 +139,11 @@ class Search:
         return self.method.derive(self)
 
     # -- randomness and precision
+
+    @property
+    def draw(self) -> torch.Generator | None:
+        """What steps draw by: `shared`, or None for the device's own generator, torch's global one."""
+        return None if self.device_draws else self.shared
 
     def fork(self, name: str) -> torch.Generator:
         """A fresh generator for side work (derivation, pictures); asking for it never shifts the search."""

@@ -12,6 +12,15 @@ import torch
 from torch import Tensor
 
 
+def sgd(
+    params: Any, lr: float, momentum: float, weight_decay: float, steady: bool, nesterov: bool = False
+) -> torch.optim.SGD:
+    """Returns SGD over `params`, one that a graph can replay where it is to be `steady`."""
+    if steady:
+        return SteadySGD(params, lr, momentum, weight_decay, nesterov)
+    return torch.optim.SGD(params, lr, momentum, weight_decay=weight_decay, nesterov=nesterov, foreach=True)
+
+
 class SteadySGD(torch.optim.SGD):
     """SGD with momentum and coupled weight decay, as torch's, with its rate on the device."""
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from diffnas.core.cell import Cell
 from diffnas.core.constants import to_device
 from diffnas.core.genotype import Genotype, Nodes
-from diffnas.core.mixture import Mix, Mixture, allowed_mask, softmax_allowed
+from diffnas.core.mixture import Mix, Mixture, allowed_mask, softmax_allowed, with_live
 
 
 def mixture_of(genotype: Genotype, cells: Mapping[str, Cell], like: Tensor) -> Mixture:
@@ -21,7 +21,7 @@ def mixture_of(genotype: Genotype, cells: Mapping[str, Cell], like: Tensor) -> M
         for node, inputs in zip(cell.nodes, genotype.cells[kind].inputs, strict=True):
             for op, source in inputs:
                 shares[cell.edges.index((source, node)), cell.ops.index(op)] += 1.0
-        mixes[kind] = discrete(to_device(shares, like.device, like.dtype))
+        mixes[kind] = on_device(discrete(shares), like)
     return Mixture(mixes)
 
 
@@ -29,6 +29,14 @@ def discrete(counts_EO: Tensor) -> Mix:
     """Returns the mix that runs the counted ops; edges without one pass nothing."""
     active = counts_EO > 0
     return Mix(counts_EO, active.any(-1).to(counts_EO), active)
+
+
+def on_device(mix: Mix, like: Tensor) -> Mix:
+    """Moves a discrete `mix` of the host to the device and the precision of `like`; which ops run need not be read back."""
+    assert mix.edge is not None and mix.active is not None
+    live, place = mix.live, like.device
+    op, edge = (to_device(tensor, place, like.dtype) for tensor in (mix.op, mix.edge))
+    return with_live(Mix(op, edge, to_device(mix.active, place)), live)
 
 
 def genotype_of(mixture: Mapping[str, Mix], space: str, cells: Mapping[str, Cell]) -> Genotype:

@@ -22,10 +22,10 @@ from diffnas.core.genotype import Genotype
 from diffnas.core.mixture import Mix, Mixture
 from diffnas.core.settings import setting
 from diffnas.core.space import Size, Space
-from diffnas.engine.method import Method
+from diffnas.engine.method import Capture, Method
 from diffnas.engine.search import Search
 from diffnas.engine.stage import Stage, Use
-from diffnas.methods.sampling import dirichlet, sampled_mixture
+from diffnas.methods.sampling import dirichlet, dirichlets, sampled_mixture
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class DrNAS(Method):
     """Draw the shares of ops from learned Dirichlet distributions; by progressive=true, prune ops and widen half-way."""
 
     name: ClassVar[str] = "drnas"
+    capture: ClassVar[Capture] = "throughout"
+    draws: ClassVar[bool] = True
 
     regulariser: Literal["l2", "kl"] = setting(
         "l2",
@@ -77,7 +79,11 @@ class DrNAS(Method):
         """Samples the shares of every edge; "eval" follows `evaluate` and does not move the search's generator."""
         if use == "eval" and self.evaluate == "mean":
             return Mixture({kind: Mix(mean(c, ok)) for kind, (c, ok) in concentrations(search).items()})
-        return sampled_mixture(search, use, self.evaluate, _sample)
+        if use == "eval" and self.evaluate == "argmax":
+            return sampled_mixture(search, use, self.evaluate, _sample)
+        kinds = concentrations(search)
+        shares = dirichlets(list(kinds.values()), search.fork("eval") if use == "eval" else search.draw)
+        return Mixture({kind: Mix(share) for kind, share in zip(kinds, shares, strict=True)})
 
     @override
     def penalty(self, search: Search, mixture: Mixture) -> Tensor | None:
@@ -127,5 +133,5 @@ def mean(concentration_EO: Tensor, allowed: Tensor) -> Tensor:
     return open_EO / open_EO.sum(-1, keepdim=True).clamp_min(1e-30)
 
 
-def _sample(alpha_EO: Tensor, allowed: Tensor, generator: torch.Generator) -> Mix:
+def _sample(alpha_EO: Tensor, allowed: Tensor, generator: torch.Generator | None) -> Mix:
     return Mix(dirichlet(concentration(alpha_EO), allowed, generator))

@@ -122,7 +122,7 @@ def _open(search: Search) -> OpenAlphas:
     return search.arch
 
 
-def _scored_sample(alpha_EO: Tensor, allowed: Tensor, generator: torch.Generator) -> Mix:
+def _scored_sample(alpha_EO: Tensor, allowed: Tensor, generator: torch.Generator | None) -> Mix:
     """A one-hot sample [E, O] whose gradient is that of log p where it is 1."""
     hard = one_hot(alpha_EO.detach() + gumbel(alpha_EO, generator), allowed)
     log_p = alpha_EO.masked_fill(~allowed, -torch.inf).log_softmax(-1)

@@ -8,6 +8,7 @@ text: 80 / perplexity) plus a little entropy, the baseline b a running mean, and
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -19,7 +20,7 @@ from typing_extensions import override
 from diffnas import engine
 from diffnas.core.batch import Batch, Loss
 from diffnas.core.cell import Cell
-from diffnas.core.constants import to_device
+from diffnas.core.constants import constant
 from diffnas.core.genotype import Genotype
 from diffnas.core.mixture import Mix, Mixture
 from diffnas.core.settings import setting
@@ -28,7 +29,7 @@ from diffnas.engine.method import Method
 from diffnas.engine.scoring import score_batches
 from diffnas.engine.search import Search
 from diffnas.engine.stage import Phase, Stage, Use
-from diffnas.methods.discrete import TopK, discrete, genotype_of
+from diffnas.methods.discrete import TopK, discrete, genotype_of, on_device
 from diffnas.methods.sampling import gumbel
 
 
@@ -159,11 +160,11 @@ BIAS, LEAN = 10.0, 0.25  # favoured ops: their bias in the beginning, and the le
 
 
 class Child(Mixture):
-    """A cell that the controller wrote, with the log-probability [] and the entropy [] of its choices."""
+    """A cell that the controller wrote: its choices, `picks`, with their log-probability [] and entropy []."""
 
-    def __init__(self, mixes: Mapping[str, Mix], log_prob: Tensor, entropy: Tensor) -> None:
+    def __init__(self, mixes: Mapping[str, Mix], log_prob: Tensor, entropy: Tensor, picks: Sequence[int]) -> None:
         super().__init__(mixes)
-        self.log_prob, self.entropy = log_prob, entropy
+        self.log_prob, self.entropy, self.picks = log_prob, entropy, picks
 
 
 class Controller(nn.Module):
@@ -208,12 +209,33 @@ class Controller(nn.Module):
         self.register_buffer("lean", torch.where(liked, LEAN, -LEAN * bool(liked.any())), persistent=False)
         self.register_buffer("baseline", torch.zeros(()))
         self.winner = TopK(cells)
+        self.twin: tuple[Controller, list[int]] | None = None
 
     def forward(self, generator: torch.Generator | None) -> Child:
         """A child drawn by `generator`, or the greedy one: the likeliest choice every time."""
-        pen = _Pen(self, generator)
+        if self.start.device.type == "cpu":
+            return self.told(generator)
+        return self.told(None, self.on_host().told(generator).picks)
+
+    def told(self, generator: torch.Generator | None, picks: Sequence[int] | None = None) -> Child:
+        """A child drawn by `generator`, or the greedy one; with `picks`, the one of these choices."""
+        pen = _Pen(self, generator, picks)
         mixes = {kind: self._write(cell, pen, kind in self.leads) for kind, cell in self.cells.items()}
-        return Child(mixes, pen.log_prob, pen.entropy)
+        return Child(mixes, pen.log_prob, pen.entropy, pen.made)
+
+    @torch.no_grad()
+    def on_host(self) -> Controller:
+        """The same controller on the host, where every choice decides what follows; read when it has changed, all at once."""
+        own = [*self.parameters(), self.lean]
+        made = [tensor._version for tensor in own]
+        twin, known = self.twin or (copy.deepcopy(self).to_empty(device="cpu"), [])
+        if made != known:
+            values = torch.cat([tensor.flatten() for tensor in own]).cpu()
+            theirs = [*twin.parameters(), twin.lean]
+            for tensor, value in zip(theirs, values.split([t.numel() for t in theirs]), strict=True):
+                tensor.copy_(value.view_as(tensor))
+        self.twin = (twin, made)
+        return twin
 
     @torch.no_grad()
     def write(self, count: int, generator: torch.Generator) -> list[Child]:
@@ -231,6 +253,7 @@ class Controller(nn.Module):
             [a and op not in cell.excluded for a, op in zip(row, cell.ops, strict=True)] for row in cell.allowed
         ]
         columns = [self.ops.index(op) for op in cell.ops]
+        places = constant(tuple(columns), torch.int64, self.start.device)
         anchors = [torch.zeros_like(self.start) for _ in range(cell.inputs)]  # what each state is remembered by
         keys = [self.key(pen.move(self.start)) for _ in anchors]
         counts = [[0.0] * len(cell.ops) for _ in cell.edges]
@@ -246,12 +269,12 @@ class Controller(nn.Module):
                     x = anchors[sources[picked]]
             for e in chosen:
                 logits = self._squash(self.op_head(pen.move(x))[0] + self.op_bias, self.tanh / self.op_reduce)
-                o = pen.choose((logits + self.lean if leads else logits)[columns], eligible[e])
+                o = pen.choose((logits + self.lean if leads else logits)[places], eligible[e])
                 counts[e][o] += 1.0
                 x = self.op_inputs[columns[o]][None]
             anchors.append(pen.move(x))
             keys.append(self.key(anchors[-1]))
-        return discrete(to_device(torch.tensor(counts), self.start.device, self.start.dtype))
+        return on_device(discrete(torch.tensor(counts)), self.start)
 
     def _squash(self, logits: Tensor, bound: float) -> Tensor:
         return bound * torch.tanh(logits / self.temperature)
@@ -260,8 +283,10 @@ class Controller(nn.Module):
 class _Pen:
     """The state of one pass of the controller: its memory, and the sums over its choices."""
 
-    def __init__(self, controller: Controller, generator: torch.Generator | None) -> None:
-        self.layers, self.generator = controller.lstm, generator
+    def __init__(
+        self, controller: Controller, generator: torch.Generator | None, picks: Sequence[int] | None = None
+    ) -> None:
+        self.layers, self.generator, self.picks, self.made = controller.lstm, generator, picks, list[int]()
         blank = torch.zeros_like(controller.start)
         self.memory = [(blank, blank) for _ in controller.lstm]
         self.log_prob = self.entropy = controller.start.new_zeros(())
@@ -276,11 +301,15 @@ class _Pen:
     def choose(self, logits: Tensor, open_to: Sequence[bool] | None = None) -> int:
         """Samples one of the [K] choices that are `open_to`; adds its log-probability and the entropy to the sums."""
         if open_to is not None:
-            shut = torch.tensor([not is_open for is_open in open_to], device=logits.device)
+            shut = constant(tuple(not is_open for is_open in open_to), torch.bool, logits.device)
             logits = logits.masked_fill(shut, -torch.inf)
         log_p = logits.log_softmax(-1)
-        noise = 0.0 if self.generator is None else gumbel(log_p, self.generator)
-        picked = int((log_p.detach() + noise).argmax())
+        picked = self._picked(log_p.detach()) if self.picks is None else self.picks[len(self.made)]
+        self.made.append(picked)
         self.log_prob = self.log_prob + log_p[picked]
         self.entropy = self.entropy - (log_p.exp() * log_p.masked_fill(log_p == -torch.inf, 0.0)).sum()
         return picked
+
+    def _picked(self, log_p: Tensor) -> int:
+        noise = 0.0 if self.generator is None else gumbel(log_p, self.generator)
+        return int((log_p + noise).argmax())

@@ -21,7 +21,7 @@ from typing_extensions import override
 from diffnas import engine
 from diffnas.core.batch import Batch, Loss
 from diffnas.core.genotype import Genotype
-from diffnas.core.mixture import Mix, Mixture
+from diffnas.core.mixture import Mix, Mixture, read_together
 from diffnas.core.settings import setting
 from diffnas.engine.method import Method
 from diffnas.engine.search import Search
@@ -55,11 +55,14 @@ class GDAS(Method):
     @override
     def step(self, search: Search, batches: Mapping[str, Batch]) -> dict[str, Loss]:
         """Takes a step of the weights on `train`, then of the architecture on `valid`, each with its own sample."""
+        uses: dict[str, Use] = {"train": "weights", "valid": "arch"}
+        drawn = {half: search.relax(use, batches[half]) for half, use in uses.items() if half in batches}
+        read_together(list(drawn.values()))  # alpha is the same for both
         losses = {}
-        if "train" in batches:
-            losses["train"] = engine.weight_step(search, search.relax("weights", batches["train"]), batches["train"])
-        if "valid" in batches:
-            losses["valid"] = engine.arch_step(search, search.relax("arch", batches["valid"]), batches["valid"])
+        if "train" in drawn:
+            losses["train"] = engine.weight_step(search, drawn["train"], batches["train"])
+        if "valid" in drawn:
+            losses["valid"] = engine.arch_step(search, drawn["valid"], batches["valid"])
         return losses
 
     @override
@@ -72,7 +75,7 @@ class GDAS(Method):
         return Genotype(search.space.name, cells)
 
 
-def _straight_through(tau: float, alpha_EO: Tensor, allowed: Tensor, generator: torch.Generator) -> Mix:
+def _straight_through(tau: float, alpha_EO: Tensor, allowed: Tensor, generator: torch.Generator | None) -> Mix:
     """A sample [E, O] whose value is one-hot and whose gradient is that of the relaxed sample.
 
     The published code draws again where noise is infinite; here noise is finite.

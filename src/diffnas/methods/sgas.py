@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from diffnas.core.cell import Cell
-from diffnas.core.mixture import Mix, Mixture, softmax_allowed
+from diffnas.core.mixture import Mix, Mixture, softmax_allowed, with_live
 from diffnas.core.settings import setting
 from diffnas.core.space import Space
 from diffnas.engine.method import Method
@@ -74,6 +74,7 @@ class Decisions(Alphas):
             self.register_buffer(f"chosen_{kind}", torch.zeros_like(real))
             self.register_buffer(f"past_{kind}", torch.zeros(history, *real.shape))
         self.register_buffer("turned", torch.tensor(-1))
+        self.known: dict[str, tuple[Any, Mix | None]] = {}
 
     def forward(self) -> Mixture:
         """The softmax where an edge is open, one op where it is fixed, nothing where it is dropped."""
@@ -81,11 +82,24 @@ class Decisions(Alphas):
 
     def _mix(self, kind: str) -> Mix:
         allowed, chosen = self.get_buffer(f"allowed_{kind}"), self.get_buffer(f"chosen_{kind}")
-        shares = softmax_allowed(self.alpha[kind], allowed)
-        if not chosen.any():
+        shares, decided = softmax_allowed(self.alpha[kind], allowed), self._decided(kind)
+        if decided is None:
             return Mix(shares)
         undecided = self.get_buffer(f"open_{kind}")[:, None]
-        return Mix(torch.where(undecided, shares, chosen.to(shares)), active=(undecided & allowed) | chosen)
+        op = torch.where(undecided, shares, chosen.to(shares))
+        return with_live(Mix(op, active=decided.active), decided.live)
+
+    def _decided(self, kind: str) -> Mix | None:
+        """What is fixed or dropped, with the ops that are left, None before there is anything.
+
+        It is read to the host when it has changed, not in every step.
+        """
+        allowed, chosen, undecided = (self.get_buffer(f"{name}_{kind}") for name in ("allowed", "chosen", "open"))
+        made = [(id(tensor), tensor._version, tensor.device) for tensor in (allowed, chosen, undecided)]
+        if kind not in self.known or self.known[kind][0] != made:
+            some = Mix(chosen, active=(undecided[:, None] & allowed) | chosen) if chosen.any() else None
+            self.known[kind] = (made, some)
+        return self.known[kind][1]
 
     def first_time(self, total: int) -> bool:
         """Whether this is the first time that the end of epoch `total` is told; a search that resumes tells it again."""

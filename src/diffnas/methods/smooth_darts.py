@@ -22,9 +22,10 @@ from diffnas.core.constants import constant, to_device
 from diffnas.core.mixture import Mix, Mixture
 from diffnas.core.settings import setting
 from diffnas.core.space import Size
+from diffnas.engine.method import Capture
 from diffnas.engine.search import Search
 from diffnas.engine.stage import Clock, Use
-from diffnas.methods.sampling import one_hot
+from diffnas.methods.sampling import one_hot, uniform_noise
 from diffnas.methods.wrapper import Wrapper
 
 
@@ -33,6 +34,8 @@ class SmoothDARTS(Wrapper):
     """Train the weights of another method under perturbed shares: random ones (rs), or the worst found nearby (adv)."""
 
     name: ClassVar[str] = "smooth-darts"
+    capture: ClassVar[Capture] = "epoch"
+    draws: ClassVar[bool] = True
 
     perturbation: Literal["rs", "adv"] = setting("rs", "how shares are moved: at random, or to raise the training loss")
     epsilon_first: float = setting(0.03, "largest change of a share in the first epoch", ge=0)
@@ -71,7 +74,7 @@ class SmoothDARTS(Wrapper):
         if use != "weights" or (self.perturbation == "adv" and batch is None):
             return mixture
         clean, epsilon = mixture.detach(), self.epsilon(search.clock)
-        noise = {kind: _uniform(mix.op, epsilon, search.shared) for kind, mix in clean.items()}
+        noise = {kind: _uniform(mix.op, epsilon, search.draw) for kind, mix in clean.items()}
         moved = _moved(search, clean, clean, noise, epsilon)
         if self.perturbation == "rs" or batch is None:
             return moved
@@ -118,7 +121,7 @@ def _chosen(first: Tensor, one: Mixture, other: Mixture) -> Mixture:
     return Mixture(mixes)
 
 
-def _uniform(like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
-    """Draws U(-epsilon, epsilon) with the shape, dtype and device of `like`; the numbers are the same on every device."""
-    noise = (2.0 * torch.rand(like.shape, generator=generator, dtype=torch.float64) - 1.0) * epsilon
+def _uniform(like: Tensor, epsilon: float, generator: torch.Generator | None) -> Tensor:
+    """Draws U(-epsilon, epsilon) with the shape, dtype and device of `like`; a generator's are the same on every device."""
+    noise = (2.0 * uniform_noise(like, generator) - 1.0) * epsilon
     return to_device(noise, like.device, like.dtype)

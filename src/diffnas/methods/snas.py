@@ -25,7 +25,7 @@ from diffnas.core.genotype import Genotype
 from diffnas.core.mixture import Mix, Mixture
 from diffnas.core.settings import setting
 from diffnas.core.space import AnyShape, Size, Space
-from diffnas.engine.method import Method
+from diffnas.engine.method import Capture, Method
 from diffnas.engine.search import Alphas, Search
 from diffnas.engine.stage import Phase, Stage, Use
 from diffnas.methods.sampling import concrete, one_hot, sampled_mixture
@@ -40,6 +40,8 @@ class SNAS(Method):
     """Sample soft cells at a falling temperature; weights and architecture learn from the same batch."""
 
     name: ClassVar[str] = "snas"
+    capture: ClassVar[Capture] = "epoch"
+    draws: ClassVar[bool] = True
 
     temperature: float = setting(1.0, "tau in the first epoch (bilevel: 10)", gt=0)
     temperature_end: float = setting(0.03, "tau in the end, reached in a straight line (bilevel: 1)", gt=0)

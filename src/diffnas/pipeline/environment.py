@@ -135,8 +135,9 @@ def as_begun(part: Part, checkpoint: Mapping[str, Any] | None, device: torch.dev
     made = {"kernels": "torch", **made}  # what earlier versions had
     for name in ("torch", "device", "kernels") if part.path.name == "search" else ("torch", "device"):
         if made.get(name, now[name]) != now[name]:
-            text = "%s: the run comes from %s and goes on with %s; its last digits may differ from here on"
-            log.warning(text, name, made[name], now[name])
+            what = "; so do numbers that a GPU draws (dropout, search.draws=device)" * (name == "device")
+            text = "%s: the run comes from %s and goes on with %s; its last digits may differ from here on%s"
+            log.warning(text, name, made[name], now[name], what)
     before, threads = torch.get_num_threads(), made.get("threads")
     processes = made.get("processes", 1)
     if processes != world().size:

@@ -25,22 +25,21 @@ from typing import Any
 import torch
 
 from diffnas import draw
-from diffnas.core.batch import Loss
 from diffnas.core.genotype import Genotype, parse_genotype
 from diffnas.core.published_genotypes import published
 from diffnas.engine.optim import set_learning_rate
 from diffnas.engine.scoring import score
-from diffnas.engine.whole import each_piece, scaled
 from diffnas.errors import UserError
 from diffnas.pipeline.environment import record_attempt
 from diffnas.pipeline.leave_report import leave_report
 from diffnas.pipeline.search_state import SearchState
 from diffnas.pipeline.sources.base import Source
 from diffnas.pipeline.sources.load import load_source
+from diffnas.pipeline.train_steps import TrainSteps
 from diffnas.pipeline.trainer import Job
 from diffnas.plugins import load_plugins
 from diffnas.recipe.recipe import Recipe, read_recipe
-from diffnas.runtime.device import PRECISIONS, peak_memory, pick_device
+from diffnas.runtime.device import peak_memory, pick_device
 from diffnas.runtime.room import free_memory, lack_of_room
 from diffnas.runtime.run_folder import Run
 from diffnas.runtime.sharing import fitted_threads
@@ -260,33 +259,24 @@ def _train(sized: Sized, device: torch.device, genotype: Genotype | None) -> Ite
     recipe = sized.recipe
     assert genotype is not None and recipe.train is not None
     job = Job(genotype, recipe, sized.source, device)
-    training, settings, precision = job.training, recipe.train, PRECISIONS[recipe.precision]
-    set_learning_rate(training.optimizer, training.begin(0))
+    training, settings = job.training, recipe.train
+    steps_of = TrainSteps(recipe, job.network, training, job.batch_dim, device)
+    training.begin(0)
+    set_learning_rate(training.optimizer, 1e-6)  # so that nothing diverges
     job.network.train()
-    batches, weights = training.feed.epoch(0), [p for p in job.network.parameters() if p.requires_grad]
+    batches = training.feed.epoch(0)
     carry: list[Any] = [None]
 
     def step(k: int) -> None:
         batch = replace(batches[k % len(batches)], carry=carry[0])
-        training.optimizer.zero_grad(set_to_none=True)
-        carries = []
-        for piece in each_piece(batch, settings.accumulate, job.batch_dim):
-            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                loss: Loss = training.task.loss(job.network, piece)
-            scaled(loss.total(), piece).backward()
-            carries.append(loss.carry)
-        if settings.clip is not None:
-            torch.nn.utils.clip_grad_norm_(weights, settings.clip, foreach=True)
-        set_learning_rate(training.optimizer, 1e-6)
-        training.optimizer.step()
-        carry[0] = carries[0] if len(carries) == 1 or carries[0] is None else torch.cat(carries, dim=1)
+        carry[0] = steps_of.take({"train": batch})["train"].carry
 
     mean = _timed(step, device, sized.seconds) / sized.share
     evaluation = _evaluating(job, device, sized.seconds) if sized.seconds else 0.0
     every = getattr(settings, "test_every", 1)
     share = 1 / every if every else 1 / settings.epochs
     steps = sized.steps(len(batches))
-    yield Stage(settings.epochs, steps, mean, evaluation * share, sum(p.numel() for p in weights))
+    yield Stage(settings.epochs, steps, mean, evaluation * share, sum(p.numel() for p in steps_of.weights))
 
 
 def _evaluating(job: Job, device: torch.device, seconds: float) -> float:

@@ -9,9 +9,10 @@ from typing import Literal
 import torch
 from torch import nn
 
-from diffnas.errors import ResourceError
+from diffnas.errors import RecipeError, ResourceError
 from diffnas.recipe.keys import one_of
 from diffnas.recipe.recipe import Recipe, leaves
+from diffnas.runtime.device import no_deterministic
 from diffnas.runtime.room import free_memory, in_words, lack_of_room
 from diffnas.runtime.run_folder import Part
 
@@ -27,10 +28,17 @@ USUAL = {"channels": 256, "units": 4096, "layers": 100}
 
 @contextmanager
 def explained(part: Part, recipe: Recipe, command: Command, go_on: str) -> Iterator[None]:
-    """Raises `ResourceError` if disk or memory run out in a block: it names the keys to lower and the command to resume."""
+    """Raises `ResourceError` if disk or memory run out in a block: it names the keys to lower and the command to resume.
+
+    Raises `RecipeError` where an operation cannot be deterministic as the recipe asks for.
+    """
     try:
         yield
     except (OSError, MemoryError, RuntimeError, SystemError) as error:
+        operation = no_deterministic(error)
+        if operation is not None:
+            said = f"torch has no algorithm of {operation} that gives equal bits each time; set it to false, and start anew"
+            raise RecipeError(f"deterministic: {said}") from error
         lack = lack_of_room(error, str(part.path))
         if lack is None:
             raise

@@ -22,8 +22,8 @@ from diffnas.runtime.yaml_text import parse_yaml
 RATES = ("search.weights.lr", "search.weights.lr_min", "search.arch.lr", "train.lr", "train.lr_min")
 """What may fall, and only fall, when a run goes on that has diverged."""
 ONLY = (
-    "a resumed run may change limits (epochs, minutes), search.supernet, search.compile, search.graph, device and"
-    " data.path only"
+    "a resumed run may change limits (epochs, minutes), search.supernet, search.compile, search.graph,"
+    " train.compile, train.graph, device and data.path only"
 )
 
 Values = Mapping[str, str]

@@ -28,7 +28,7 @@ from diffnas.pipeline.sources.load import load_source
 from diffnas.recipe.plugins_used import require_named
 from diffnas.recipe.recipe import Recipe
 from diffnas.runtime.console import log
-from diffnas.runtime.device import pick_device
+from diffnas.runtime.device import deterministic, pick_device
 from diffnas.runtime.distributed import world
 from diffnas.runtime.files import sweep
 from diffnas.runtime.lock import Held, only_one
@@ -119,17 +119,18 @@ def _run(
     sinks: Sequence[str],
 ) -> None:
     """Runs one attempt, from the start or from the newest checkpoint, to the end of the search."""
-    assert resumption.recipe.search is not None
+    recipe = resumption.recipe
+    assert recipe.search is not None
     log.info("run folder: %s", where.path)
     source.say()
-    _say_form(resumption.recipe, device)
+    _say_form(recipe, device)
     go_on = _go_on(where)
-    with Stop(resumption.recipe.search.checkpoint_every) as stop, sharing():
+    with Stop(recipe.search.checkpoint_every) as stop, sharing(), deterministic(recipe.deterministic):
         task = source.search_task()
-        session = Session(where.search, held, stop, device, resumption.recipe, go_on, task, source, sinks)
+        session = Session(where.search, held, stop, device, recipe, go_on, task, source, sinks)
         try:
-            with explained(where.search, resumption.recipe, "search", go_on):
-                state = SearchState(resumption.recipe, source, task, feeds, device)
+            with explained(where.search, recipe, "search", go_on):
+                state = SearchState(recipe, source, task, feeds, device)
                 state.begin(resumption.checkpoint, where.search)
                 _begin(resumption, state, session)
                 SearchLoop(state, session).run()
@@ -144,7 +145,7 @@ def _run(
             session.close()
         record_memory(where.search, device)
         if where.search.genotype.is_file():
-            record_sizes(where.search, read_genotype_file(where.search.genotype), resumption.recipe, source.shape)
+            record_sizes(where.search, read_genotype_file(where.search.genotype), recipe, source.shape)
         leave_report(where)
 
 

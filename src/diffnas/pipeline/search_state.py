@@ -15,10 +15,11 @@ from diffnas.core.batch import Batch, Loss
 from diffnas.core.space import Space
 from diffnas.engine import Search
 from diffnas.engine.optim import set_learning_rate
-from diffnas.engine.replay import CudaRecorder, Replay
 from diffnas.engine.search import Feed
+from diffnas.engine.search_steps import SearchSteps
 from diffnas.engine.stage import Clock, Stage
 from diffnas.engine.steady import SteadySGD
+from diffnas.pipeline.graphs import replay
 from diffnas.pipeline.processes import batch_dim, own_carry, whole_carry
 from diffnas.pipeline.session import checkpoint_mismatch, require_counts
 from diffnas.pipeline.sources.base import Source
@@ -132,7 +133,7 @@ class SearchState:
         """Has steps captured anew: what was captured belongs to memory that is not used any more."""
         self.step: Step = partial(self.method.step, self.search)
         if isinstance(self.search.weights_optimizer, SteadySGD):
-            self.step = Replay(self.search, CudaRecorder()).step
+            self.step = replay(SearchSteps(self.search)).step
 
     # -- what a checkpoint holds
 

@@ -13,20 +13,19 @@ from diffnas.core.seeds import generator, stream_seed
 from diffnas.core.space import AnyShape, Space
 from diffnas.engine import Search
 from diffnas.engine.recompute import recompute_cells
-from diffnas.engine.replay import captured
 from diffnas.engine.search import Feed, Task
 from diffnas.engine.stage import Clock, Stage
 from diffnas.engine.steady import SteadyAdam, SteadySGD
 from diffnas.engine.tf_adam import TFAdam
 from diffnas.errors import RecipeError
+from diffnas.pipeline.graphs import search_replays
 from diffnas.pipeline.processes import prepared
 from diffnas.pipeline.resources import require_memory
 from diffnas.pipeline.supernet_weights import SupernetWeights
 from diffnas.recipe.recipe import Recipe
 from diffnas.recipe.schema import Arch
-from diffnas.runtime.console import log
-from diffnas.runtime.device import PRECISIONS, compiled, place
-from diffnas.runtime.distributed import world
+from diffnas.runtime.compiling import compiled
+from diffnas.runtime.device import PRECISIONS, place
 from diffnas.spaces.widen import channel_copies, widened
 
 
@@ -72,7 +71,7 @@ def build(
             f"search.recompute: space {space.name} has no cells that can be computed again; set it to false"
         )
     arch = method.arch(space, generator(seed, "arch", clock.stage)).to(device)
-    steady = replays(recipe, device)
+    steady = search_replays(recipe, device)
     return Search(
         method=method,
         space=space,
@@ -91,23 +90,8 @@ def build(
         shape=shape,
         pieces=settings.accumulate,
         batch_dim=batch_dim,
+        device_draws=settings.draws == "device",
     )
-
-
-def replays(recipe: Recipe, device: torch.device) -> bool:
-    """Whether steps are replayed as CUDA graphs; a line says why not where that was asked for."""
-    settings, method = recipe.search, recipe.method
-    assert settings is not None and method is not None
-    why = ""
-    if device.type != "cuda":
-        why = "there is no CUDA device"
-    elif captured(method) == "never":
-        why = f"those of method {method.name} cannot be"
-    elif recipe.precision == "float16" or settings.recompute or settings.accumulate > 1 or world().size > 1:
-        why = "not with float16, search.recompute, search.accumulate or several processes"
-    if why and settings.graph == "on":
-        log.warning("search.graph: steps are not captured: %s", why)
-    return not why and settings.graph != "off"
 
 
 def arch_optimizer(arch: nn.Module, settings: Arch, steady: bool = False) -> torch.optim.Optimizer:

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from diffnas.core.schedules import cosine, restarted, warm
 from diffnas.engine.stage import Clock, Stage
-from diffnas.engine.steady import SteadySGD
+from diffnas.engine.steady import sgd
 from diffnas.recipe.schema import TextWeights, Weights
 
 
@@ -51,16 +51,7 @@ class CosineSGD(SupernetWeights):
     ) -> torch.optim.Optimizer:
         """Builds SGD with the recipe's momentum."""
         settings = self.settings
-        if steady:
-            return SteadySGD(parameters, settings.lr, settings.momentum, decay, settings.nesterov)
-        return torch.optim.SGD(
-            parameters,
-            settings.lr,
-            settings.momentum,
-            weight_decay=decay,
-            nesterov=settings.nesterov,
-            foreach=True,
-        )
+        return sgd(parameters, settings.lr, settings.momentum, decay, steady, settings.nesterov)
 
     @override
     def rate(self, stage: Stage, clock: Clock, done: float = 0.0) -> float:
@@ -98,9 +89,7 @@ class ConstantSGD(SupernetWeights):
         self, parameters: Iterable[nn.Parameter], decay: float, steady: bool = False
     ) -> torch.optim.Optimizer:
         """Builds SGD without momentum."""
-        if steady:
-            return SteadySGD(parameters, self.settings.lr, 0.0, decay)
-        return torch.optim.SGD(parameters, self.settings.lr, weight_decay=decay, foreach=True)
+        return sgd(parameters, self.settings.lr, 0.0, decay, steady)
 
     @override
     def rate(self, stage: Stage, clock: Clock, done: float = 0.0) -> float:

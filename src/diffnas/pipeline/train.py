@@ -26,7 +26,7 @@ from diffnas.pipeline.weights import are_own, read_genotype, save_weights
 from diffnas.recipe.recipe import Recipe
 from diffnas.recipe.schema import ImageTrain, TextTrain
 from diffnas.runtime.console import log
-from diffnas.runtime.device import pick_device
+from diffnas.runtime.device import deterministic, pick_device
 from diffnas.runtime.distributed import world
 from diffnas.runtime.files import sweep, write_text
 from diffnas.runtime.lock import Held, only_one
@@ -149,7 +149,8 @@ def _run(
     """Runs one attempt, from the start or from the newest checkpoint, to the weights."""
     log.info("run folder: %s", where.path)
     job.source.say()
-    with Stop(_require_train(resumption.recipe).checkpoint_every) as stop, sharing():
+    recipe = resumption.recipe
+    with Stop(_require_train(recipe).checkpoint_every) as stop, sharing(), deterministic(recipe.deterministic):
         task, source = job.training.task, job.source
         session = Session(part, held, stop, job.device, resumption.recipe, _go_on(where, part), task, source, sinks)
         with explained(part, resumption.recipe, "train", session.resume_with):

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffnas.core.batch import Batch, Loss, loss_of
+from diffnas.core.batch import Batch, Loss
 from diffnas.core.genotype import Genotype
 from diffnas.core.seeds import stream_seed
 from diffnas.engine.optim import load_optimizer_state, optimizer_state, set_learning_rate
-from diffnas.engine.precision import LossScale
-from diffnas.engine.whole import each_piece, scaled, statistics_of, whole_of
+from diffnas.engine.replay import Replay
+from diffnas.engine.steady import SteadySGD
 from diffnas.pipeline.begin import Start
 from diffnas.pipeline.epoch_lines import EpochLines
+from diffnas.pipeline.graphs import replay
 from diffnas.pipeline.network import build
 from diffnas.pipeline.processes import batch_dim, own_carry, prepared, shared, whole_carry
 from diffnas.pipeline.resources import require_memory
 from diffnas.pipeline.resume import Resumed
 from diffnas.pipeline.session import Session, require_counts
 from diffnas.pipeline.sources.base import Source
+from diffnas.pipeline.train_steps import TrainSteps, compiled_network
 from diffnas.recipe.recipe import Recipe
 from diffnas.runtime.console import log
-from diffnas.runtime.device import PRECISIONS, place
+from diffnas.runtime.device import place
 from diffnas.runtime.run_folder import Part
 
 
@@ -54,11 +56,12 @@ class Trainer:
         assert recipe.train is not None
         self.recipe, self.settings, self.session = recipe, recipe.train, session
         self.genotype, self.network, self.training = job.genotype, job.network, job.training
-        self.feed, self.norms, self.batch_dim = job.feed, list(job.network.modules()), job.batch_dim
-        self.weights = [p for p in job.network.parameters() if p.requires_grad]
+        self.feed = job.feed
+        compiled = compiled_network(recipe, job.genotype, job.network, job.device)
+        self.steps = TrainSteps(recipe, job.network, job.training, job.batch_dim, job.device, compiled)
         self.epoch = self.step = 0
-        self.loss_scale = LossScale(PRECISIONS[recipe.precision])
         self.carry: Tensor | None = None
+        self.replay: Replay | None = None
         self.lines = EpochLines("train")
         self.seconds = 0.0  # spent on the current epoch in earlier attempts
         if resumption.checkpoint is not None:
@@ -105,17 +108,14 @@ class Trainer:
     def _steps(self, lr: float, started: float) -> None:
         self.network.train()
         batches, optimizer = self.feed.epoch(self.epoch), self.training.optimizer
-        total = len(batches)
+        total, take = len(batches), self._taker()
         with self.session.steps(self.epoch + 1, self.settings.epochs, self.step, total) as say:
             for step in range(self.step, total):
                 begun = time.monotonic()
                 batch = replace(batches[step], carry=self.carry)
                 read = time.monotonic()
-                loss = self._differentiated(batch)
-                if self.settings.clip is not None:
-                    torch.nn.utils.clip_grad_norm_(self.weights, self.settings.clip, foreach=True)
                 set_learning_rate(optimizer, lr * batch.scale)
-                optimizer.step()
+                loss = take({"train": batch})["train"]
                 self.session.meter.add("train", loss)
                 self.session.meter.add_time(begun, read)
                 self.carry, self.step = loss.carry, step + 1
@@ -124,28 +124,12 @@ class Trainer:
                 if self.step < total:
                     self.session.check(self._position, f"step {self.step} of epoch {self.epoch + 1}", self)
 
-    def _differentiated(self, batch: Batch) -> Loss:
-        """Leaves the gradients of the whole batch in the weights; its loss."""
-        precision, device = PRECISIONS[self.recipe.precision], self.session.device
-        reached: list[Tensor] = []
-
-        def computed(scale: float) -> tuple[Loss, list[Tensor]]:
-            losses = []
-            self.training.optimizer.zero_grad(set_to_none=True)
-            for piece in each_piece(batch, self.settings.accumulate, self.batch_dim):
-                with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                    loss = loss_of(self.training.task, self.network, piece)
-                total = scaled(loss.total(), piece)
-                (total if scale == 1.0 else total * scale).backward()
-                losses.append((piece, loss.detach()))
-            reached[:] = [weight for weight in self.weights if weight.grad is not None]
-            grads = [weight.grad for weight in reached if weight.grad is not None]
-            return whole_of(batch, losses, grads, statistics_of(self.norms))
-
-        loss, grads = self.loss_scale.found(computed, device)
-        for weight, grad in zip(reached, grads, strict=True):
-            weight.grad = grad
-        return loss
+    def _taker(self) -> Callable[[Mapping[str, Batch]], dict[str, Loss]]:
+        """Returns what takes a step: replayed where the optimizer, which a training may exchange, allows it."""
+        if not isinstance(self.training.optimizer, SteadySGD):
+            return self.steps.take
+        self.replay = self.replay or replay(self.steps)
+        return self.replay.step
 
     @property
     def _position(self) -> int:
@@ -161,21 +145,22 @@ class Trainer:
             "epoch": self.epoch,
             "step": self.step,
             "seconds": self.seconds,
-            "loss_scale": self.loss_scale.value,
+            "loss_scale": self.steps.loss_scale.value,
             "carry": whole_carry(self.carry),
         }
 
     def quantities(self) -> dict[str, Sequence[Tensor]]:
         """The weights."""
-        return {"the weights of the network": self.weights}
+        return {"the weights of the network": self.steps.weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores `state`."""
         self.network.load_state_dict(state["network"])
         self.training.load_state_dict(state.get("training", {}))  # checkpoints of images had none once
         load_optimizer_state(self.training.optimizer, self.network, state["optimizer"])
+        self.replay = None  # what was recorded belongs to the state of before
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
-        self.loss_scale.value = float(state.get("loss_scale", self.loss_scale.value))  # once there was none
+        self.steps.loss_scale.value = float(state.get("loss_scale", self.steps.loss_scale.value))  # once there was none
         carry: Tensor | None = state.get("carry")
         self.carry = None if carry is None else own_carry(carry.to(self.session.device))
         require_counts(epoch=self.epoch, step=self.step)

@@ -40,6 +40,8 @@ LIMITS = {
     "search.supernet",
     "search.compile",
     "search.graph",
+    "train.compile",
+    "train.graph",
     "data.path",
     "data.workers",
     "data.broken_limit",
@@ -70,6 +72,7 @@ class Recipe:
     log: schema.Log
     task: Task | None = None
     statistics: Literal["process", "all"] = "process"
+    deterministic: bool = False
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def values(self) -> dict[str, Any]:

@@ -65,6 +65,9 @@ class Head:
     precision: Literal["float32", "bfloat16", "float16"] = setting(
         "float32", "precision of forward passes; in float16 losses are scaled, so that small gradients are not lost"
     )
+    deterministic: bool = setting(
+        False, "use only algorithms of torch that give equal bits on one device each time; slower on a GPU"
+    )
     statistics: Literal["process", "all"] = setting(
         "process",
         "on several processes: what batch normalisation takes its statistics from, a process's samples or all",
@@ -243,6 +246,11 @@ class Search:
     graph: Literal["auto", "on", "off"] = setting(
         "auto", "repeat steps as CUDA graphs where the method allows it; auto: on a GPU (never tried on one)"
     )
+    draws: Literal["host", "device"] = setting(
+        "host",
+        "what draws architectures in steps: the host, the same numbers on every device, or the device, whose draws graphs"
+        " can repeat (drnas, snas, smooth-darts)",
+    )
     eigenvalue_every: int = setting(
         0, "epochs between records of the largest Hessian eigenvalue in the architecture (0: never)", ge=0
     )
@@ -298,6 +306,9 @@ class Train:
 
     checkpoint_every: float = setting(10.0, "minutes between checkpoints within an epoch", gt=0)
     accumulate: int = setting(1, ACCUMULATE, ge=1, le=4096)
+    graph: Literal["auto", "on", "off"] = setting(
+        "auto", "repeat steps as CUDA graphs; auto: on a GPU (never tried on one)"
+    )
 
     sizes: ClassVar[tuple[str, ...]] = ()
     """The keys that a space's `network` is given."""
@@ -330,6 +341,9 @@ class SampleTrain(Train):
     momentum: float = setting(0.9, "SGD momentum", ge=0, lt=1)
     decay: float = setting(3e-4, "weight decay", ge=0)
     clip: float | None = setting(5.0, "largest gradient norm (null: not clipped)", gt=0)
+    compile: Literal["off", "on"] = setting(
+        "off", "compile the network by torch.compile, for whole batches; eager, with a warning, where it cannot be"
+    )
     test_every: int = setting(
         1,
         "epochs between evaluations on the validation samples, or the test where there are none (0: only at the end)",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from importlib import import_module
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.utils.deterministic
 from torch import nn
 
 from diffnas.errors import RecipeError
 from diffnas.kernels.strided import thin_strided
-from diffnas.runtime.console import log
 from diffnas.runtime.distributed import world
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -44,30 +46,34 @@ def place(module: nn.Module, device: torch.device) -> nn.Module:
     return moved
 
 
-def compiled(module: nn.Module) -> nn.Module:
-    """Compiles `module` by torch.compile as it runs; where that is impossible, warns and returns it unchanged."""
-    reason = no_compiler(next(module.parameters()).device)
-    if reason is not None:
-        log.warning("search.compile: %s; the search goes on without", reason)
-        return module
-    # a supernet runs in as many forms as it has cells and passes, more than torch's default allows for one function
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 256)
-    module.compile(dynamic=False)
-    return module
+@contextmanager
+def deterministic(asked: bool) -> Iterator[None]:
+    """Runs a block in which torch, where that is `asked`, takes only algorithms that give equal bits each time.
 
-
-def no_compiler(device: torch.device) -> str | None:
-    """Returns why nothing can be compiled for `device`, or None if it can."""
+    cuBLAS reads its setting when it is first used, so it stays; torch raises where an operation has no such algorithm.
+    """
+    if not asked:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    cudnn, memory = torch.backends.cudnn, torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    settings = cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(True)
+    cudnn.deterministic, cudnn.benchmark = True, False
+    memory.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
-        if device.type == "cpu":
-            from torch._inductor.cpp_builder import get_cpp_compiler
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory = settings  # type: ignore[attr-defined]
 
-            get_cpp_compiler()
-        else:
-            import_module("triton")
-    except Exception as error:  # noqa: BLE001 (torch names its own error types for a missing compiler, and they move)
-        return f"no compiler ({str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__})"
-    return None
+
+def no_deterministic(error: BaseException) -> str | None:
+    """Returns the operation that has no deterministic algorithm, where that is what `error` says."""
+    text = str(error)
+    known = isinstance(error, RuntimeError) and "does not have a deterministic implementation" in text
+    return text.split()[0] if known else None
 
 
 def peak_memory(device: torch.device) -> dict[str, Any]:

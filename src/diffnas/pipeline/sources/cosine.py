@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from diffnas.core.schedules import cosine, exponential, linear, warm
 from diffnas.engine.search import Feed
+from diffnas.engine.steady import sgd
+from diffnas.pipeline.graphs import training_replays
 from diffnas.pipeline.sources.tasks import task_of
 from diffnas.recipe.recipe import Recipe
 from diffnas.recipe.schema import SampleTrain
@@ -30,8 +31,8 @@ class CosineTraining(ABC):
         self.task: Task = task_of(recipe, settings)
         self.feed, self.part = feed, part
         weights = [p for p in network.parameters() if p.requires_grad]
-        decay, lr = settings.decay, settings.lr
-        self.optimizer = torch.optim.SGD(weights, lr, settings.momentum, weight_decay=decay, foreach=True)
+        steady = training_replays(recipe, weights[0].device)
+        self.optimizer = sgd(weights, settings.lr, settings.momentum, settings.decay, steady)
 
     @abstractmethod
     def evaluation(self) -> dict[str, float]:

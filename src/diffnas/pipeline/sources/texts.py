@@ -17,7 +17,9 @@ from diffnas.data.tokens import PARTS, Corpus, read_corpus, read_test, unigram_l
 from diffnas.data.windows import TextFeed
 from diffnas.engine.asgd import Trigger, averaged_sgd, averages
 from diffnas.engine.search import Feed
+from diffnas.engine.steady import sgd
 from diffnas.pipeline.evaluate import perplexity_of
+from diffnas.pipeline.graphs import training_replays
 from diffnas.pipeline.sources.tasks import task_of
 from diffnas.pipeline.supernet_weights import ConstantSGD
 from diffnas.recipe.recipe import Recipe
@@ -143,7 +145,7 @@ class TextTraining:
         self.valid = TextFeed(corpus.valid.to(device), train.valid_batch, train.bptt, name="valid")
         TextFeed(corpus.test, train.test_batch, train.bptt, name="test")  # refused now rather than after the training
         self.trigger = Trigger(train.patience) if train.patience is not None else None
-        self.averaging = False
+        self.averaging, self.steady = False, training_replays(recipe, device)
         self.optimizer = self._optimizer()
         self.best: dict[str, Any] = {}
 
@@ -151,7 +153,7 @@ class TextTraining:
         settings = self.settings
         if self.averaging:
             return averaged_sgd(self.network.parameters(), settings.lr, settings.decay)
-        return torch.optim.SGD(self.network.parameters(), settings.lr, weight_decay=settings.decay, foreach=True)
+        return sgd(self.network.parameters(), settings.lr, 0.0, settings.decay, self.steady)
 
     def begin(self, epoch: int) -> float:
         """The rate is the same in all epochs."""
