@@ -23,7 +23,7 @@ for name in ("fcntl", "resource", "termios", "tty", "pty"):
 sys.meta_path.insert(0, Lacking())
 for name in ("SIGHUP", "SIGKILL", "SIGTSTP", "SIGWINCH"):
     delattr(signal, name)
-optional = {"starlette", "uvicorn", "tensorboard", "wandb", "mlflow", "numba", "llvmlite", "pytest"}
+optional = {"starlette", "uvicorn", "tensorboard", "wandb", "mlflow", "numba", "llvmlite", "triton", "pytest"}
 for found in pkgutil.walk_packages(diffnas.__path__, "diffnas."):
     if found.name == "diffnas.__main__":
         continue
