@@ -462,3 +462,8 @@ def test_a_data_set_that_is_not_what_it_says(change: tuple[str, str], said: str,
 def test_recipes_refuse_what_nobody_registered() -> None:
     with pytest.raises(RecipeError, match=r"for a method of your own, name its module: --plugin FILE\.py"):
         diffnas.read_recipe("darts-digits-tiny", ["method={name: sharp}"])
+
+
+def test_a_method_has_a_name_of_its_own() -> None:
+    with pytest.raises(PluginError, match="Nameless: it has no name"):
+        diffnas.register(type("Nameless", (diffnas.Method,), {}))

@@ -183,6 +183,8 @@ def _kind_and_name(thing: Any) -> tuple[Kind, str]:
             " has cells, supernet and network), no diffnas.Op, ImageSet, TextSet, TensorSet or Modality"
         )
     name = getattr(thing, "name", None)
+    if name == "method" and kind == "method":  # what the base class is called
+        name = None
     if not isinstance(name, str) or not is_name(name):
         said = f"its name is {name!r:.80}" if isinstance(name, str) else "it has no name"
         raise PluginError(f"register: {_called(thing)}: {said}; {NAMING}")

@@ -50,6 +50,15 @@ def test_runs_without_a_result_are_counted(make_run: Make, tmp_path: Path) -> No
     assert found[("unnamed of pdarts", 0)]["unreadable"] == 1
 
 
+def test_another_text_of_a_plug_in_is_another_experiment(make_run: Make, tmp_path: Path) -> None:
+    for k, digest in enumerate(["ab" * 32, "ab" * 32, "cd" * 32]):
+        make_run(f"own{k}", plugins=[{"kind": "method", "name": "own", "digest": digest}])
+    make_run("without")
+    groups = compared([tmp_path])
+    assert [len(each.values) for each in groups] == [3, 1]
+    assert [each.differing for each in groups] == [["plug-in method own=abababab…"], ["plug-in method own=cdcdcdcd…"]]
+
+
 def test_other_settings_stand_apart_and_other_seeds_do_not(make_run: Make, tmp_path: Path) -> None:
     for seed in range(2):
         make_run(f"usual{seed}", overrides=(f"seed={seed}", f"data.path=/data{seed}"))

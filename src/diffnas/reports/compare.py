@@ -13,7 +13,7 @@ from scipy.special import stdtrit
 
 from diffnas.reports.find_runs import find_runs
 from diffnas.reports.run_facts import RunFacts, SearchFacts, TrainFacts, read_runs
-from diffnas.reports.values import number, text
+from diffnas.reports.values import mapping, number, sequence, text
 
 NOT_COMPARED = {"name", "about", "source", "seed", "device", "data.path"}
 NOT_COMPARED_ENDS = (
@@ -168,7 +168,7 @@ def _of_training(run: RunFacts, training: TrainFacts) -> Outcome:
     if not recipe.values:
         status = "unreadable"
     sections = ["train.", "data.", "precision"]
-    settings = _settings(recipe.values, sections)
+    settings = _settings(recipe.values, sections) | _plugins(training.environment)
     label = recipe.name
     if training.cell_name:
         label += f" of {training.cell_name}"
@@ -176,6 +176,7 @@ def _of_training(run: RunFacts, training: TrainFacts) -> Outcome:
         label += " of random cells" if _source(training) == "random" else " of other cells"
     elif run.search is not None:
         settings |= _settings(run.search.recipe.values, ["space.", "method.", "search."])
+        settings |= _plugins(run.search.environment)
         label += "" if run.search.recipe.name == recipe.name else f" after {run.search.recipe.name}"
     measure = f"test {training.quantity}{', %' if training.quantity == 'accuracy' else ''}"
     value = training.result if status == "finished" else None
@@ -202,7 +203,8 @@ def _of_search(run: RunFacts, search: SearchFacts) -> Iterator[Outcome]:
         "part": "search",
         "recipe": recipe.name,
         "status": status,
-        "settings": _settings(recipe.values, ["space.", "method.", "search.", "data.", "precision"]),
+        "settings": _settings(recipe.values, ["space.", "method.", "search.", "data.", "precision"])
+        | _plugins(search.environment),
         "seed": search.seed,
     }
     for data, said in table.items():
@@ -215,6 +217,15 @@ def _of_search(run: RunFacts, search: SearchFacts) -> Iterator[Outcome]:
         unit = ", %" if quantity == "accuracy" else ""
         data = recipe.get("data.name") or "unknown"
         yield Outcome(**common, data=data, measure=f"{quantity} of the supernet{unit}", value=value)
+
+
+def _plugins(environment: Mapping[str, Any]) -> dict[str, str]:
+    """The first digits of the digests of the plug-ins that a part was made with: another text is another experiment."""
+    return {
+        text(f"plug-in {entry.get('kind')} {entry.get('name')}", 100): text(entry.get("digest"), 8)
+        for entry in map(mapping, sequence(environment.get("plugins")))
+        if entry.get("digest")
+    }
 
 
 def _settings(values: Mapping[str, Any], sections: Sequence[str]) -> dict[str, str]:
