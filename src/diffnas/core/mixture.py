@@ -55,7 +55,7 @@ class Mix:
 
 
 class Mixture(Mapping[str, Mix]):
-    """`{kind: Mix}`, frozen.  Supernets read it like a dictionary, so a plain `{kind: Mix}` serves them; hooks return a `Mixture`."""
+    """`{kind: Mix}`, frozen.  Supernets read a plain `{kind: Mix}` as well; hooks return a `Mixture`."""
 
     def __init__(self, mixes: Mapping[str, Mix]) -> None:
         self._mixes = dict(mixes)
