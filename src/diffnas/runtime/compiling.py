@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 import sys
 from importlib import import_module
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from diffnas.kernels.own_cache import folder_for, only_mine
 from diffnas.runtime.console import log
 from diffnas.runtime.files import read_bytes, write_bytes
 
@@ -84,27 +84,8 @@ class Compiled:
             _write(self.kept)
 
 
-def cache_folder() -> Path | None:
-    """Where compilations are kept; None where no folder is to be had that only this user can write to."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    folder = Path(base) / "diffnas" / "compiled"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.lstat()
-    except OSError:
-        return None
-    return folder if stat.S_ISDIR(found.st_mode) and _only_mine(found) and os.access(folder, os.W_OK) else None
-
-
-def _only_mine(found: os.stat_result) -> bool:
-    """Whether a file or folder is this user's, and no one else may write to it."""
-    if not hasattr(os, "getuid"):  # Windows: a profile is its user's
-        return True
-    return found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-
-
 def _file(key: str) -> Path | None:
-    folder = cache_folder()
+    folder = folder_for("compiled")
     made = "\0".join([key, BACKEND, str(torch.__version__), sys.version])
     return None if folder is None else folder / f"{hashlib.sha256(made.encode()).hexdigest()[:32]}.artifacts"
 
@@ -112,7 +93,7 @@ def _file(key: str) -> Path | None:
 def _read(path: Path) -> bool:
     """Whether what is kept at `path`, which only its user could write, was taken over."""
     try:
-        if not _only_mine(path.lstat()) or not stat.S_ISREG(path.lstat().st_mode):
+        if not only_mine(path.lstat()) or not stat.S_ISREG(path.lstat().st_mode):
             return False
         return torch.compiler.load_cache_artifacts(read_bytes(path, LARGEST)) is not None
     except Exception:  # noqa: BLE001 (a file that is damaged in any way is as good as none)

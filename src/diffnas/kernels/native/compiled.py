@@ -11,7 +11,6 @@ import hashlib
 import logging
 import os
 import pickle
-import stat
 import sys
 import tempfile
 from collections.abc import Callable
@@ -37,6 +36,7 @@ from diffnas.kernels.native import (
     pool_algebra,
     pools,
 )
+from diffnas.kernels.own_cache import folder_for, only_mine
 
 REALS = {4: numba.float32, 8: numba.float64}
 """The number types by their bytes."""
@@ -134,7 +134,7 @@ class _Kept:
         context.refresh()
         try:
             path = folder / self._file(context.codegen())
-            if not _only_mine(path.stat()):
+            if not only_mine(path.stat()):
                 return None
             return CompileResult._rebuild(context, *pickle.loads(path.read_bytes()))
         except Exception:  # noqa: BLE001 (a file that is damaged in any way is as good as none)
@@ -171,19 +171,5 @@ def _made_from(machine: tuple[Any, ...]) -> str:
 
 @functools.cache
 def cache_folder() -> Path | None:
-    """Where compiled code is kept; None where no folder is to be had that only this user can write to."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    folder = Path(base) / "diffnas" / "kernels"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.lstat()
-    except OSError:
-        return None
-    return folder if stat.S_ISDIR(found.st_mode) and _only_mine(found) and os.access(folder, os.W_OK) else None
-
-
-def _only_mine(found: os.stat_result) -> bool:
-    """Whether a file or folder is this user's, and no one else may write to it."""
-    if not hasattr(os, "getuid"):  # Windows: a profile is its user's
-        return True
-    return found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    """Where kernels are kept; None where nowhere is safe."""
+    return folder_for("kernels")
